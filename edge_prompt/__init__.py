@@ -1,0 +1,21 @@
+"""The contract of edge-prompt: what a prompt is, what a bundle is, and what can go wrong."""
+
+from edge_prompt.bundle import Bundle, read_bundle
+from edge_prompt.card import Card
+from edge_prompt.errors import EdgePromptError
+from edge_prompt.manifest import Manifest
+from edge_prompt.prompt import Head, Prompt, read_prompt, write_prompt
+from edge_prompt.version import __version__
+
+__all__ = [
+    "Bundle",
+    "Card",
+    "EdgePromptError",
+    "Head",
+    "Manifest",
+    "Prompt",
+    "__version__",
+    "read_bundle",
+    "read_prompt",
+    "write_prompt",
+]

@@ -1,0 +1,149 @@
+"""NPY and NPZ files, read without trust: nothing is allocated on the word of a header.
+
+NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). What may be in one is
+told in `docs/formats.md`.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+import warnings
+import zipfile
+from pathlib import Path
+from typing import BinaryIO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.errors import ArrayFileError
+from edge_prompt.files import require_file, written_atomically
+
+MAX_RANK = 6
+"""The graph input of highest rank is a prefix with its batch dimension."""
+
+MAX_HEADER_BYTES = 10_000
+"""numpy's own bound; it enforces it only after it has read the header, so the length field is looked at first."""
+
+_MAGIC = b"\x93NUMPY"
+_LENGTH_FIELD_BYTES = {1: 2, 2: 4, 3: 4}
+_READERS = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+_DTYPES = {"<f4": np.float32, "<f2": np.float16, "<f8": np.float32}
+"""What may be read, and what it becomes: float64 is narrowed if every number survives that."""
+
+FloatArray = NDArray[np.float32] | NDArray[np.float16]
+
+
+def read_npy(path: Path) -> FloatArray:
+    """Read an `.npy` file of floats, C-ordered.
+
+    Returns:
+        float32 or float16; a float64 file is narrowed to float32.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ArrayFileError: It is malformed, truncated, too long, or holds what may not be read.
+    """
+    size_bytes = require_file(path).stat().st_size
+    with path.open("rb") as stream:
+        return _read_stream(stream, size_bytes, str(path))
+
+
+def write_npy(path: Path, array: FloatArray) -> None:
+    """Write `array` atomically as NPY: C order, little-endian, no pickle."""
+    with written_atomically(path) as stream:
+        np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
+
+
+def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
+    """Read exactly the arrays `names` from an `.npz` file whose members are stored uncompressed.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ArrayFileError: It is malformed, compressed (a bomb could hide there), or holds other arrays than `names`.
+    """
+    size_bytes = require_file(path).stat().st_size
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if sorted(members) != sorted(f"{name}.npy" for name in names) or len(archive.infolist()) != len(names):
+                _refuse(str(path), f"members {sorted(members)[:8]}", f"exactly {sorted(names)}")
+            arrays = {}
+            for name in sorted(names):
+                member = members[f"{name}.npy"]
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
+                    _refuse(f"{path}[{name}]", "a compressed member", "members stored as they are (numpy.savez)")
+                with archive.open(member) as stream:
+                    content = stream.read(member.file_size + 1)
+                arrays[name] = _read_stream(io.BytesIO(content), len(content), f"{path}[{name}]")
+            return arrays
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
+
+
+def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
+    """Write `arrays` atomically as an uncompressed `.npz` whose bytes depend on the arrays alone."""
+    with written_atomically(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            buffer = io.BytesIO()
+            np.save(buffer, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+
+
+def _read_stream(stream: BinaryIO, size_bytes: int, name: str) -> FloatArray:
+    shape, fortran_order, dtype, data_bytes = _read_header(stream, size_bytes, name)
+    count = math.prod(shape)
+    if count * dtype.itemsize != data_bytes:
+        _refuse(name, f"{data_bytes} bytes of data", f"the {count * dtype.itemsize} that its shape {shape} needs")
+    array = np.frombuffer(_read_exactly(stream, data_bytes, name), dtype=dtype)
+    if not np.isfinite(array).all():
+        _refuse(name, "NaN or infinity", "finite numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(_DTYPES[dtype.str], copy=False)
+    if not np.isfinite(array).all():
+        _refuse(name, "float64 numbers beyond float32", "numbers that float32 can hold")
+    return np.ascontiguousarray(array.reshape(shape, order="F" if fortran_order else "C"))
+
+
+def _read_header(
+    stream: BinaryIO, size_bytes: int, name: str
+) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
+    """Shape, order, dtype and the number of bytes after the header, each checked before anything follows from it."""
+    start = stream.read(8)
+    if len(start) < 8 or start[:6] != _MAGIC:
+        _refuse(name, "no NPY file", "a file that numpy.save wrote")
+    length_field_bytes = _LENGTH_FIELD_BYTES.get(start[6])
+    if length_field_bytes is None or start[7] != 0:
+        _refuse(name, f"NPY version {start[6]}.{start[7]}", "NPY 1.0, 2.0 or 3.0")
+    length_field = _read_exactly(stream, length_field_bytes, name)
+    header_bytes = int.from_bytes(length_field, "little")
+    data_bytes = size_bytes - 8 - length_field_bytes - header_bytes
+    if header_bytes > MAX_HEADER_BYTES or data_bytes < 0:
+        _refuse(name, f"a header of {header_bytes} bytes", f"at most {MAX_HEADER_BYTES}, and no more than the file has")
+    header = length_field + _read_exactly(stream, header_bytes, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # headers of Python 2 warn, and then fail the checks below or pass them
+            shape, fortran_order, dtype = _READERS[min(start[6], 2)](io.BytesIO(header))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError, KeyError) as error:
+        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote", error)
+    if dtype.str not in _DTYPES:
+        kind = "pickled objects" if dtype.hasobject else f"dtype {dtype.str}"
+        _refuse(name, kind, "little-endian float32 or float16 (<f4, <f2)", remedy="convert it with array.astype('<f4')")
+    if not 1 <= len(shape) <= MAX_RANK or min(shape) < 0:
+        _refuse(name, f"shape {shape}", f"1 to {MAX_RANK} dimensions")
+    return shape, fortran_order, dtype, data_bytes
+
+
+def _read_exactly(stream: BinaryIO, count: int, name: str) -> bytes:
+    content = stream.read(count)
+    if len(content) != count:
+        _refuse(name, "a truncated file", "a whole NPY file")
+    return content
+
+
+def _refuse(
+    name: str, found: str, wanted: str, cause: BaseException | None = None, remedy: str = "write the file anew"
+) -> NoReturn:
+    raise ArrayFileError(found=f"{name}: {found}", wanted=wanted, remedy=remedy) from cause

@@ -1,0 +1,99 @@
+"""A bundle: the folder that holds one frozen backbone, exported for the engines, with all it needs on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError
+from edge_prompt.files import resolve_inside, sha256_of
+from edge_prompt.manifest import MANIFEST_NAME, Graph, Manifest, read_manifest
+
+TOKENIZER_NAME = "tokenizer.json"
+REFERENCE_NAME = "reference.npz"
+PROMPTS_FOLDER = "prompts"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk.
+
+    Attributes:
+        folder: The folder.
+        manifest: What its manifest says.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    def graph(self, engine: str) -> Graph:
+        """The graph for `engine`.
+
+        Raises:
+            UnknownEngineError: The bundle has none.
+        """
+        if engine not in self.manifest.graphs:
+            raise UnknownEngineError(
+                found=f"{self.folder} has no graph for the engine {engine!r}",
+                wanted=f"one of {', '.join(self.manifest.graphs)}",
+                remedy="choose such an engine, or export the backbone with another --format",
+            )
+        return self.manifest.graphs[engine]
+
+    def graph_file(self, engine: str) -> Path:
+        """The path of the graph for `engine`, once it and all it needs were found unaltered.
+
+        Raises:
+            UnknownEngineError: The bundle has no such graph.
+            ManifestError: A file is missing or altered.
+        """
+        graph = self.graph(engine)
+        self.require_unaltered(graph.sha256)
+        return resolve_inside(self.folder, graph.file)
+
+    def file(self, name: str) -> Path | None:
+        """The path of a file beside the graphs, once it was found unaltered; None if the bundle has no such file.
+
+        Raises:
+            ManifestError: The file is missing or altered.
+        """
+        if name not in self.manifest.files:
+            return None
+        self.require_unaltered({name: self.manifest.files[name]})
+        return resolve_inside(self.folder, name)
+
+    def require_unaltered(self, digests: Mapping[str, str]) -> None:
+        """Check files of the bundle against their digests.
+
+        Args:
+            digests: SHA-256 by file name.
+
+        Raises:
+            ManifestError: A file is missing or altered.
+        """
+        for name, sha256 in digests.items():
+            path = resolve_inside(self.folder, name)
+            state = "missing" if not path.is_file() else "altered" if sha256_of(path) != sha256 else ""
+            if state:
+                raise ManifestError(
+                    found=f"{path} is {state}",
+                    wanted=f"the file that {MANIFEST_NAME} describes, SHA-256 {sha256[:12]}…",
+                    remedy="export the backbone again or restore the file",
+                )
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the bundle in `folder`; its manifest is checked now, each other file when it is used.
+
+    Raises:
+        MissingFileError: There is no such folder, or no manifest in it.
+        ManifestError: The manifest is malformed or from a newer format.
+    """
+    if not (folder / MANIFEST_NAME).is_file():
+        raise MissingFileError(
+            found=f"{folder}: {'no ' + MANIFEST_NAME + ' in it' if folder.is_dir() else 'no such folder'}",
+            wanted="a bundle",
+            remedy="make one with 'edge-prompt export MODEL BUNDLE'",
+        )
+    return Bundle(folder, read_manifest(folder))

@@ -1,0 +1,112 @@
+"""The card of a prompt: the JSON file beside it that says what it is, for which backbone, and how good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_prompt.errors import CardError
+from edge_prompt.fields import Fields
+from edge_prompt.files import read_json, write_json
+from edge_prompt.kinds import KIND_AXES
+
+CARD_FORMAT_VERSION = 1
+
+TEMPLATE_FIELD = "{text}"
+"""Stands in a card's template where the text of the request goes."""
+
+
+@dataclass(frozen=True)
+class HeadFile:
+    """The head that belongs to a prompt: `file` beside the card, and the SHA-256 of its bytes."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says. Formats: `docs/formats.md`.
+
+    Attributes:
+        kind: A key of `KIND_AXES`.
+        shape: The shape of the array.
+        sha256: SHA-256 of the prompt file's bytes.
+        fingerprint: The fingerprint of the backbone it was tuned on.
+        labels: The class names, in the order of the head's rows or of the model's own head; empty if none.
+        template: The text put around a request's text, with `{text}` where that goes.
+        head: The task's own head, if it has one.
+        provenance: Where the prompt came from and how good it is; free-form, for people.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    sha256: str
+    fingerprint: str
+    labels: tuple[str, ...] = ()
+    template: str = TEMPLATE_FIELD
+    head: HeadFile | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def card_path(prompt_path: Path) -> Path:
+    """Where the card of the prompt at `prompt_path` lies."""
+    return prompt_path.with_suffix(".json")
+
+
+def read_card(path: Path) -> Card:
+    """Read and check a card.
+
+    Raises:
+        MissingFileError: There is no such file.
+        CardError: It is no card, or contradicts itself.
+    """
+    fields = Fields(read_json(path, CardError), str(path), CardError)
+    fields.require_version(CARD_FORMAT_VERSION)
+    kind = fields.take("kind", str)
+    if kind not in KIND_AXES:
+        fields.refuse(f"kind {kind[:40]!r}", f"one of {', '.join(KIND_AXES)}")
+    shape = fields.take("shape", list)
+    if len(shape) != len(KIND_AXES[kind]) or not all(type(length) is int and 0 < length < 2**31 for length in shape):
+        fields.refuse(f"shape {str(shape)[:80]}", f"the {len(KIND_AXES[kind])} lengths of a {kind} prompt")
+    template = fields.optional("template", str) or TEMPLATE_FIELD
+    if template.count(TEMPLATE_FIELD) != 1:
+        fields.refuse(f"template {template[:80]!r}", f"a text with {TEMPLATE_FIELD} in it, once")
+    labels = fields.strings("labels") if fields.value.get("labels") is not None else ()
+    if len(set(labels)) != len(labels):
+        fields.refuse("a label that stands twice", "different labels")
+    head = None
+    if fields.value.get("head") is not None:
+        head_fields = fields.inside("head")
+        head = HeadFile(head_fields.take("file", str), head_fields.sha256("sha256"))
+    return Card(
+        kind=kind,
+        shape=tuple(shape),
+        sha256=fields.sha256("sha256"),
+        fingerprint=fields.sha256("fingerprint"),
+        labels=labels,
+        template=template,
+        head=head,
+        provenance=fields.optional("provenance", dict) or {},
+    )
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card atomically."""
+    head = None if card.head is None else {"file": card.head.file, "sha256": card.head.sha256}
+    write_json(
+        path,
+        {
+            "format_version": CARD_FORMAT_VERSION,
+            "kind": card.kind,
+            "shape": list(card.shape),
+            "sha256": card.sha256,
+            "fingerprint": card.fingerprint,
+            "labels": list(card.labels),
+            "template": card.template,
+            "head": head,
+            "provenance": dict(card.provenance),
+        },
+    )

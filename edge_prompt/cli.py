@@ -1,0 +1,77 @@
+"""The front door: `edge-prompt COMMAND`. A command's module is imported when the command is asked for, not before."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from edge_prompt import __version__
+from edge_prompt.errors import EdgePromptError
+from edge_prompt.extras import require_extra
+
+
+class LazyCommand(NamedTuple):
+    """Where a command lives, the extra that brings what it imports (empty: none), and its line in `--help`."""
+
+    module: str
+    extra: str
+    summary: str
+
+
+COMMANDS = {
+    "export": LazyCommand("edge_prompt_export.commands.export", "export", "Export a frozen backbone into a bundle."),
+    "tune": LazyCommand("edge_prompt_export.commands.tune", "export", "Tune a prompt for a task on a frozen backbone."),
+    "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Classify or embed texts under a prompt."),
+    "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
+    "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),
+}
+"""Each command is the function `command` of its module."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run; their summaries are told without that."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command `cmd_name`; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        lazy = COMMANDS[cmd_name]
+        if lazy.extra:
+            require_extra(lazy.extra, f"edge-prompt {cmd_name}")
+        command: click.Command = importlib.import_module(lazy.module).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edge-prompt")
+def group() -> None:
+    """One frozen network, any number of tasks: export it once, swap prompts on the device."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; our errors become one line on standard error and exit code 1."""
+    warnings.showwarning = _show_warning
+    try:
+        group(args=arguments, prog_name="edge-prompt")
+    except EdgePromptError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line a warning, without the place in our source it came from."""
+    click.echo(f"Warning: {message}", err=True)

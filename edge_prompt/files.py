@@ -1,0 +1,196 @@
+"""Files: written atomically, read without trust, never followed out of their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NoReturn
+
+from edge_prompt.errors import CardError, EdgePromptError, ManifestError, MissingFileError, UnsafePathError, WriteError
+
+MAX_JSON_BYTES = 4 << 20
+"""More than any manifest or card needs; a larger file is refused before it is read."""
+
+_COPY_BYTES = 1 << 20
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` only when the block ends well: temporary file, fsync, rename.
+
+    Raises:
+        WriteError: The file cannot be written (no such folder, read-only, disk full); nothing is left behind.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _write_error(path, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_atomically(path: Path) -> Iterator[Path]:
+    """A folder that appears at `path` only when the block ends well; yields the temporary folder to fill.
+
+    Raises:
+        WriteError: `path` exists and is not an empty folder, or cannot be written; nothing is left behind.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise WriteError(
+            found=f"{path} exists already",
+            wanted="a new folder to write",
+            remedy="choose another name or remove it first",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise _write_error(path, error) from error
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync_file(file)
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except EdgePromptError:
+        raise
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write `value` atomically, as indented UTF-8 JSON that ends with a newline."""
+    with written_atomically(path) as stream:
+        stream.write((json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, error: type[ManifestError | CardError]) -> dict[str, Any]:
+    """Read a JSON object without trust: bounded size, no repeated keys, no NaN, no bottomless nesting.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ManifestError | CardError: It is not such an object; `error` says which of both to raise.
+    """
+
+    def refuse(found: str) -> NoReturn:
+        raise error(
+            found=f"{path}: {found}",
+            wanted="one JSON object in UTF-8",
+            remedy="restore the file or write it anew",
+        )
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if len(set(keys)) < len(keys):
+            refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        return dict(pairs)
+
+    size = require_file(path).stat().st_size
+    if size > MAX_JSON_BYTES:
+        refuse(f"{size} bytes, more than {MAX_JSON_BYTES}")
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_JSON_BYTES + 1).decode("utf-8")
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"the number {name}"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as cause:
+        refuse(f"not JSON ({cause})")
+    except RecursionError:
+        refuse("nested too deeply")
+    except EdgePromptError:
+        raise
+    except ValueError as cause:  # a number of more digits than Python converts
+        refuse(f"not JSON ({cause})")
+    if not isinstance(value, dict):
+        refuse(f"a JSON {type(value).__name__}")
+    return value
+
+
+def require_file(path: Path) -> Path:
+    """`path`, if it is a regular file.
+
+    Raises:
+        MissingFileError: It is not there, or is something else.
+    """
+    if not path.is_file():
+        raise MissingFileError(
+            found=f"{path}: {'not a regular file' if path.exists() else 'no such file'}",
+            wanted="a file",
+            remedy="check the path",
+        )
+    return path
+
+
+def resolve_inside(folder: Path, name: str) -> Path:
+    """The path of `name`, which an untrusted file gave, inside `folder`.
+
+    Raises:
+        UnsafePathError: `name` is absolute, climbs out, is no plain relative path, or a link leads out.
+    """
+    parts = PurePosixPath(name).parts if name else ()
+    plain = bool(parts) and not name.startswith("/") and all(_SAFE_NAME.fullmatch(part) for part in parts)
+    path = folder.joinpath(*parts) if plain else folder
+    if not plain or not path.resolve().is_relative_to(folder.resolve()):
+        raise UnsafePathError(
+            found=f"the path {name[:200]!r} given in {folder}",
+            wanted="a plain relative path that stays in that folder",
+            remedy="do not use this file; get it again from a source you trust",
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # a rename is durable once its folder is; elsewhere folders cannot be opened
+        _sync_file(path)
+
+
+def _write_error(path: Path, error: OSError) -> WriteError:
+    return WriteError(
+        found=f"{path} cannot be written ({error.strerror or error})",
+        wanted="a place with room and the right to write",
+        remedy="choose another place or make room",
+    )

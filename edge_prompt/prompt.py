@@ -1,0 +1,141 @@
+"""A prompt: the learned numbers of one task, with the card and the head that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.arrays import FloatArray, read_npy, read_npz, write_npy, write_npz
+from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_card, write_card
+from edge_prompt.errors import CardError, HeadError
+from edge_prompt.files import resolve_inside, sha256_of
+
+PROMPT_SUFFIX = ".npy"
+HEAD_SUFFIX = ".head.npz"
+_HEAD_ARRAYS = frozenset({"weight", "bias"})
+
+
+@dataclass(frozen=True)
+class Head:
+    """A task's own linear head: `logits = features @ weight.T + bias`.
+
+    Attributes:
+        weight: `[num_labels, feature_size]` float32.
+        bias: `[num_labels]` float32.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`[batch, num_labels]` for `features [batch, feature_size]`."""
+        return features @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it was read from disk.
+
+    Attributes:
+        array: float32 or float16, C-ordered; its axes are those of the kind (`edge_prompt.kinds.KIND_AXES`).
+        card: What the card beside it says; None for a bare `.npy` file.
+        head: The task's own head, if it has one.
+        path: Where it was read from.
+    """
+
+    array: FloatArray
+    card: Card | None
+    head: Head | None
+    path: Path
+
+
+def read_prompt(path: Path) -> Prompt:
+    """Read a prompt file, its card if there is one, and the head that the card names; check each against the others.
+
+    Raises:
+        MissingFileError: The prompt, or the head that its card names, is not there.
+        ArrayFileError: An array file is malformed.
+        CardError: The card is malformed or contradicts the array or the head.
+        UnsafePathError: The card names a head outside its folder.
+        HeadError: The head's arrays do not fit each other or the labels.
+    """
+    array = read_npy(path)
+    if not card_path(path).exists():
+        return Prompt(array, None, None, path)
+    card = read_card(card_path(path))
+    if card.shape != array.shape:
+        raise CardError(
+            found=f"{card_path(path)} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
+            wanted="a card that describes the array beside it",
+            remedy="restore the two files that belong together",
+        )
+    _require_digest(path, card.sha256, card_path(path))
+    return Prompt(array, card, None if card.head is None else _read_head(path, card, card.head), path)
+
+
+def write_prompt(
+    path: Path,
+    array: FloatArray,
+    kind: str,
+    fingerprint: str,
+    *,
+    head: Head | None = None,
+    labels: tuple[str, ...] = (),
+    template: str = TEMPLATE_FIELD,
+    provenance: Mapping[str, Any] | None = None,
+) -> Card:
+    """Write a prompt, its head if it has one, and its card, which comes last and names the digests of both.
+
+    An interruption between the files leaves a card that does not match, which `read_prompt` refuses.
+
+    Returns:
+        The card that was written.
+    """
+    write_npy(path, array)
+    head_file = None
+    if head is not None:
+        head_path = path.with_name(path.stem + HEAD_SUFFIX)
+        write_npz(head_path, {"weight": head.weight, "bias": head.bias})
+        head_file = HeadFile(head_path.name, sha256_of(head_path))
+    card = Card(
+        kind=kind,
+        shape=array.shape,
+        sha256=sha256_of(path),
+        fingerprint=fingerprint,
+        labels=labels,
+        template=template,
+        head=head_file,
+        provenance=provenance or {},
+    )
+    write_card(card_path(path), card)
+    return card
+
+
+def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> Head:
+    head_path = resolve_inside(prompt_path.parent, head_file.file)
+    arrays = read_npz(head_path, _HEAD_ARRAYS)
+    _require_digest(head_path, head_file.sha256, card_path(prompt_path))
+    weight, bias = arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32)
+    classes = len(card.labels) or weight.shape[0]
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[0] != classes:
+        raise HeadError(
+            found=f"{head_path}: weight {list(weight.shape)}, bias {list(bias.shape)}, {len(card.labels)} labels",
+            wanted="weight [num_labels, feature_size] and bias [num_labels]",
+            remedy="restore the head that belongs to this prompt",
+        )
+    return Head(weight, bias)
+
+
+def _require_digest(path: Path, sha256: str, card: Path) -> None:
+    found = sha256_of(path)
+    if found != sha256:
+        raise CardError(
+            found=f"{path} has SHA-256 {found[:12]}…, its card {card.name} says {sha256[:12]}…",
+            wanted="the very file that the card describes",
+            remedy="restore the files that belong together",
+        )

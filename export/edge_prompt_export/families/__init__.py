@@ -1,0 +1,1 @@
+"""A family says what is truly different: where inputs are embedded, which output is the feature."""

@@ -1,0 +1,79 @@
+"""What a sentence-transformers checkpoint says beside transformers' files: pooling, length, normalisation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+_MODE_FLAG = "pooling_mode_"
+_POOLING_NAMES = {"mean_tokens": "mean", "cls_token": "cls"}
+
+
+@dataclass(frozen=True)
+class SentenceSettings:
+    """How its authors make an embedding of a text.
+
+    Attributes:
+        pooling: `mean`, `cls`, or their name of one that we do not know.
+        max_tokens: Tokens of a text that they take; None if they do not say.
+        normalize: Whether they scale embeddings to length 1.
+    """
+
+    pooling: str
+    max_tokens: int | None
+    normalize: bool
+
+
+def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> SentenceSettings:
+    """The settings of the checkpoint `source`; mean pooling for one that has none.
+
+    The files are those of https://sbert.net: `modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`.
+
+    Args:
+        source: A local folder, or a name on the hub.
+        arguments: Keyword arguments for the hub.
+    """
+    modules = _read_json(source, "modules.json", arguments)
+    pooling = _read_json(source, "1_Pooling/config.json", arguments)
+    length = _read_json(source, "sentence_bert_config.json", arguments)
+    max_tokens = length.get("max_seq_length") if isinstance(length, dict) else None
+    types = [str(module.get("type", "")) for module in modules or [] if isinstance(module, dict)]
+    return SentenceSettings(
+        pooling=_pooling_of(pooling if isinstance(pooling, dict) else {}),
+        max_tokens=max_tokens if isinstance(max_tokens, int) else None,
+        normalize=any(name.endswith("Normalize") for name in types),
+    )
+
+
+def _pooling_of(settings: dict[str, Any]) -> str:
+    flags = [
+        name.removeprefix(_MODE_FLAG) for name, on in settings.items() if name.startswith(_MODE_FLAG) and on is True
+    ]
+    named = settings.get("pooling_mode")  # newer files name it
+    mode = named if isinstance(named, str) else "+".join(flags) or "mean"
+    return _POOLING_NAMES.get(mode, mode)
+
+
+def _read_json(source: str, name: str, arguments: Mapping[str, Any]) -> Any:
+    """The content of a file that a checkpoint may or may not have; None if it has none."""
+    if Path(source).is_dir():
+        path = Path(source) / name
+    else:
+        found = cached_file(
+            source,
+            name,
+            revision=arguments["revision"],
+            cache_dir=arguments["cache_dir"],
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        path = Path(found) if found else Path(name)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,67 @@
+"""The engines: what runs a graph on the device. One file an engine, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edge_prompt.bundle import Bundle
+from edge_prompt.errors import UnknownEngineError
+from edge_prompt.extras import require_extra
+
+Arrays = Mapping[str, NDArray[Any]]
+"""Arrays by the name of the graph's input or output."""
+
+
+class Engine(Protocol):
+    """One opened graph. Any number of threads may call `run` at once."""
+
+    def __init__(self, graph_file: Path, threads: int | None) -> None:
+        """Open `graph_file`; `threads` None leaves their number to the engine."""
+
+    def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
+
+
+ENGINES = {
+    "onnxruntime": "edge_prompt_runtime.engines.onnxruntime",
+    "openvino": "edge_prompt_runtime.engines.openvino",
+}
+"""The module of each engine; its class is `GraphEngine`. The name is also that of the package and of the extra."""
+
+
+def open_engine(bundle: Bundle, name: str | None, threads: int | None) -> tuple[str, Engine]:
+    """Open the bundle's graph.
+
+    Args:
+        bundle: The bundle.
+        name: A key of `ENGINES`; None takes the first that is installed and that the bundle has a graph for.
+        threads: How many threads the engine may use; None leaves it to the engine.
+
+    Returns:
+        The name of the engine, and the engine.
+
+    Raises:
+        UnknownEngineError: There is no such engine, or the bundle has no graph for it.
+        MissingExtraError: The engine is not installed.
+        ManifestError: The graph is missing or altered.
+    """
+    name = name or _first_installed(bundle)
+    if name not in ENGINES:
+        raise UnknownEngineError(
+            found=f"the engine {name!r}", wanted=f"one of {', '.join(ENGINES)}", remedy="choose one of them"
+        )
+    graph_file = bundle.graph_file(name)
+    require_extra(name, f"the engine {name!r}")
+    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, threads)
+    return name, engine
+
+
+def _first_installed(bundle: Bundle) -> str:
+    usable = [name for name in bundle.manifest.graphs if name in ENGINES]
+    return next((name for name in usable if find_spec(name)), next(iter(usable), next(iter(bundle.manifest.graphs))))

@@ -1,0 +1,173 @@
+"""From texts to token arrays, with the bundle's own `tokenizer.json`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.card import TEMPLATE_FIELD
+from edge_prompt.errors import InputError, ManifestError
+from edge_prompt_runtime.tasks import Task
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+
+class TruncationWarning(UserWarning):
+    """A text was longer than the backbone takes; its end was cut off."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """A batch of token rows, filled up to the longest.
+
+    Attributes:
+        input_ids: `[batch, sequence]` int64.
+        attention_mask: `[batch, sequence]` int64, 1 for real tokens.
+        token_type_ids: `[batch, sequence]` int64.
+        offsets: For each row, where each token starts and ends in the text, in characters; empty for given arrays.
+    """
+
+    input_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.int64]
+    token_type_ids: NDArray[np.int64]
+    offsets: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+
+class TextTokenizer:
+    """The tokenizer of a bundle. Any number of threads may use it.
+
+    A `tokenizers.Tokenizer` keeps its truncation as state, so there is one for each length that a task leaves room for.
+
+    Raises:
+        InputError: The bundle has no tokenizer.
+        ManifestError: The tokenizer is altered or cannot be read.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        path = bundle.file(TOKENIZER_NAME)
+        if path is None:
+            raise InputError(
+                found=f"{bundle.folder} has no {TOKENIZER_NAME}",
+                wanted="token arrays instead of texts",
+                remedy="tokenise the texts yourself and pass input_ids and attention_mask",
+            )
+        self._path: Path = path
+        self._pad_token_id = bundle.manifest.preprocessing.pad_token_id
+        self._by_length: dict[int, Tokenizer] = {}
+
+    def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> TokenBatch:
+        """Tokenise `texts`, each in the template of its task and cut to the room that its task leaves.
+
+        Raises:
+            InputError: A text is no string or has nothing in it.
+
+        Warns:
+            TruncationWarning: A text did not fit.
+        """
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(
+                    found=f"text {row} is {'empty' if isinstance(text, str) else type(text).__name__}",
+                    wanted="a string with something in it",
+                    remedy="leave that text out",
+                )
+        encodings = [self._encode_row(text, task) for text, task in zip(texts, tasks, strict=True)]
+        cut = [row for row, encoding in enumerate(encodings) if encoding.overflowing]
+        if cut:
+            rows = ", ".join(map(str, cut[:8])) + (", …" if len(cut) > 8 else "")
+            limit = tasks[cut[0]].max_tokens
+            warnings.warn(
+                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=4
+            )
+        return self._batch(encodings, [_shift(task) for task in tasks])
+
+    def _encode_row(self, text: str, task: Task) -> Encoding:
+        filled = text if task.template == TEMPLATE_FIELD else task.template.replace(TEMPLATE_FIELD, text)
+        return self._tokenizer(task.max_tokens).encode(filled)
+
+    def _tokenizer(self, max_tokens: int) -> Tokenizer:
+        tokenizer = self._by_length.get(max_tokens)
+        if tokenizer is None:
+            tokenizer = _read_tokenizer(self._path)
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(max_tokens)
+            self._by_length[max_tokens] = tokenizer
+        return tokenizer
+
+    def _batch(self, encodings: Sequence[Encoding], shifts: Sequence[int]) -> TokenBatch:
+        shape = (len(encodings), max(len(encoding) for encoding in encodings))
+        input_ids = np.full(shape, self._pad_token_id, np.int64)
+        attention_mask = np.zeros(shape, np.int64)
+        token_type_ids = np.zeros(shape, np.int64)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding)
+            input_ids[row, :length] = encoding.ids
+            attention_mask[row, :length] = 1
+            token_type_ids[row, :length] = encoding.type_ids
+        offsets = tuple(
+            tuple((start - shift, end - shift) for start, end in encoding.offsets)
+            for encoding, shift in zip(encodings, shifts, strict=True)
+        )
+        return TokenBatch(input_ids, attention_mask, token_type_ids, offsets)
+
+
+def _shift(task: Task) -> int:
+    """Characters that the task's template puts before the text."""
+    return task.template.index(TEMPLATE_FIELD)
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    from tokenizers import Tokenizer  # noqa: PLC0415 - only requests with texts need it
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ManifestError(
+            found=f"{path} cannot be read ({error})",
+            wanted="a tokenizer file of the tokenizers library",
+            remedy="export the backbone again",
+        ) from error
+
+
+def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
+    """The batch in arrays that a caller tokenised itself; mask and types may be left out.
+
+    Raises:
+        InputError: `input_ids` is missing, or an array is unknown, of another shape, or not of integers.
+    """
+    unknown = feeds.keys() - {"input_ids", "attention_mask", "token_type_ids"}
+    if unknown or "input_ids" not in feeds:
+        raise InputError(
+            found=f"arrays named {sorted(feeds)}",
+            wanted="input_ids, and if you like attention_mask and token_type_ids",
+            remedy="rename or leave out the others; a prompt is chosen by task=…",
+        )
+    input_ids = np.asarray(feeds["input_ids"])
+    if input_ids.ndim != 2 or 0 in input_ids.shape:
+        raise InputError(
+            found=f"input_ids of shape {list(input_ids.shape)}",
+            wanted="[batch, sequence], neither of them 0",
+            remedy="add the batch dimension, or leave out empty requests",
+        )
+    arrays = {
+        "input_ids": input_ids,
+        "attention_mask": np.asarray(feeds.get("attention_mask", np.ones_like(input_ids))),
+        "token_type_ids": np.asarray(feeds.get("token_type_ids", np.zeros_like(input_ids))),
+    }
+    for name, array in arrays.items():
+        if array.shape != input_ids.shape or array.dtype.kind not in "iub":
+            raise InputError(
+                found=f"{name} of shape {list(array.shape)} and dtype {array.dtype}",
+                wanted=f"integers of shape {list(input_ids.shape)}, as input_ids",
+                remedy="make the arrays of one tokenisation",
+            )
+    ids, mask, types = (arrays[name].astype(np.int64, copy=False) for name in arrays)
+    return TokenBatch(ids, mask, types)
