@@ -38,6 +38,8 @@ class Card:
         labels: The class names, in the order of the head's rows or of the model's own head; empty if none.
         template: The text put around a request's text, with `{text}` where that goes.
         head: The task's own head, if it has one.
+        max_tokens: Tokens of a text that it was tuned on, special tokens included; a longer text is cut there. None
+            leaves it to the backbone.
         provenance: Where the prompt came from and how good it is; free-form, for people.
     """
 
@@ -48,6 +50,7 @@ class Card:
     labels: tuple[str, ...] = ()
     template: str = TEMPLATE_FIELD
     head: HeadFile | None = None
+    max_tokens: int | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +92,7 @@ def read_card(path: Path) -> Card:
         labels=labels,
         template=template,
         head=head,
+        max_tokens=None if fields.value.get("max_tokens") is None else fields.size("max_tokens"),
         provenance=fields.optional("provenance", dict) or {},
     )
 
@@ -107,6 +111,7 @@ def write_card(path: Path, card: Card) -> None:
             "labels": list(card.labels),
             "template": card.template,
             "head": head,
+            "max_tokens": card.max_tokens,
             "provenance": dict(card.provenance),
         },
     )

@@ -87,6 +87,7 @@ def write_prompt(
     head: Head | None = None,
     labels: tuple[str, ...] = (),
     template: str = TEMPLATE_FIELD,
+    max_tokens: int | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Card:
     """Write a prompt, its head if it has one, and its card, which comes last and names the digests of both.
@@ -109,6 +110,7 @@ def write_prompt(
         fingerprint=fingerprint,
         labels=labels,
         template=template,
+        max_tokens=max_tokens,
         head=head_file,
         provenance=provenance or {},
     )

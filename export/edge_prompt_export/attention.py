@@ -52,6 +52,8 @@ class PrefixPass:
         """Prepend this layer's prefix to `key` and `value`, `[batch, num_kv_heads, sequence, head_dim]` each."""
         layer = len(self.layer_shapes)
         self.layer_shapes.append((key.shape[1], key.shape[-1]))
+        if (captured := _CAPTURED.get()) is not None:
+            captured.append(torch.stack([key, value]))
         if self.prefix is None:
             return key, value
         rows = rows_of(self.prefix.shape[2], key)
@@ -75,6 +77,20 @@ class PrefixPass:
 
 
 _CURRENT: ContextVar[PrefixPass | None] = ContextVar("edge_prompt_prefix_pass", default=None)
+
+
+_CAPTURED: ContextVar[list[Tensor] | None] = ContextVar("edge_prompt_captured", default=None)
+
+
+@contextmanager
+def capture_keys_and_values() -> Iterator[list[Tensor]]:
+    """Keep each layer's own keys and values, `[2, batch, num_kv_heads, sequence, head_dim]`, of the forwards inside."""
+    captured: list[Tensor] = []
+    token = _CAPTURED.set(captured)
+    try:
+        yield captured
+    finally:
+        _CAPTURED.reset(token)
 
 
 @contextmanager
@@ -133,6 +149,12 @@ def prefix_attention(
                 wanted="attention made of scores, a mask and a softmax",
                 remedy="use a soft prompt (--kind soft) or another backbone",
             )
+    if key.shape[-1] != value.shape[-1]:
+        raise UnsupportedArchitectureError(
+            found=f"{type(module).__name__} has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}",
+            wanted="keys and values of one size, as a prefix has them",
+            remedy="use a soft prompt (--kind soft) or another backbone",
+        )
     current = _CURRENT.get() or PrefixPass()
     length = key.shape[2]
     key, value = current.keys_and_values(key, value)

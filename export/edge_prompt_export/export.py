@@ -122,7 +122,7 @@ def _write_graph(form: Format, backbone: LoadedBackbone, folder: Path) -> Graph:
     metadata = {
         "edge-prompt": __version__,
         "fingerprint": backbone.fingerprint,
-        "source": _source_name(backbone.source),
+        "source": backbone.source_name,
     }
     files = form.write(backbone.module, folder, metadata)
     return Graph(
@@ -154,12 +154,11 @@ def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
 
 def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Path) -> Manifest:
     config, module = backbone.config, backbone.module
-    own_head = "logits" in module.output_names and module.task != "fill-mask"
     pad_token_id = getattr(backbone.tokenizer, "pad_token_id", None)
     pad_token_id = getattr(config, "pad_token_id", None) if pad_token_id is None else pad_token_id
     return Manifest(
         backbone=Backbone(
-            source=_source_name(backbone.source),
+            source=backbone.source_name,
             revision=backbone.options.revision,
             model_type=config.model_type,
             architecture=type(module.model).__name__,
@@ -167,7 +166,7 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
             num_parameters=backbone.num_parameters,
             feature_size=module.feature_size,
             fingerprint=backbone.fingerprint,
-            labels=tuple(str(config.id2label[index]) for index in sorted(config.id2label)) if own_head else (),
+            labels=backbone.labels,
         ),
         graphs=graphs,
         kinds=kinds_of(module),
@@ -183,8 +182,3 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
         parity={},
         versions={"edge-prompt": __version__} | {name: version(name) for name in _VERSIONS_OF},
     )
-
-
-def _source_name(source: str) -> str:
-    """A hub name as it is; of a local folder only its own name, since paths say more than a bundle's reader needs."""
-    return Path(source).resolve().name if Path(source).is_dir() else source

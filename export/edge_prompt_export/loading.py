@@ -98,6 +98,18 @@ class LoadedBackbone:
         return self.module.model.config
 
     @property
+    def source_name(self) -> str:
+        """A hub name as it is; of a local folder only its own name, since paths say more than a reader needs."""
+        return Path(self.source).resolve().name if Path(self.source).is_dir() else self.source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names of the network's own head; empty if it has none that names classes."""
+        if self.module.task not in {"text-classification", "token-classification"}:
+            return ()
+        return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
+
+    @property
     def max_positions(self) -> int | None:
         """Positions for prefix, virtual tokens and tokens together; None if the network learned no positions."""
         return self.module.num_positions

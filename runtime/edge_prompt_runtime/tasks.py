@@ -18,6 +18,9 @@ from edge_prompt.prompt import Head, Prompt, read_prompt
 
 Float32 = NDArray[np.float32]
 
+_LEAST_TOKENS = 3
+"""Two special tokens, and one of the text."""
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -102,7 +105,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         head=prompt.head,
         labels=labels,
         template=TEMPLATE_FIELD if prompt.card is None else prompt.card.template,
-        max_tokens=_room(length, manifest, path),
+        max_tokens=_max_tokens(prompt, _room(length, manifest, path)),
     )
 
 
@@ -142,15 +145,20 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
     return own or tuple(f"LABEL_{index}" for index in range(classes))
 
 
+def _max_tokens(prompt: Prompt, room: int) -> int:
+    """What the card says the prompt was tuned on, if that fits."""
+    asked = None if prompt.card is None else prompt.card.max_tokens
+    return room if asked is None else max(_LEAST_TOKENS, min(asked, room))
+
+
 def _room(length: int, manifest: Manifest, path: Path) -> int:
     """Tokens that fit beside a prompt of `length` virtual tokens; at least the special tokens and one more must."""
     text = manifest.preprocessing
     room = text.max_tokens if text.max_positions is None else min(text.max_tokens, text.max_positions - length)
-    least = 3
-    if room < least:
+    if room < _LEAST_TOKENS:
         raise PromptShapeError(
             found=f"{path}: {length} virtual tokens",
-            wanted=f"at most {length + room - least}, so that a text fits into {text.max_positions} positions",
+            wanted=f"at most {length + room - _LEAST_TOKENS}, so that a text fits into {text.max_positions} positions",
             remedy="tune a shorter prompt",
         )
     return room

@@ -99,6 +99,8 @@ class ConditionedTextEncoder(nn.Module):
     ) -> dict[str, Tensor]:
         """Random inputs of the given sizes, by input name; rows differ in how many of their tokens are real.
 
+        No token is the padding token: networks that count positions by it (RoBERTa) would take it for padding.
+
         Prompts are as large as the network's own embeddings, keys and values are, so that they count.
         """
         random = torch.Generator().manual_seed(seed)
@@ -107,7 +109,7 @@ class ConditionedTextEncoder(nn.Module):
         for row in range(1, batch):
             token_mask[row, max(1, sequence - row) :] = 0
         inputs = {
-            "input_ids": torch.randint(0, self.model.config.vocab_size, (batch, sequence), generator=random),
+            "input_ids": self._random_tokens((batch, sequence), random),
             "attention_mask": torch.cat([torch.ones(batch, prefix_length + virtual_tokens).long(), token_mask], 1),
             "token_type_ids": torch.zeros(batch, sequence, dtype=torch.long),
             "soft_prompt": torch.randn(1, virtual_tokens, self.embedding_size, generator=random)
@@ -139,7 +141,14 @@ class ConditionedTextEncoder(nn.Module):
 
         Returns:
             The outputs that `output_names` lists.
+
+        Raises:
+            UnsupportedArchitectureError: A prefix is given and the network takes none (`prefix_refusal`).
         """
+        if prefix is not None and self.prefix_refusal:
+            raise UnsupportedArchitectureError(
+                found=self.prefix_refusal, wanted="no prefix", remedy="use a soft prompt (--kind soft)"
+            )
         virtual_tokens = soft_prompt.shape[1]
         prefix_length = 0 if prefix is None else prefix.shape[4]
         prefix_mask = attention_mask[:, :prefix_length]
@@ -190,6 +199,11 @@ class ConditionedTextEncoder(nn.Module):
     def _set_attention(self, name: str) -> None:
         if self.layer_shapes:
             self.model.set_attn_implementation(name)
+
+    def _random_tokens(self, shape: tuple[int, int], random: torch.Generator) -> Tensor:
+        tokens = torch.randint(0, self.model.config.vocab_size - 1, shape, generator=random)
+        padding: int | None = getattr(self.model.config, "pad_token_id", None)
+        return tokens if padding is None else tokens + (tokens >= padding)
 
     def _join_types(self, token_type_ids: Tensor, joined: JoinedSequence) -> Tensor:
         slots = torch.arange(joined.mask.shape[1], device=token_type_ids.device)[None]
@@ -245,5 +259,6 @@ def _dispatched_layers(model: PreTrainedModel) -> tuple[list[tuple[int, int]], s
         model.set_attn_implementation(original)
         return [], f"{name} does not dispatch its attention"
     if len(set(probe.layer_shapes)) > 1:
+        model.set_attn_implementation(original)
         return [], f"{name} has layers of different key and value sizes"
     return probe.layer_shapes, ""

@@ -1,0 +1,37 @@
+"""Options that the workstation's commands share: how a backbone is loaded, spelled as the ecosystem spells it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from edge_prompt_export.loading import AUTO_CLASSES, LoadOptions
+from edge_prompt_export.pooling import POOLINGS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def loading_options(function: F) -> F:
+    """Add `--task`, `--pooling` and the hub's options; the last arrive as one `options: LoadOptions`."""
+
+    @click.option(
+        "--task",
+        type=click.Choice(list(AUTO_CLASSES)),
+        help="What the network does.  [default: its own head's, or features]",
+    )
+    @click.option(
+        "--pooling",
+        type=click.Choice(list(POOLINGS)),
+        help="From token vectors to a feature.  [default: the checkpoint's, or mean]",
+    )
+    @click.option("--revision", help="Branch, tag or commit on the hub.")
+    @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
+    @click.option("--cache-dir", type=click.Path(file_okay=False), help="Where downloads are kept.")
+    @functools.wraps(function)
+    def wrapper(revision: str | None, trust_remote_code: bool, cache_dir: str | None, **rest: Any) -> Any:  # noqa: FBT001
+        return function(options=LoadOptions(revision, trust_remote_code, cache_dir), **rest)
+
+    return wrapper  # type: ignore[return-value]

@@ -1,0 +1,113 @@
+"""`edge-prompt tune MODEL TRAIN --output TASK.npy`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edge_prompt_export.commands.options import loading_options
+from edge_prompt_export.loading import LoadOptions
+from edge_prompt_export.tuning.initialise import INITS
+from edge_prompt_export.tuning.loop import PRECISIONS
+from edge_prompt_export.tuning.schedule import SCHEDULES
+from edge_prompt_export.tuning.tune import DTYPES, HEADS, LEARNING_RATES, TuneSettings, tune_prompt
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _ProgressBar:
+    """Shows steps, loss and validation accuracy on standard error."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar = progress.add_task("tuning", total=None, loss="", accuracy="")
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        self._progress.update(self._bar, completed=step, total=steps, loss=f"loss {loss:.3f}")
+
+    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
+        self._progress.update(self._bar, accuracy=f"validation {accuracy:.1%}")
+        self._progress.console.print(f"epoch {epoch}: validation accuracy {accuracy:.1%}{' (best)' if best else ''}")
+
+
+def _setting(name: str, kind: click.ParamType | type, text: str) -> Callable[[F], F]:
+    """The option of the field `name` of `TuneSettings`, with that field's default."""
+    default = getattr(TuneSettings(), name)
+    shown = {} if default is None else {"default": default, "show_default": True}
+    return click.option(f"--{name.replace('_', '-')}", type=kind, help=text, **shown)
+
+
+_COUNT = click.IntRange(1)
+_RATE = click.FloatRange(0, min_open=True)
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("tune")
+@click.argument("model")
+@click.argument("train", type=_FILE)
+@click.option("--output", "-o", type=_FILE, required=True, help="The .npy file to write.")
+@click.option("--validation", type=_FILE, help="Examples to choose by.  [default: a tenth of TRAIN]")
+@_setting("kind", click.Choice(list(LEARNING_RATES)), "How the prompt enters the network.")
+@_setting("virtual_tokens", _COUNT, "Length of the prompt.")
+@_setting("head", click.Choice(HEADS), "A linear head of the task's own, or the network's own head.")
+@_setting("init", click.Choice(list(INITS)), "What the prompt starts from.")
+@_setting("init_text", str, "The text for --init text.")
+@_setting("learning_rate", _RATE, "Of the prompt.  [default: the best measured for the kind]")
+@_setting("head_learning_rate", _RATE, "Of the head.")
+@_setting("epochs", _COUNT, "Passes over the training examples.")
+@_setting("batch_size", _COUNT, "Texts a forward.")
+@_setting("accumulate", _COUNT, "Forwards an optimiser step.")
+@_setting("schedule", click.Choice(list(SCHEDULES)), "Of the learning rates.")
+@_setting("patience", _COUNT, "Epochs without improvement before it ends.  [default: no such end]")
+@_setting("max_tokens", click.IntRange(3), "Tokens of a text that are read.  [default: all that fit]")
+@_setting("template", str, "The text put around every text.")
+@_setting("precision", click.Choice(list(PRECISIONS)), "Of matrix products; bf16 is quicker where the CPU has it.")
+@_setting("dtype", click.Choice(list(DTYPES)), "Of the file.")
+@_setting("seed", int, "For the split, the order, and what is drawn.")
+@loading_options
+def command(
+    model: str,
+    train: Path,
+    output: Path,
+    validation: Path | None,
+    task: str | None,
+    pooling: str | None,
+    options: LoadOptions,
+    **settings: Any,
+) -> None:
+    """Tune a prompt for a task on a frozen backbone.
+
+    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label.
+    Ctrl-C ends tuning and keeps the best so far.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tuned = tune_prompt(
+            model,
+            train,
+            output,
+            validation_file=validation,
+            settings=TuneSettings(**settings),
+            task=task,
+            pooling=pooling,
+            options=options,
+            observer=_ProgressBar(progress),
+        )
+    size_bytes = output.stat().st_size
+    click.echo(f"wrote {output}: {size_bytes:,} bytes, validation accuracy {tuned.accuracy:.1%}")
+    if tuned.outcome.interrupted:
+        click.echo(f"interrupted; kept the best so far, of epoch {tuned.outcome.best_epoch}", err=True)
+        sys.exit(130)

@@ -1,0 +1,99 @@
+"""`edge-prompt inspect BUNDLE|TASK.npy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.kinds import FREE_AXIS, KIND_AXES, describe
+from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
+
+Rows = Iterator[tuple[str, str]]
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path(path_type=Path))
+def command(path: Path) -> None:
+    """Say what a bundle (a folder) or a prompt (a .npy file) is."""
+    rows = _prompt_rows(read_prompt(path)) if path.suffix == PROMPT_SUFFIX else _bundle_rows(read_bundle(path))
+    table = Table(title=str(path), show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def _bundle_rows(bundle: Bundle) -> Rows:
+    manifest = bundle.manifest
+    backbone, text = manifest.backbone, manifest.preprocessing
+    revision = f" at {backbone.revision}" if backbone.revision else ""
+    yield "backbone", f"{backbone.source}{revision} ({backbone.architecture})"
+    yield "task", backbone.task
+    yield "parameters", f"{backbone.num_parameters:,}"
+    yield "fingerprint", backbone.fingerprint
+    if backbone.labels:
+        yield "labels", _listed(backbone.labels)
+    for kind, shape in manifest.kinds.items():
+        yield f"takes {kind}", describe(kind, shape)
+    for kind, reason in manifest.refused_kinds.items():
+        yield f"refuses {kind}", reason
+    positions = "" if text.max_positions is None else f", {text.max_positions} positions with the prompt"
+    yield "text", f"up to {text.max_tokens} tokens{positions}"
+    yield "feature", f"{backbone.feature_size} wide, {text.pooling} of the tokens"
+    for engine, graph in manifest.graphs.items():
+        size_bytes = sum(
+            (bundle.folder / name).stat().st_size for name in graph.sha256 if (bundle.folder / name).exists()
+        )
+        yield engine, f"{graph.file}, {graph.weights}, {size_bytes:,} bytes{_parity(manifest.parity.get(engine))}"
+    prompts = sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
+    if prompts:
+        yield "prompts", _listed([path.stem for path in prompts])
+    yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+
+
+def _parity(figures: Any) -> str:
+    torch = figures.get("torch") if isinstance(figures, dict) else None
+    return f", {torch:.1e} from torch" if isinstance(torch, float) else ""
+
+
+def _prompt_rows(prompt: Prompt) -> Rows:
+    array, card = prompt.array, prompt.card
+    yield "array", f"{list(array.shape)} {array.dtype.name}, {array.nbytes:,} bytes"
+    yield "values", f"{array.min():.3g} to {array.max():.3g}, standard deviation {array.std(dtype=float):.3g}"
+    if card is None:
+        kinds = [kind for kind, axes in KIND_AXES.items() if len(axes) == array.ndim]
+        yield "card", f"none; its shape may be {' or '.join(kinds) or 'no kind'}"
+        return
+    yield "kind", card.kind
+    if FREE_AXIS in KIND_AXES[card.kind]:
+        yield "virtual tokens", str(array.shape[KIND_AXES[card.kind].index(FREE_AXIS)])
+    yield "backbone", card.fingerprint
+    if card.labels:
+        yield "labels", _listed(card.labels)
+    if prompt.head is not None:
+        yield "head", f"{list(prompt.head.weight.shape)}, {prompt.head.weight.nbytes + prompt.head.bias.nbytes:,} bytes"
+    yield "template", card.template
+    if card.max_tokens is not None:
+        yield "tuned on", f"texts of up to {card.max_tokens} tokens"
+    yield from _flattened(card.provenance)
+
+
+def _flattened(value: Any, name: str = "") -> Rows:
+    """Free-form provenance, one row a leaf."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flattened(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, str(value)
+
+
+def _listed(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:30]) + (f", … ({len(names)})" if len(names) > 30 else "")
