@@ -6,10 +6,10 @@ told in `docs/formats.md`.
 
 from __future__ import annotations
 
+import ast
 import io
 import math
-import tokenize
-import warnings
+import os
 import zipfile
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.errors import ArrayFileError
-from edge_prompt.files import require_file, written_atomically
+from edge_prompt.files import opened, require_file, written_atomically
 
 MAX_RANK = 6
 """The graph input of highest rank is a prefix with its batch dimension."""
@@ -28,7 +28,7 @@ MAX_HEADER_BYTES = 10_000
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_FIELD_BYTES = {1: 2, 2: 4, 3: 4}
-_READERS = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+_FIELDS = {"descr", "fortran_order", "shape"}
 _DTYPES = {"<f4": np.float32, "<f2": np.float16, "<f8": np.float32}
 """What may be read, and what it becomes: float64 is narrowed if every number survives that."""
 
@@ -43,11 +43,11 @@ def read_npy(path: Path) -> FloatArray:
 
     Raises:
         MissingFileError: There is no such file.
+        ReadError: It cannot be read.
         ArrayFileError: It is malformed, truncated, too long, or holds what may not be read.
     """
-    size_bytes = require_file(path).stat().st_size
-    with path.open("rb") as stream:
-        return _read_stream(stream, size_bytes, str(path))
+    with opened(path) as stream:
+        return _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
 
 
 def write_npy(path: Path, array: FloatArray) -> None:
@@ -87,53 +87,58 @@ def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
     with written_atomically(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             buffer = io.BytesIO()
-            np.save(buffer, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            array = arrays[name]
+            np.save(buffer, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
 
 def _read_stream(stream: BinaryIO, size_bytes: int, name: str) -> FloatArray:
-    shape, fortran_order, dtype, data_bytes = _read_header(stream, size_bytes, name)
-    count = math.prod(shape)
+    descr, shape, fortran_order, data_bytes = _read_header(stream, size_bytes, name)
+    dtype, count = np.dtype(descr), math.prod(shape)
     if count * dtype.itemsize != data_bytes:
         _refuse(name, f"{data_bytes} bytes of data", f"the {count * dtype.itemsize} that its shape {shape} needs")
     array = np.frombuffer(_read_exactly(stream, data_bytes, name), dtype=dtype)
     if not np.isfinite(array).all():
         _refuse(name, "NaN or infinity", "finite numbers")
     with np.errstate(over="ignore"):
-        array = array.astype(_DTYPES[dtype.str], copy=False)
+        array = array.astype(_DTYPES[descr], copy=False)
     if not np.isfinite(array).all():
         _refuse(name, "float64 numbers beyond float32", "numbers that float32 can hold")
     return np.ascontiguousarray(array.reshape(shape, order="F" if fortran_order else "C"))
 
 
-def _read_header(
-    stream: BinaryIO, size_bytes: int, name: str
-) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    """Shape, order, dtype and the number of bytes after the header, each checked before anything follows from it."""
+def _read_header(stream: BinaryIO, size_bytes: int, name: str) -> tuple[str, tuple[int, ...], bool, int]:
+    """Dtype, shape, order and the number of bytes after the header, each checked before anything follows from it."""
     start = stream.read(8)
     if len(start) < 8 or start[:6] != _MAGIC:
         _refuse(name, "no NPY file", "a file that numpy.save wrote")
     length_field_bytes = _LENGTH_FIELD_BYTES.get(start[6])
     if length_field_bytes is None or start[7] != 0:
         _refuse(name, f"NPY version {start[6]}.{start[7]}", "NPY 1.0, 2.0 or 3.0")
-    length_field = _read_exactly(stream, length_field_bytes, name)
-    header_bytes = int.from_bytes(length_field, "little")
+    header_bytes = int.from_bytes(_read_exactly(stream, length_field_bytes, name), "little")
     data_bytes = size_bytes - 8 - length_field_bytes - header_bytes
     if header_bytes > MAX_HEADER_BYTES or data_bytes < 0:
         _refuse(name, f"a header of {header_bytes} bytes", f"at most {MAX_HEADER_BYTES}, and no more than the file has")
-    header = length_field + _read_exactly(stream, header_bytes, name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # headers of Python 2 warn, and then fail the checks below or pass them
-            shape, fortran_order, dtype = _READERS[min(start[6], 2)](io.BytesIO(header))
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError, KeyError) as error:
-        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote", error)
-    if dtype.str not in _DTYPES:
-        kind = "pickled objects" if dtype.hasobject else f"dtype {dtype.str}"
+    descr, fortran_order, shape = _parse_header(_read_exactly(stream, header_bytes, name), name)
+    if not isinstance(descr, str) or descr not in _DTYPES:
+        kind = "pickled objects" if descr == "|O" else f"dtype {str(descr)[:80]}"
         _refuse(name, kind, "little-endian float32 or float16 (<f4, <f2)", remedy="convert it with array.astype('<f4')")
-    if not 1 <= len(shape) <= MAX_RANK or min(shape) < 0:
-        _refuse(name, f"shape {shape}", f"1 to {MAX_RANK} dimensions")
-    return shape, fortran_order, dtype, data_bytes
+    if not 1 <= len(shape) <= MAX_RANK or not all(type(length) is int and 0 < length < 2**31 for length in shape):
+        _refuse(name, f"shape {str(shape)[:80]}", f"1 to {MAX_RANK} dimensions, each of at least 1")
+    return descr, shape, fortran_order, data_bytes
+
+
+def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object, ...]]:
+    """The three fields of a header, as numpy.save writes them; numpy's own reader warns and fails in more ways."""
+    try:
+        fields = ast.literal_eval(header.decode("latin1"))
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote", error)
+    if not isinstance(fields, dict) or fields.keys() != _FIELDS:
+        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote")
+    if type(fields["fortran_order"]) is not bool or not isinstance(fields["shape"], tuple):
+        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote")
+    return fields["descr"], fields["fortran_order"], fields["shape"]
 
 
 def _read_exactly(stream: BinaryIO, count: int, name: str) -> bytes:

@@ -39,6 +39,10 @@ class MissingFileError(EdgePromptError, FileNotFoundError):
     """A file or folder that was named is not there."""
 
 
+class ReadError(EdgePromptError, OSError):
+    """A file is there and cannot be read."""
+
+
 class UnsafePathError(EdgePromptError, ValueError):
     """A path inside a manifest or card would leave its folder, or is no plain relative path."""
 

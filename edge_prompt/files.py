@@ -13,12 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NoReturn
 
-from edge_prompt.errors import CardError, EdgePromptError, ManifestError, MissingFileError, UnsafePathError, WriteError
+from edge_prompt.errors import (
+    CardError,
+    EdgePromptError,
+    ManifestError,
+    MissingFileError,
+    ReadError,
+    UnsafePathError,
+    WriteError,
+)
 
 MAX_JSON_BYTES = 4 << 20
 """More than any manifest or card needs; a larger file is refused before it is read."""
 
-_COPY_BYTES = 1 << 20
+MAX_NAME_LENGTH = 255
+"""Of a path inside a bundle: longer ones reach the bounds of file systems."""
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
 
 
@@ -43,6 +53,8 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
+    except EdgePromptError:
+        raise
     except OSError as error:
         raise _write_error(path, error) from error
     finally:
@@ -94,6 +106,7 @@ def read_json(path: Path, error: type[ManifestError | CardError]) -> dict[str, A
 
     Raises:
         MissingFileError: There is no such file.
+        ReadError: It cannot be read.
         ManifestError | CardError: It is not such an object; `error` says which of both to raise.
     """
 
@@ -110,20 +123,24 @@ def read_json(path: Path, error: type[ManifestError | CardError]) -> dict[str, A
             refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
         return dict(pairs)
 
-    size = require_file(path).stat().st_size
-    if size > MAX_JSON_BYTES:
-        refuse(f"{size} bytes, more than {MAX_JSON_BYTES}")
+    with opened(path) as stream:
+        content = stream.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        refuse(f"more than {MAX_JSON_BYTES} bytes")
     try:
-        with path.open("rb") as stream:
-            text = stream.read(MAX_JSON_BYTES + 1).decode("utf-8")
-        value = json.loads(text, object_pairs_hook=unique, parse_constant=lambda name: refuse(f"the number {name}"))
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_constant=lambda name: refuse(f"the number {name}"),
+        )
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and half a surrogate pair end here
     except (UnicodeDecodeError, json.JSONDecodeError) as cause:
         refuse(f"not JSON ({cause})")
     except RecursionError:
         refuse("nested too deeply")
     except EdgePromptError:
         raise
-    except ValueError as cause:  # a number of more digits than Python converts
+    except ValueError as cause:  # a number of more digits than Python converts, or what cannot be written again
         refuse(f"not JSON ({cause})")
     if not isinstance(value, dict):
         refuse(f"a JSON {type(value).__name__}")
@@ -136,13 +153,34 @@ def require_file(path: Path) -> Path:
     Raises:
         MissingFileError: It is not there, or is something else.
     """
-    if not path.is_file():
-        raise MissingFileError(
-            found=f"{path}: {'not a regular file' if path.exists() else 'no such file'}",
-            wanted="a file",
-            remedy="check the path",
-        )
+    try:
+        state = "" if path.is_file() else "not a regular file" if path.exists() else "no such file"
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        state = str(error.strerror or error)
+    if state:
+        raise MissingFileError(found=f"{path}: {state}", wanted="a file", remedy="check the path")
     return path
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The regular file at `path`, open for reading.
+
+    Raises:
+        MissingFileError: It is not there, or is something else.
+        ReadError: It cannot be read.
+    """
+    try:
+        with require_file(path).open("rb") as stream:
+            yield stream
+    except EdgePromptError:
+        raise
+    except OSError as error:
+        raise ReadError(
+            found=f"{path} cannot be read ({error.strerror or error})",
+            wanted="a file and the right to read it",
+            remedy="check its permissions and the disk",
+        ) from error
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
@@ -151,10 +189,10 @@ def resolve_inside(folder: Path, name: str) -> Path:
     Raises:
         UnsafePathError: `name` is absolute, climbs out, is no plain relative path, or a link leads out.
     """
-    parts = PurePosixPath(name).parts if name else ()
+    parts = PurePosixPath(name).parts if 0 < len(name) <= MAX_NAME_LENGTH else ()
     plain = bool(parts) and not name.startswith("/") and all(_SAFE_NAME.fullmatch(part) for part in parts)
     path = folder.joinpath(*parts) if plain else folder
-    if not plain or not path.resolve().is_relative_to(folder.resolve()):
+    if not plain or not _stays_inside(folder, path):
         raise UnsafePathError(
             found=f"the path {name[:200]!r} given in {folder}",
             wanted="a plain relative path that stays in that folder",
@@ -164,9 +202,21 @@ def resolve_inside(folder: Path, name: str) -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ReadError: It cannot be read.
+    """
+    with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _stays_inside(folder: Path, path: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return False
 
 
 def _umask() -> int:

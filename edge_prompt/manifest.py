@@ -182,14 +182,15 @@ def _kinds(fields: Fields) -> dict[str, KindShape]:
         lengths = fields.take(kind, list)
         if not axes or len(lengths) != len(axes):
             fields.refuse(f"{kind[:40]!r} of {len(lengths)} axes", f"a kind of {', '.join(KIND_AXES)}, with its axes")
-        free = [length == axis == FREE_AXIS for length, axis in zip(lengths, axes, strict=True)]
+        free = [axis == FREE_AXIS for axis in axes]
         if not all(
-            ok or (type(length) is int and 0 < length < 2**31) for ok, length in zip(free, lengths, strict=True)
+            length == FREE_AXIS if is_free else type(length) is int and 0 < length < 2**31
+            for is_free, length in zip(free, lengths, strict=True)
         ):
             fields.refuse(
                 f"{kind!r} with lengths {str(lengths)[:80]}", f"a length an axis, or {FREE_AXIS!r} on its own axis"
             )
-        kinds[kind] = tuple(None if ok else length for ok, length in zip(free, lengths, strict=True))
+        kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
     return kinds
 
 

@@ -36,7 +36,7 @@ class _ProgressBar:
         self._progress.console.print(f"epoch {epoch}: validation accuracy {accuracy:.1%}{' (best)' if best else ''}")
 
 
-def _setting(name: str, kind: click.ParamType | type, text: str) -> Callable[[F], F]:
+def _setting(name: str, kind: Any, text: str) -> Callable[[F], F]:
     """The option of the field `name` of `TuneSettings`, with that field's default."""
     default = getattr(TuneSettings(), name)
     shown = {} if default is None else {"default": default, "show_default": True}

@@ -48,9 +48,8 @@ def _bundle_rows(bundle: Bundle) -> Rows:
     yield "text", f"up to {text.max_tokens} tokens{positions}"
     yield "feature", f"{backbone.feature_size} wide, {text.pooling} of the tokens"
     for engine, graph in manifest.graphs.items():
-        size_bytes = sum(
-            (bundle.folder / name).stat().st_size for name in graph.sha256 if (bundle.folder / name).exists()
-        )
+        files = [bundle.folder / name for name in graph.sha256]
+        size_bytes = sum(path.stat().st_size for path in files if path.exists())
         yield engine, f"{graph.file}, {graph.weights}, {size_bytes:,} bytes{_parity(manifest.parity.get(engine))}"
     prompts = sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
     if prompts:

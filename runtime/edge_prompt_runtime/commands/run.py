@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ BATCH_SIZE = 16
 @click.option("--prompt", type=click.Path(path_type=Path), help="The task's .npy file.  [default: the base model]")
 @click.option("--kind", help="The kind of a bare .npy file whose shape leaves it open.")
 @click.option("--text", help="A text.")
-@click.option(
-    "--input", "input_file", type=click.Path(path_type=Path), help="A .jsonl file with the field text a line."
-)
+@click.option("--input", "input_file", type=click.Path(path_type=Path), help="A .jsonl file, a text a line.")
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -110,13 +108,12 @@ def _batches(path: Path) -> Iterator[tuple[list[str], int]]:
 
 def _text_of(line: bytes, path: Path, number: int) -> str:
     try:
-        row = json.loads(line)
-        text = row["text"]
+        text = json.loads(line)["text"]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise _line_error(path, number, f"no JSON object with a text ({type(error).__name__})") from error
     if not isinstance(text, str) or not text.strip():
         raise _line_error(
-            path, number, "an empty text" if isinstance(text, str) else f"a text of {type(text).__name__}"
+            path, number, "an empty text" if isinstance(text, str) else f"a {type(text).__name__} as text"
         )
     return text
 
@@ -129,24 +126,15 @@ def _line_error(path: Path, number: int, found: str) -> InputError:
     )
 
 
-def _progress(path: Path) -> Any:
+@contextmanager
+def _progress(path: Path) -> Iterator[Callable[[int], None]]:
     """A progress bar over the bytes of the file on standard error, if a person is watching that."""
-    stream = click.get_text_stream("stderr")
-    if not stream.isatty():
-        return nullcontext(lambda _size_bytes: None)
-    return _bar(path)
-
-
-def _bar(path: Path) -> Any:
-    from contextlib import contextmanager  # noqa: PLC0415
-
+    if not click.get_text_stream("stderr").isatty():
+        yield lambda _size_bytes: None
+        return
     from rich.console import Console  # noqa: PLC0415 - only for a person at a terminal
     from rich.progress import Progress  # noqa: PLC0415
 
-    @contextmanager
-    def bar() -> Iterator[Callable[[int], None]]:
-        with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task(path.name, total=path.stat().st_size)
-            yield lambda size_bytes: progress.advance(task, size_bytes)
-
-    return bar()
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task(path.name, total=path.stat().st_size)
+        yield lambda size_bytes: progress.advance(bar, size_bytes)
