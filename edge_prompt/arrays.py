@@ -123,9 +123,10 @@ def _read_header(stream: BinaryIO, size_bytes: int, name: str) -> tuple[str, tup
     if not isinstance(descr, str) or descr not in _DTYPES:
         kind = "pickled objects" if descr == "|O" else f"dtype {str(descr)[:80]}"
         _refuse(name, kind, "little-endian float32 or float16 (<f4, <f2)", remedy="convert it with array.astype('<f4')")
-    if not 1 <= len(shape) <= MAX_RANK or not all(type(length) is int and 0 < length < 2**31 for length in shape):
+    lengths = tuple(length for length in shape if type(length) is int and 0 < length < 2**31)
+    if not 1 <= len(shape) <= MAX_RANK or len(lengths) < len(shape):
         _refuse(name, f"shape {str(shape)[:80]}", f"1 to {MAX_RANK} dimensions, each of at least 1")
-    return descr, shape, fortran_order, data_bytes
+    return descr, lengths, fortran_order, data_bytes
 
 
 def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object, ...]]:

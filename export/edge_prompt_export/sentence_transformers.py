@@ -10,6 +10,8 @@ from typing import Any
 
 from transformers.utils import cached_file
 
+from edge_prompt.errors import BackboneError
+
 _MODE_FLAG = "pooling_mode_"
 _POOLING_NAMES = {"mean_tokens": "mean", "cls_token": "cls"}
 
@@ -37,6 +39,9 @@ def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> Sentenc
     Args:
         source: A local folder, or a name on the hub.
         arguments: Keyword arguments for the hub.
+
+    Raises:
+        BackboneError: A file is not JSON.
     """
     modules = _read_json(source, "modules.json", arguments)
     pooling = _read_json(source, "1_Pooling/config.json", arguments)
@@ -72,8 +77,16 @@ def _read_json(source: str, name: str, arguments: Mapping[str, Any]) -> Any:
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-        path = Path(found) if found else Path(name)
+        if not found:
+            return None
+        path = Path(found)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return None
+    except ValueError as error:  # taken for absent, it would pool as its authors do not
+        raise BackboneError(
+            found=f"{source}: {name} is not JSON ({error})",
+            wanted="the file as sentence-transformers wrote it",
+            remedy="get its files again",
+        ) from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
 from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import CardError, HeadError, PromptShapeError
+from edge_prompt.errors import CardError, HeadError, ManifestError, PromptShapeError
 from edge_prompt.fingerprint import require_fingerprint
 from edge_prompt.kinds import KindShape, kind_of
 from edge_prompt.manifest import Manifest
@@ -59,7 +59,17 @@ class Task:
 
 
 def base_task(manifest: Manifest) -> Task:
-    """The base model: prompts of length 0, the network's own head and labels."""
+    """The base model: prompts of length 0, the network's own head and labels.
+
+    Raises:
+        ManifestError: The backbone takes no soft prompt.
+    """
+    if "soft" not in manifest.kinds:
+        raise ManifestError(
+            found=f"a bundle of {manifest.backbone.source[:80]!r} for prompts of the kinds {list(manifest.kinds)}",
+            wanted="soft among them",
+            remedy="export the backbone again, or install a newer edge-prompt",
+        )
     soft = np.zeros((1, *_lengths(manifest.kinds["soft"], 0)), np.float32)
     prefix = None
     if "prefix" in manifest.kinds:
@@ -93,7 +103,8 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
                 remedy="leave the kind out",
             )
         kind = prompt.card.kind
-    kind = kind_of(prompt.array.shape, kind, manifest.kinds, str(path))
+    accepted = {name: shape for name, shape in manifest.kinds.items() if name in _PREPARE}
+    kind = kind_of(prompt.array.shape, kind, accepted, str(path))
     soft, prefix = _PREPARE[kind](prompt, base)
     labels = _labels(prompt, manifest, path)
     length = soft.shape[1] + (0 if prefix is None else prefix.shape[4])

@@ -73,9 +73,10 @@ class TextTokenizer:
             TruncationWarning: A text did not fit.
         """
         for row, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
+            fault = _fault(text)
+            if fault:
                 raise InputError(
-                    found=f"text {row} is {'empty' if isinstance(text, str) else type(text).__name__}",
+                    found=f"text {row} is {fault}",
                     wanted="a string with something in it",
                     remedy="leave that text out",
                 )
@@ -117,6 +118,17 @@ class TextTokenizer:
             for encoding, shift in zip(encodings, shifts, strict=True)
         )
         return TokenBatch(input_ids, attention_mask, token_type_ids, offsets)
+
+
+def _fault(text: object) -> str:
+    """What is wrong with a text; empty if nothing is."""
+    if not isinstance(text, str):
+        return type(text).__name__
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # halves of surrogate pairs, as bytes that are no UTF-8 give on a command line
+        return "no Unicode"
+    return "" if text.strip() else "empty"
 
 
 def _shift(task: Task) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
@@ -22,11 +23,11 @@ Rows = Iterator[tuple[str, str]]
 def command(path: Path) -> None:
     """Say what a bundle (a folder) or a prompt (a .npy file) is."""
     rows = _prompt_rows(read_prompt(path)) if path.suffix == PROMPT_SUFFIX else _bundle_rows(read_bundle(path))
-    table = Table(title=str(path), show_header=False)
+    table = Table(title=escape(str(path)), show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     Console().print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ def command(
         task = prompt.stem
         runtime.load(task, prompt, kind)
     answer, show = _answers(runtime, task)
-    form = json.dumps if as_json else show
+    form: Callable[[Answer], str] = json.dumps if as_json else show
     if text is not None:
         click.echo(form(answer([text])[0]))
         return
@@ -112,9 +113,8 @@ def _text_of(line: bytes, path: Path, number: int) -> str:
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise _line_error(path, number, f"no JSON object with a text ({type(error).__name__})") from error
     if not isinstance(text, str) or not text.strip():
-        raise _line_error(
-            path, number, "an empty text" if isinstance(text, str) else f"a {type(text).__name__} as text"
-        )
+        found = "an empty text" if isinstance(text, str) else f"a {type(text).__name__} as text"
+        raise _line_error(path, number, found)
     return text
 
 
@@ -129,7 +129,7 @@ def _line_error(path: Path, number: int, found: str) -> InputError:
 @contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int], None]]:
     """A progress bar over the bytes of the file on standard error, if a person is watching that."""
-    if not click.get_text_stream("stderr").isatty():
+    if not sys.stderr.isatty():
         yield lambda _size_bytes: None
         return
     from rich.console import Console  # noqa: PLC0415 - only for a person at a terminal
