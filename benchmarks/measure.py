@@ -1,0 +1,54 @@
+"""How things are timed here: variants take turns in one process, and medians are quoted."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+from collections.abc import Callable, Mapping
+from time import perf_counter_ns
+from typing import NamedTuple
+
+WARM_UP_ROUNDS = 3
+
+
+class Samples(NamedTuple):
+    """The times of one variant, in microseconds."""
+
+    us: tuple[float, ...]
+
+    @property
+    def median_us(self) -> float:
+        """The median."""
+        return statistics.median(self.us)
+
+    @property
+    def spread_us(self) -> tuple[float, float]:
+        """The quartiles."""
+        first, _, third = statistics.quantiles(self.us, n=4)
+        return first, third
+
+
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Samples]:
+    """Time every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
+
+    The order changes every round: what runs after a long variant finds cold caches, and that must not be always the same.
+    """
+    order = list(variants.items())
+    shuffler = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for number in range(WARM_UP_ROUNDS + rounds):
+            shuffler.shuffle(order)
+            for name, action in order:
+                start = perf_counter_ns()
+                action()
+                elapsed = perf_counter_ns() - start
+                if number >= WARM_UP_ROUNDS:
+                    times[name].append(elapsed / 1000)
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: Samples(tuple(samples)) for name, samples in times.items()}
