@@ -32,7 +32,7 @@ class Samples(NamedTuple):
 def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Samples]:
     """Time every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
 
-    The order changes every round: what runs after a long variant finds cold caches, and that must not be always the same.
+    The order changes every round: what runs after a long variant finds cold caches, which must not always hit the same.
     """
     order = list(variants.items())
     shuffler = random.Random(0)
