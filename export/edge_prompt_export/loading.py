@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from edge_prompt.errors import BackboneError
+from edge_prompt.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.fingerprint import Weight, fingerprint_of
 from edge_prompt_export.families.text_encoder import TASK_OUTPUTS, ConditionedTextEncoder
 from edge_prompt_export.pooling import POOLINGS
@@ -139,7 +139,7 @@ def load_backbone(
 
     Raises:
         BackboneError: It cannot be loaded, or the checkpoint lacks weights that the task needs.
-        UnsupportedArchitectureError: It takes no embeddings or no padding mask.
+        UnsupportedArchitectureError: It takes no embeddings or no padding mask, or does not run on them.
     """
     options = options or LoadOptions()
     with _explained(source), _quiet():
@@ -152,9 +152,11 @@ def load_backbone(
     tokenizer = _load_tokenizer(source, options)
     model.eval().requires_grad_(requires_grad=False)
     sentence = read_sentence_settings(source, options.arguments())
-    module = ConditionedTextEncoder(model, task, _pooling(source, pooling or sentence.pooling))
-    module.eval()
-    reached = reached_weights(module)
+    pooling = _pooling(source, pooling or sentence.pooling)
+    with _running(type(model).__name__), _quiet():
+        module = ConditionedTextEncoder(model, task, pooling)
+        module.eval()
+        reached = reached_weights(module)
     _require_weights(source, task, module, reached, set(info["missing_keys"]))
     return LoadedBackbone(
         source=source,
@@ -217,10 +219,11 @@ def _auto_class(source: str, task: str, config: PreTrainedConfig) -> Any:
         raise BackboneError(
             found=f"the task {task!r}", wanted=f"one of {', '.join(TASK_OUTPUTS)}", remedy="pass one of them (--task)"
         )
-    if not getattr(config, "is_encoder_decoder", False):
-        return AUTO_CLASSES[task]
+    # T5 saved as an encoder says that it is no encoder-decoder, and AutoModel would load it with a random decoder
     if task == "feature-extraction" and type(config) in AutoModelForTextEncoding._model_mapping:
         return AutoModelForTextEncoding
+    if not getattr(config, "is_encoder_decoder", False):
+        return AUTO_CLASSES[task]
     raise BackboneError(
         found=f"{source} is an encoder-decoder ({config.model_type})",
         wanted="a text encoder, or an encoder-decoder whose encoder stands alone, for feature-extraction",
@@ -288,6 +291,21 @@ def _explained(source: str) -> Iterator[None]:
             found=f"{source} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})",
             wanted="a folder or hub name that transformers can load",
             remedy="get its files again",
+        ) from error
+
+
+@contextmanager
+def _running(architecture: str) -> Iterator[None]:
+    """Turn what a network raises when it is first run on embeddings and a mask into one sentence."""
+    try:
+        yield
+    except EdgePromptError:
+        raise
+    except Exception as error:  # whatever its authors did not provide for
+        raise UnsupportedArchitectureError(
+            found=f"{architecture} does not run ({type(error).__name__}: {' '.join(str(error).split())[:300]})",
+            wanted="a text encoder that runs on embeddings and a padding mask",
+            remedy="export another backbone",
         ) from error
 
 

@@ -92,7 +92,10 @@ class ConditionedTextEncoder(nn.Module):
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """The axes of each input whose length is the request's or the prompt's, with their names."""
-        return {name: _DYNAMIC_AXES[name] for name in self.input_names}
+        axes = {name: dict(_DYNAMIC_AXES[name]) for name in self.input_names}
+        if self.prefix_refusal:
+            axes["attention_mask"][1] = "num_virtual_tokens + sequence"
+        return axes
 
     def example_inputs(
         self, batch: int, sequence: int, virtual_tokens: int, prefix_length: int, seed: int = 0

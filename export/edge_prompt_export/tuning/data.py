@@ -135,7 +135,7 @@ READERS: dict[str, Callable[[TextIO, Path], Iterator[Example]]] = {
 
 
 def _example(row: dict[str, object], path: Path, number: int) -> Example:
-    missing = [name for name in (TEXT_FIELD, LABEL_FIELD) if row.get(name) in {None, ""}]
+    missing = [name for name in (TEXT_FIELD, LABEL_FIELD) if row.get(name) is None or row[name] == ""]
     if missing:
         _refuse(path, number, f"no {' and no '.join(missing)}")
     text, label = row[TEXT_FIELD], row[LABEL_FIELD]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edge_prompt.errors import InputError
+from edge_prompt_export.loading import LoadedBackbone
+from edge_prompt_export.tuning.batches import Row
+from edge_prompt_export.tuning.initialise import initial_prompt, token_source
+
+ROWS = [Row([2, 10, 11, 3], 0), Row([2, 12, 3], 1)]
+
+
+def test_training_text_is_taken_without_special_tokens(loaded: LoadedBackbone) -> None:
+    ids = token_source("training-text", None, loaded, ROWS, 3, seed=0)
+    assert sorted(ids) == [10, 11, 12]
+
+
+def test_too_little_training_text_is_repeated(loaded: LoadedBackbone) -> None:
+    ids = token_source("training-text", None, loaded, ROWS, 8, seed=0)
+    assert len(ids) == 8
+    assert set(ids) == {10, 11, 12}
+
+
+def test_the_vocabulary_gives_no_special_tokens(loaded: LoadedBackbone) -> None:
+    assert loaded.tokenizer is not None
+    ids = token_source("vocabulary", None, loaded, ROWS, 500, seed=0)
+    assert not set(ids) & set(loaded.tokenizer.all_special_ids)
+    assert len(set(ids)) > 100
+
+
+def test_a_text_is_repeated_until_it_is_long_enough(loaded: LoadedBackbone) -> None:
+    assert loaded.tokenizer is not None
+    first, second = loaded.tokenizer("w3 w4", add_special_tokens=False)["input_ids"]
+    assert token_source("text", "w3 w4", loaded, ROWS, 5, seed=0) == [first, second, first, second, first]
+
+
+@pytest.mark.parametrize(("init", "text"), [("text", None), ("text", " "), ("vocabulary", "w3")])
+def test_a_text_and_the_choice_of_it_go_together(loaded: LoadedBackbone, init: str, text: str | None) -> None:
+    with pytest.raises(InputError, match="together"):
+        token_source(init, text, loaded, ROWS, 5, seed=0)
+
+
+def test_a_soft_prompt_starts_as_embeddings(loaded: LoadedBackbone) -> None:
+    prompt = initial_prompt("soft", loaded.module, [10, 11])
+    assert torch.equal(prompt[0], loaded.module.embedding.weight[[10, 11]])
+
+
+def test_a_prefix_starts_as_past_tokens_would_be(loaded: LoadedBackbone) -> None:
+    """Keys and values of the first layer are its projections of the embedded tokens."""
+    prompt = initial_prompt("prefix", loaded.module, [10, 11, 12])
+    network = loaded.module.model
+    with torch.no_grad():
+        embedded = network.embeddings(input_ids=torch.tensor([[10, 11, 12]]))
+        key = network.encoder.layer[0].attention.self.key(embedded).view(1, 3, 4, 8).transpose(1, 2)
+    assert prompt.shape == (2, 2, 1, 4, 3, 8)
+    assert torch.allclose(prompt[0, 0], key, atol=1e-6)
+
+
+def test_a_prefix_of_more_tokens_than_positions_is_refused(loaded: LoadedBackbone) -> None:
+    with pytest.raises(InputError, match="64 positions"):
+        initial_prompt("prefix", loaded.module, [10] * 65)

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edge_prompt_export.tuning.batches import Batch, Row
+from edge_prompt_export.tuning.loop import LoopSettings, accuracy_of, train
+
+ROWS = [Row([number % 7 + 1], int(number % 7 > 3)) for number in range(70)]
+
+
+class Table(nn.Module):
+    """Logits by token, so that the best outcome is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 2)
+        nn.init.zeros_(self.table.weight)
+
+    def forward(self, batch: Batch) -> Tensor:
+        logits: Tensor = self.table(batch.input_ids[:, 0])
+        return logits
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int]] = []
+        self.epochs: list[int] = []
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        self.steps.append((step, steps))
+        assert loss >= 0
+
+    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
+        self.epochs.append(epoch)
+
+
+def settings(**changed: object) -> LoopSettings:
+    values = {"epochs": 6, "batch_size": 8, "accumulate": 1, "schedule": "cosine", "patience": None}
+    return LoopSettings(**values | {"precision": "fp32", "seed": 0} | changed)  # type: ignore[arg-type]
+
+
+def groups(module: nn.Module, rate: float = 0.3) -> list[dict[str, object]]:
+    return [{"params": list(module.parameters()), "lr": rate}]
+
+
+def test_it_learns() -> None:
+    module, watcher = Table(), Watcher()
+    outcome = train(module, groups(module), ROWS, ROWS, 0, settings(), watcher)
+    assert accuracy_of(module, ROWS, 0, "fp32") == 1.0
+    assert watcher.epochs == [1, 2, 3, 4, 5, 6]
+    assert watcher.steps[-1] == (54, 54)
+    assert len(watcher.steps) == 54
+    assert len(outcome.accuracies) == 6
+    assert not outcome.interrupted
+
+
+def test_the_best_epoch_is_kept() -> None:
+    """On validation rows whose labels are turned round, every step makes it worse: the start is best."""
+    module = Table()
+    with torch.no_grad():
+        module.table.weight[1:4, 1] = 1.0
+        module.table.weight[4:, 0] = 1.0
+    start = module.table.weight.clone()
+    turned = [Row(row.input_ids, 1 - row.label) for row in ROWS]
+    outcome = train(module, groups(module), ROWS, turned, 0, settings())
+    assert outcome.best_epoch == 0
+    assert torch.equal(module.table.weight, start)
+
+
+def test_patience_ends_it_early() -> None:
+    module = Table()
+    with torch.no_grad():
+        module.table.weight[1:4, 1] = 1.0
+        module.table.weight[4:, 0] = 1.0
+    turned = [Row(row.input_ids, 1 - row.label) for row in ROWS]
+    outcome = train(module, groups(module, 1.0), ROWS, turned, 0, settings(epochs=50, patience=2))
+    assert len(outcome.accuracies) == 2
+
+
+def test_accumulated_batches_are_one_large_batch() -> None:
+    """One step over 2 x 35 rows moves as one step over 70 does."""
+    moved = []
+    for batch_size, accumulate in ((70, 1), (35, 2)):
+        module = Table()
+        train(module, groups(module), ROWS, ROWS, 0, settings(epochs=1, batch_size=batch_size, accumulate=accumulate))
+        moved.append(module.table.weight.detach().clone())
+    assert torch.allclose(moved[0], moved[1], atol=1e-6)
+
+
+def test_an_interruption_keeps_the_best_so_far() -> None:
+    class Interrupting(Watcher):
+        def step(self, step: int, steps: int, loss: float) -> None:
+            if step == 30:
+                raise KeyboardInterrupt
+
+    module = Table()
+    outcome = train(module, groups(module), ROWS, ROWS, 0, settings(), Interrupting())
+    assert outcome.interrupted
+    assert outcome.best_epoch == len(outcome.accuracies) == 3
+    assert accuracy_of(module, ROWS, 0, "fp32") == outcome.accuracies[-1]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_same_seed_gives_the_same_numbers(precision: str) -> None:
+    ends = []
+    for _ in range(2):
+        module = Table()
+        train(module, groups(module), ROWS, ROWS, 0, settings(precision=precision))
+        ends.append(module.table.weight.detach().clone())
+    assert torch.equal(*ends)
