@@ -14,7 +14,7 @@ from edge_prompt_export.tuning.tune import TuneSettings, tune_prompt
 from examples.real_data import TEXT_TASKS, minilm, text_task
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
-SETTINGS = TuneSettings(max_tokens=64, precision="bf16", dtype="float16")
+SETTINGS = TuneSettings(epochs=3, max_tokens=64, precision="bf16", dtype="float16")
 
 
 class _Printed:

@@ -82,7 +82,7 @@ class TuneSettings:
     learning_rate: float | None = None
     head_learning_rate: float = 3e-3
     epochs: int = 5
-    batch_size: int = 16
+    batch_size: int = 32
     accumulate: int = 1
     schedule: str = "cosine"
     patience: int | None = None

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_prompt.bundle import read_bundle
+from edge_prompt.cli import main
+
+
+def test_a_backbone_becomes_a_bundle(tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tiny_backbone), str(tmp_path / "bundle"), "--format", "onnx", "--pooling", "cls"])
+    assert ended.value.code == 0
+    manifest = read_bundle(tmp_path / "bundle").manifest
+    assert list(manifest.graphs) == ["onnxruntime"]
+    assert manifest.preprocessing.pooling == "cls"
+    output = capsys.readouterr()
+    assert "soft and prefix prompts" in output.out
+    assert "comparing onnxruntime with torch" in output.err
+
+
+def test_a_bad_model_is_one_line_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tmp_path / "nothing"), str(tmp_path / "bundle")])
+    assert ended.value.code == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused(tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("kept", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(tiny_backbone), str(tmp_path)])
+    assert ended.value.code == 1
+    assert "exists already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
