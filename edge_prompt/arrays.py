@@ -10,6 +10,7 @@ import ast
 import io
 import math
 import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -78,7 +79,9 @@ def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
                     content = stream.read(member.file_size + 1)
                 arrays[name] = _read_stream(io.BytesIO(content), len(content), f"{path}[{name}]")
             return arrays
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except ArrayFileError:
+        raise
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, struct.error) as error:  # as zipfile does
         _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
 
 

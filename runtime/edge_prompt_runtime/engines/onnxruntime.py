@@ -28,8 +28,9 @@ class GraphEngine:
         try:
             self._session = onnxruntime.InferenceSession(graph_file, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common class of their own
+            reason = " ".join(str(error).split())
             raise ManifestError(
-                found=f"{graph_file}: ONNX Runtime {onnxruntime.__version__} cannot load it ({error})",
+                found=f"{graph_file}: ONNX Runtime {onnxruntime.__version__} cannot load it ({reason})",
                 wanted="a graph that it can run",
                 remedy="install a newer onnxruntime or export the backbone again",
             ) from error

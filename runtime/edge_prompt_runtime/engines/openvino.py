@@ -29,8 +29,9 @@ class GraphEngine:
         try:
             self._compiled = openvino.Core().compile_model(graph_file, "CPU", settings)
         except RuntimeError as error:
+            reason = " ".join(str(error).split())
             raise ManifestError(
-                found=f"{graph_file}: OpenVINO {openvino.__version__} cannot load it ({error})",
+                found=f"{graph_file}: OpenVINO {openvino.__version__} cannot load it ({reason})",
                 wanted="a graph that it can run",
                 remedy="install a newer openvino or export the backbone again",
             ) from error

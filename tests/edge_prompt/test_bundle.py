@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, read_bundle
+from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError, UnsafePathError
+from edge_prompt.manifest import MANIFEST_NAME
+
+GRAPH_FILES = {"onnxruntime": "model.onnx", "openvino": "openvino_model.xml"}
+
+
+def test_a_bundle_is_read(bundle_copy: Path) -> None:
+    bundle = read_bundle(bundle_copy)
+    assert bundle.folder == bundle_copy
+    assert bundle.manifest.kinds == {"soft": (None, 32), "prefix": (2, 2, 4, None, 8)}
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="nowhere: no such folder; wanted a bundle"):
+        read_bundle(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"no edge_prompt\.json in it; wanted a bundle"):
+        read_bundle(tmp_path)
+
+
+def test_a_manifest_that_is_a_folder_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_NAME).mkdir()
+    with pytest.raises(MissingFileError):
+        read_bundle(tmp_path)
+
+
+def test_the_graph_of_an_engine_is_found(bundle_copy: Path, engine: str) -> None:
+    bundle = read_bundle(bundle_copy)
+    assert bundle.graph(engine).engine == engine
+    assert bundle.graph_file(engine) == bundle_copy / GRAPH_FILES[engine]
+
+
+def test_an_engine_without_a_graph_is_refused(bundle_copy: Path) -> None:
+    with pytest.raises(UnknownEngineError, match="no graph for the engine 'abacus'; wanted one of onnxruntime, openv"):
+        read_bundle(bundle_copy).graph_file("abacus")
+
+
+@pytest.mark.parametrize("file", ["openvino_model.xml", "openvino_model.bin"])
+def test_a_missing_graph_is_named(bundle_copy: Path, file: str) -> None:
+    (bundle_copy / file).unlink()
+    with pytest.raises(ManifestError, match=f"{file} is missing"):
+        read_bundle(bundle_copy).graph_file("openvino")
+
+
+@pytest.mark.parametrize("file", ["openvino_model.xml", "openvino_model.bin"])
+def test_an_altered_graph_is_named(bundle_copy: Path, file: str) -> None:
+    with (bundle_copy / file).open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"!")
+    with pytest.raises(ManifestError, match=f"{file} is altered"):
+        read_bundle(bundle_copy).graph_file("openvino")
+
+
+def test_a_graph_that_is_a_folder_is_missing(bundle_copy: Path) -> None:
+    (bundle_copy / "model.onnx").unlink()
+    (bundle_copy / "model.onnx").mkdir()
+    with pytest.raises(ManifestError, match=r"model\.onnx is missing"):
+        read_bundle(bundle_copy).graph_file("onnxruntime")
+
+
+@pytest.mark.parametrize("place", [lambda path: f"../{path.name}", str], ids=["climbing", "absolute"])
+def test_a_graph_outside_the_bundle_is_refused(bundle_copy: Path, place: Callable[[Path], str]) -> None:
+    outside = bundle_copy.parent / "model.onnx"
+    (bundle_copy / "model.onnx").rename(outside)
+    manifest = bundle_copy / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace('"model.onnx"', json.dumps(place(outside))))
+    with pytest.raises(UnsafePathError):
+        read_bundle(bundle_copy).graph_file("onnxruntime")
+
+
+def test_a_graph_behind_a_link_out_of_the_bundle_is_refused(bundle_copy: Path) -> None:
+    outside = bundle_copy.parent / "model.onnx"
+    (bundle_copy / "model.onnx").rename(outside)
+    (bundle_copy / "model.onnx").symlink_to(outside)
+    with pytest.raises(UnsafePathError):
+        read_bundle(bundle_copy).graph_file("onnxruntime")
+
+
+@pytest.mark.parametrize("name", [TOKENIZER_NAME, REFERENCE_NAME, "config.json"])
+def test_a_file_beside_the_graphs_is_found(bundle_copy: Path, name: str) -> None:
+    assert read_bundle(bundle_copy).file(name) == bundle_copy / name
+
+
+def test_a_file_that_the_manifest_does_not_name_is_not_there(bundle_copy: Path) -> None:
+    (bundle_copy / "surplus.json").touch()
+    assert read_bundle(bundle_copy).file("surplus.json") is None
+
+
+@pytest.mark.parametrize("state", ["missing", "altered"])
+def test_a_file_that_is_missing_or_altered_is_named(bundle_copy: Path, state: str) -> None:
+    path = bundle_copy / TOKENIZER_NAME
+    path.unlink()
+    if state == "altered":
+        path.write_text("{}")
+    with pytest.raises(ManifestError, match=f"{TOKENIZER_NAME} is {state}"):
+        read_bundle(bundle_copy).file(TOKENIZER_NAME)
+
+
+def test_a_file_outside_the_bundle_is_refused(bundle_copy: Path) -> None:
+    bundle = read_bundle(bundle_copy)
+    files = {"../secret": "0" * 64}
+    with pytest.raises(UnsafePathError):
+        replace(bundle, manifest=replace(bundle.manifest, files=files)).file("../secret")

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_prompt_runtime.engines import ENGINES
+
+EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
+NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers"}
+
+
+def packages_after(code: str) -> set[str]:
+    """The packages that are loaded once a fresh interpreter has run `code`."""
+    code = f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in result.stdout.strip().rpartition("\n")[2].split()}
+
+
+@pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime"])
+def test_an_import_loads_neither_an_engine_nor_the_export_side(package: str) -> None:
+    packages = packages_after(f"import {package}")
+    assert package in packages
+    assert not packages & NOT_FOR_AN_IMPORT
+
+
+def test_the_contract_does_not_know_the_runtime() -> None:
+    assert "edge_prompt_runtime" not in packages_after("import edge_prompt")
+
+
+def test_a_runtime_loads_no_other_engine_than_its_own(tiny_bundle: Path, engine: str) -> None:
+    packages = packages_after(
+        f"from edge_prompt_runtime import Runtime\nRuntime({str(tiny_bundle)!r}, engine={engine!r}).embed('w1')"
+    )
+    assert engine in packages
+    assert not packages & (ENGINES.keys() - {engine})
+    assert not packages & (EXPORT_ONLY - {"onnx"})
+
+
+def test_token_arrays_need_no_tokenizer(tiny_bundle: Path, engine: str) -> None:
+    packages = packages_after(
+        "import numpy\nfrom edge_prompt_runtime import Runtime\n"
+        f"Runtime({str(tiny_bundle)!r}, engine={engine!r}).embed({{'input_ids': numpy.array([[2, 7, 3]])}})"
+    )
+    assert "tokenizers" not in packages
