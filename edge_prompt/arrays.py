@@ -52,7 +52,13 @@ def read_npy(path: Path) -> FloatArray:
 
 
 def write_npy(path: Path, array: FloatArray) -> None:
-    """Write `array` atomically as NPY: C order, little-endian, no pickle."""
+    """Write `array` atomically as NPY: C order, little-endian, no pickle.
+
+    Raises:
+        ArrayFileError: It is no array that `read_npy` would accept.
+        WriteError: The file cannot be written.
+    """
+    _require_writable(path, array)
     with written_atomically(path) as stream:
         np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
 
@@ -93,6 +99,13 @@ def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
             array = arrays[name]
             np.save(buffer, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+
+
+def _require_writable(path: Path, array: FloatArray) -> None:
+    if (array.dtype.kind, array.dtype.itemsize) not in {("f", 4), ("f", 2)} or not 1 <= array.ndim <= MAX_RANK:
+        _refuse(str(path), f"{array.ndim} dimensions of {array.dtype}", "float32 or float16, 1 to 6 dimensions")
+    if 0 in array.shape or not np.isfinite(array).all():
+        _refuse(str(path), "NaN, infinity, or nothing", "finite numbers", remedy="tune it again, more gently")
 
 
 def _read_stream(stream: BinaryIO, size_bytes: int, name: str) -> FloatArray:

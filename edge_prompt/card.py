@@ -77,9 +77,7 @@ def read_card(path: Path) -> Card:
     template = fields.optional("template", str) or TEMPLATE_FIELD
     if template.count(TEMPLATE_FIELD) != 1:
         fields.refuse(f"template {template[:80]!r}", f"a text with {TEMPLATE_FIELD} in it, once")
-    labels = fields.strings("labels") if fields.value.get("labels") is not None else ()
-    if len(set(labels)) != len(labels):
-        fields.refuse("a label that stands twice", "different labels")
+    labels = fields.distinct("labels") if fields.value.get("labels") is not None else ()
     head = None
     if fields.value.get("head") is not None:
         head_fields = fields.inside("head")

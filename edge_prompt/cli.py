@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     try:
         group(args=arguments, prog_name="edge-prompt")
-    except EdgePromptError as error:
+    except (EdgePromptError, OSError) as error:  # what the system refuses needs no traceback either
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
 

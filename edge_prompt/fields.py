@@ -43,11 +43,11 @@ class Fields:
         """The field `name`, or None where it is missing or null."""
         return None if self.value.get(name) is None else self.take(name, kind)
 
-    def size(self, name: str) -> int:
-        """The field `name` as a count: an integer from 0 to 2**31 - 1."""
+    def size(self, name: str, least: int = 0) -> int:
+        """The field `name` as a count: an integer from `least` to 2**31 - 1."""
         count = self.take(name, int)
-        if not 0 <= count < 2**31:
-            self.refuse(f"{name!r} is {str(count)[:20]}", "a count from 0 to 2147483647")
+        if not least <= count < 2**31:
+            self.refuse(f"{name!r} is {str(count)[:20]}", f"a count from {least} to 2147483647")
         return count
 
     def strings(self, name: str) -> tuple[str, ...]:
@@ -56,6 +56,13 @@ class Fields:
         if not all(isinstance(item, str) for item in found):
             self.refuse(f"{name!r} holds more than strings", "a list of strings")
         return tuple(found)
+
+    def distinct(self, name: str) -> tuple[str, ...]:
+        """The field `name` as a list of strings, no two of them the same."""
+        found = self.strings(name)
+        if len(set(found)) != len(found):
+            self.refuse(f"{name!r} holds a string twice", "different strings")
+        return found
 
     def sha256(self, name: str) -> str:
         """The field `name` as a SHA-256 in hexadecimal."""

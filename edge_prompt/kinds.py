@@ -59,8 +59,8 @@ def require_kind(kind: str, accepted: Mapping[str, KindShape], name: str) -> Non
     if kind not in accepted:
         raise PromptKindError(
             found=f"{name}: kind {kind[:40]!r}",
-            wanted=f"one that this bundle takes: {', '.join(accepted)}",
-            remedy="tune a prompt of such a kind",
+            wanted=f"one of {', '.join(accepted)}",
+            remedy="use a prompt of such a kind",
         )
 
 

@@ -15,6 +15,18 @@ from edge_prompt.kinds import FREE_AXIS, KIND_AXES, KindShape
 MANIFEST_NAME = "edge_prompt.json"
 MANIFEST_FORMAT_VERSION = 1
 
+LEAST_TOKENS = 3
+"""Two special tokens, and one of a text: a backbone or a prompt that leaves less room is of no use."""
+
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""The inputs of a graph that a request's tokens fill; `token_type_ids` only where the network has types."""
+
+PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix"}
+"""The input of a graph that a prompt fills, by kind."""
+
+_NEEDED_INPUTS = {"input_ids", "attention_mask", "soft_prompt"}
+_KNOWN_INPUTS = {*TOKEN_INPUTS, *PROMPT_INPUTS.values()}
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -71,6 +83,8 @@ class Preprocessing:
     Attributes:
         max_tokens: Tokens of a text that the backbone takes, special tokens included; the rest is cut off.
         max_positions: Positions it has for prefix, virtual tokens and tokens together; None if it counts no positions.
+        vocab_size: How many tokens there are; an id is below.
+        num_token_types: How many token types there are; at least 1.
         pad_token_id: The token that fills a row up.
         pooling: How token vectors become the feature: `mean` or `cls`.
         normalize: Whether an embedding is scaled to length 1, as the backbone's authors have it.
@@ -78,6 +92,8 @@ class Preprocessing:
 
     max_tokens: int
     max_positions: int | None
+    vocab_size: int
+    num_token_types: int
     pad_token_id: int
     pooling: str
     normalize: bool
@@ -155,9 +171,9 @@ def _backbone(fields: Fields) -> Backbone:
         architecture=fields.take("architecture", str),
         task=fields.take("task", str),
         num_parameters=fields.take("num_parameters", int),
-        feature_size=fields.size("feature_size"),
+        feature_size=fields.size("feature_size", least=1),
         fingerprint=fields.sha256("fingerprint"),
-        labels=fields.strings("labels"),
+        labels=fields.distinct("labels"),
     )
 
 
@@ -170,6 +186,12 @@ def _graph(fields: Fields) -> Graph:
         outputs=fields.strings("outputs"),
         sha256=_digests(fields.inside("sha256")),
     )
+    names = set(graph.inputs)
+    if not names >= _NEEDED_INPUTS or not names <= _KNOWN_INPUTS or len(names) != len(graph.inputs):
+        needed, known = ", ".join(sorted(_NEEDED_INPUTS)), ", ".join(sorted(_KNOWN_INPUTS))
+        fields.refuse(f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others than {known}")
+    if "features" not in graph.outputs:
+        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "'features' among them")
     if graph.file not in graph.sha256:
         fields.refuse(f"no digest of {graph.file[:80]!r}", "a digest of every file of the graph")
     return graph
@@ -190,14 +212,18 @@ def _kinds(fields: Fields) -> dict[str, KindShape]:
             fields.refuse(
                 f"{kind!r} with lengths {str(lengths)[:80]}", f"a length an axis, or {FREE_AXIS!r} on its own axis"
             )
+        if kind == "prefix" and lengths[1] != 2:
+            fields.refuse(f"a prefix of {lengths[1]} parts a layer", "2, keys and values")
         kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
     return kinds
 
 
 def _preprocessing(fields: Fields) -> Preprocessing:
     return Preprocessing(
-        max_tokens=fields.size("max_tokens"),
+        max_tokens=fields.size("max_tokens", least=LEAST_TOKENS),
         max_positions=None if fields.value.get("max_positions") is None else fields.size("max_positions"),
+        vocab_size=fields.size("vocab_size", least=1),
+        num_token_types=fields.size("num_token_types", least=1),
         pad_token_id=fields.size("pad_token_id"),
         pooling=fields.take("pooling", str),
         normalize=fields.take("normalize", bool),

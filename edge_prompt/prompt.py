@@ -14,6 +14,7 @@ from edge_prompt.arrays import FloatArray, read_npy, read_npz, write_npy, write_
 from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_card, write_card
 from edge_prompt.errors import CardError, HeadError
 from edge_prompt.files import resolve_inside, sha256_of
+from edge_prompt.kinds import KIND_AXES, require_kind, require_shape
 
 PROMPT_SUFFIX = ".npy"
 HEAD_SUFFIX = ".head.npz"
@@ -96,7 +97,18 @@ def write_prompt(
 
     Returns:
         The card that was written.
+
+    Raises:
+        PromptKindError: There is no such kind.
+        PromptShapeError: The array has not the axes of its kind.
+        ArrayFileError: The array is not of finite float32 or float16 numbers.
+        HeadError: Head and labels do not fit each other.
+        WriteError: A file cannot be written.
     """
+    require_kind(kind, dict.fromkeys(KIND_AXES, ()), str(path))
+    require_shape(array.shape, kind, (None,) * len(KIND_AXES[kind]), str(path))
+    if head is not None:
+        _require_head(head.weight, head.bias, labels, path)
     write_npy(path, array)
     head_file = None
     if head is not None:
@@ -123,14 +135,19 @@ def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> Head:
     arrays = read_npz(head_path, _HEAD_ARRAYS)
     _require_digest(head_path, head_file.sha256, card_path(prompt_path))
     weight, bias = arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32)
-    classes = len(card.labels) or weight.shape[0]
-    if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[0] != classes:
-        raise HeadError(
-            found=f"{head_path}: weight {list(weight.shape)}, bias {list(bias.shape)}, {len(card.labels)} labels",
-            wanted="weight [num_labels, feature_size] and bias [num_labels]",
-            remedy="restore the head that belongs to this prompt",
-        )
+    _require_head(weight, bias, card.labels, head_path)
     return Head(weight, bias)
+
+
+def _require_head(weight: FloatArray, bias: FloatArray, labels: tuple[str, ...], path: Path) -> None:
+    classes = len(labels) or weight.shape[0]
+    fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and weight.shape[0] == classes
+    if not fits or len(set(labels)) < len(labels):
+        raise HeadError(
+            found=f"{path}: weight {list(weight.shape)}, bias {list(bias.shape)}, {len(set(labels))} different labels",
+            wanted="weight [num_labels, feature_size] and bias [num_labels], a label a class",
+            remedy="use the head and labels that belong to this prompt",
+        )
 
 
 def _require_digest(path: Path, sha256: str, card: Path) -> None:

@@ -174,6 +174,8 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
         preprocessing=Preprocessing(
             max_tokens=backbone.max_tokens,
             max_positions=backbone.max_positions,
+            vocab_size=int(module.embedding.weight.shape[0]),
+            num_token_types=max(1, getattr(config, "type_vocab_size", 1)),
             pad_token_id=pad_token_id or 0,
             pooling=module.pooling,
             normalize=backbone.sentence.normalize,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from edge_prompt.fingerprint import Weight, fingerprint_of
 from edge_prompt_export.families.text_encoder import TASK_OUTPUTS, ConditionedTextEncoder
 from edge_prompt_export.pooling import POOLINGS
 from edge_prompt_export.sentence_transformers import SentenceSettings, read_sentence_settings
+
+logger = logging.getLogger(__name__)
 
 AUTO_CLASSES = {
     "feature-extraction": AutoModel,
@@ -152,6 +155,8 @@ def load_backbone(
     tokenizer = _load_tokenizer(source, options)
     model.eval().requires_grad_(requires_grad=False)
     sentence = read_sentence_settings(source, options.arguments())
+    if sentence.left_out:
+        logger.warning("%s: embeddings are those before %s", source, ", ".join(sentence.left_out))
     pooling = _pooling(source, pooling or sentence.pooling)
     with _running(type(model).__name__), _quiet():
         module = ConditionedTextEncoder(model, task, pooling)

@@ -13,6 +13,7 @@ from transformers.utils import cached_file
 from edge_prompt.errors import BackboneError
 
 _MODE_FLAG = "pooling_mode_"
+_KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 _POOLING_NAMES = {"mean_tokens": "mean", "cls_token": "cls"}
 
 
@@ -24,11 +25,13 @@ class SentenceSettings:
         pooling: `mean`, `cls`, or their name of one that we do not know.
         max_tokens: Tokens of a text that they take; None if they do not say.
         normalize: Whether they scale embeddings to length 1.
+        left_out: The types of further modules that they put behind these, which a bundle does not have.
     """
 
     pooling: str
     max_tokens: int | None
     normalize: bool
+    left_out: tuple[str, ...] = ()
 
 
 def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> SentenceSettings:
@@ -52,6 +55,7 @@ def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> Sentenc
         pooling=_pooling_of(pooling if isinstance(pooling, dict) else {}),
         max_tokens=max_tokens if isinstance(max_tokens, int) else None,
         normalize=any(name.endswith("Normalize") for name in types),
+        left_out=tuple(name for name in types if name.rpartition(".")[2] not in _KNOWN_MODULES),
     )
 
 

@@ -16,7 +16,7 @@ from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.results import Classification, TokenLabel, classification_of, token_labels_of
 from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
-from edge_prompt_runtime.tokenizing import TextTokenizer, TokenBatch, token_batch_of
+from edge_prompt_runtime.tokenizing import TextTokenizer, TokenBatch, require_known_tokens, token_batch_of
 
 TaskName = str | None
 """The name a prompt was loaded under; None is the base model."""
@@ -242,6 +242,7 @@ class Runtime:
         """The tokens and the task of every row; tasks are looked up once, here."""
         if isinstance(inputs, Mapping):
             tokens = token_batch_of(dict(inputs))
+            require_known_tokens(tokens, self.bundle.manifest.preprocessing)
             tasks = self._tasks_of(task, len(tokens.input_ids))
             self._require_room(tokens, tasks)
             return tokens, tasks

@@ -13,13 +13,10 @@ from edge_prompt.card import TEMPLATE_FIELD
 from edge_prompt.errors import CardError, HeadError, ManifestError, PromptShapeError
 from edge_prompt.fingerprint import require_fingerprint
 from edge_prompt.kinds import KindShape, kind_of
-from edge_prompt.manifest import Manifest
+from edge_prompt.manifest import LEAST_TOKENS, Manifest
 from edge_prompt.prompt import Head, Prompt, read_prompt
 
 Float32 = NDArray[np.float32]
-
-_LEAST_TOKENS = 3
-"""Two special tokens, and one of the text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,17 +156,17 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
 def _max_tokens(prompt: Prompt, room: int) -> int:
     """What the card says the prompt was tuned on, if that fits."""
     asked = None if prompt.card is None else prompt.card.max_tokens
-    return room if asked is None else max(_LEAST_TOKENS, min(asked, room))
+    return room if asked is None else max(LEAST_TOKENS, min(asked, room))
 
 
 def _room(length: int, manifest: Manifest, path: Path) -> int:
     """Tokens that fit beside a prompt of `length` virtual tokens; at least the special tokens and one more must."""
     text = manifest.preprocessing
     room = text.max_tokens if text.max_positions is None else min(text.max_tokens, text.max_positions - length)
-    if room < _LEAST_TOKENS:
+    if room < LEAST_TOKENS:
         raise PromptShapeError(
             found=f"{path}: {length} virtual tokens",
-            wanted=f"at most {length + room - _LEAST_TOKENS}, so that a text fits into {text.max_positions} positions",
+            wanted=f"at most {length + room - LEAST_TOKENS}, so that a text fits into {text.max_positions} positions",
             remedy="tune a shorter prompt",
         )
     return room

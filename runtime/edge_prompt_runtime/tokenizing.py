@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt.card import TEMPLATE_FIELD
 from edge_prompt.errors import InputError, ManifestError
+from edge_prompt.manifest import Preprocessing
 from edge_prompt_runtime.tasks import Task
 
 if TYPE_CHECKING:
@@ -183,3 +184,25 @@ def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
             )
     ids, mask, types = (arrays[name].astype(np.int64, copy=False) for name in arrays)
     return TokenBatch(ids, mask, types)
+
+
+def require_known_tokens(tokens: TokenBatch, preprocessing: Preprocessing) -> None:
+    """Refuse what the engines answer in ways of their own: one fails on an id beyond the vocabulary, one makes it up.
+
+    Raises:
+        InputError: An id or type is not one of the backbone's, the mask is not of 0 and 1, or a row has no token.
+    """
+    ids, mask, types = tokens.input_ids, tokens.attention_mask, tokens.token_type_ids
+    found = (
+        ("input_ids", ids.min(), ids.max(), 0, preprocessing.vocab_size - 1),
+        ("token_type_ids", types.min(), types.max(), 0, preprocessing.num_token_types - 1),
+        ("attention_mask", mask.min(), mask.max(), 0, 1),
+        ("real tokens a row", mask.sum(1).min(), ids.shape[1], 1, ids.shape[1]),
+    )
+    for name, least, most, lowest, highest in found:
+        if least < lowest or most > highest:
+            raise InputError(
+                found=f"{name} from {least} to {most}",
+                wanted=f"{lowest} to {highest}",
+                remedy="tokenise with the bundle's own tokenizer",
+            )

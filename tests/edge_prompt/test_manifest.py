@@ -23,13 +23,14 @@ from edge_prompt.manifest import (
 )
 
 DIGEST = "0123456789abcdef" * 4
-GRAPH = Graph("onnxruntime", "model.onnx", "fp32", ("input_ids",), ("features",), {"model.onnx": DIGEST})
+INPUTS = ("input_ids", "attention_mask", "soft_prompt")
+GRAPH = Graph("onnxruntime", "model.onnx", "fp32", INPUTS, ("features",), {"model.onnx": DIGEST})
 VALID = Manifest(
     backbone=Backbone("tiny", None, "bert", "BertModel", "feature-extraction", 1000, 32, DIGEST, ("a", "b")),
     graphs={"onnxruntime": GRAPH},
     kinds={"soft": (None, 32), "prefix": (2, 2, 4, None, 8)},
     refused_kinds={},
-    preprocessing=Preprocessing(48, 64, 0, "mean", normalize=True),
+    preprocessing=Preprocessing(48, 64, 200, 2, 0, "mean", normalize=True),
     files={"tokenizer.json": DIGEST},
     parity={"tolerance": 1e-4},
     versions={"edge-prompt": "0"},
@@ -37,8 +38,10 @@ VALID = Manifest(
 
 texts = st.text(max_size=8)
 counts = st.integers(0, 2**31 - 1)
+some = st.integers(1, 2**31 - 1)
+lengths_of_texts = st.integers(3, 2**31 - 1)
+labels = st.lists(texts, max_size=3, unique=True).map(tuple)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
-string_tuples = st.lists(texts, max_size=3).map(tuple)
 digest_maps = st.dictionaries(texts, digests, max_size=3)
 string_maps = st.dictionaries(texts, texts, max_size=3)
 
@@ -47,30 +50,31 @@ string_maps = st.dictionaries(texts, texts, max_size=3)
 def graphs(draw: st.DrawFn, engine: str) -> Graph:
     file = draw(texts)
     sha256 = {**draw(digest_maps), file: draw(digests)}
-    return Graph(engine, file, draw(texts), draw(string_tuples), draw(string_tuples), sha256)
+    further = draw(st.sets(st.sampled_from(["prefix", "token_type_ids"])))
+    outputs = draw(st.sets(texts)) | {"features"}
+    return Graph(engine, file, draw(texts), (*INPUTS, *sorted(further)), tuple(sorted(outputs)), sha256)
 
 
 @st.composite
 def kind_shapes(draw: st.DrawFn) -> dict[str, tuple[int | None, ...]]:
     kinds = draw(st.sets(st.sampled_from(sorted(KIND_AXES))))
-    length = st.integers(1, 2**31 - 1)
+    fixed = {"num_virtual_tokens": None, "key_value": 2}
     return {
-        kind: tuple(None if axis == "num_virtual_tokens" else draw(length) for axis in KIND_AXES[kind])
-        for kind in sorted(kinds)
+        kind: tuple(fixed[axis] if axis in fixed else draw(some) for axis in KIND_AXES[kind]) for kind in sorted(kinds)
     }
 
 
 manifests = st.builds(
     Manifest,
-    backbone=st.builds(
-        Backbone, texts, st.none() | texts, texts, texts, texts, st.integers(), counts, digests, string_tuples
-    ),
+    backbone=st.builds(Backbone, texts, st.none() | texts, texts, texts, texts, st.integers(), some, digests, labels),
     graphs=st.lists(texts, min_size=1, max_size=3, unique=True).flatmap(
         lambda engines: st.fixed_dictionaries({engine: graphs(engine) for engine in engines})
     ),
     kinds=kind_shapes(),
     refused_kinds=string_maps,
-    preprocessing=st.builds(Preprocessing, counts, st.none() | counts, counts, texts, st.booleans()),
+    preprocessing=st.builds(
+        Preprocessing, lengths_of_texts, st.none() | counts, some, some, counts, texts, st.booleans()
+    ),
     files=digest_maps,
     parity=st.dictionaries(texts, st.floats(allow_nan=False, allow_infinity=False) | texts, max_size=3),
     versions=string_maps,
@@ -101,6 +105,25 @@ def test_a_kind_is_written_with_the_word_of_its_free_axis(tmp_path: Path) -> Non
     write_manifest(tmp_path, VALID)
     kinds = json.loads((tmp_path / MANIFEST_NAME).read_text())["kinds"]
     assert kinds == {"soft": ["num_virtual_tokens", 32], "prefix": [2, 2, 4, "num_virtual_tokens", 8]}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda value: value["preprocessing"].update(max_tokens=2),
+        lambda value: value["preprocessing"].update(vocab_size=0),
+        lambda value: value["preprocessing"].update(num_token_types=0),
+        lambda value: value["backbone"].update(labels=["a", "a"]),
+        lambda value: value["kinds"]["prefix"].__setitem__(1, 3),
+        lambda value: value["graphs"][0].update(inputs=["input_ids", "attention_mask"]),
+        lambda value: value["graphs"][0].update(inputs=[*INPUTS, "pixel_values"]),
+        lambda value: value["graphs"][0].update(inputs=[*INPUTS, "soft_prompt"]),
+        lambda value: value["graphs"][0].update(outputs=["logits"]),
+    ],
+)
+def test_what_no_runtime_could_run_is_refused(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    with pytest.raises(ManifestError):
+        read_manifest(edited(tmp_path, edit))
 
 
 @pytest.mark.parametrize("version", [0, -1, MANIFEST_FORMAT_VERSION + 1, 10**30])

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_prompt.arrays import write_npy, write_npz
-from edge_prompt.errors import ArrayFileError, CardError, HeadError, MissingFileError, UnsafePathError, WriteError
+from edge_prompt.errors import (
+    ArrayFileError,
+    CardError,
+    EdgePromptError,
+    HeadError,
+    MissingFileError,
+    PromptKindError,
+    PromptShapeError,
+    UnsafePathError,
+    WriteError,
+)
 from edge_prompt.files import sha256_of
 from edge_prompt.prompt import Head, read_prompt, write_prompt
 
@@ -157,7 +167,7 @@ def test_a_head_of_arrays_that_do_not_fit_is_refused(
 
 def test_a_head_of_another_number_of_labels_is_refused(path: Path) -> None:
     edit_card(path, labels=["red", "green"])
-    with pytest.raises(HeadError, match=r"weight \[3, 32\], bias \[3\], 2 labels"):
+    with pytest.raises(HeadError, match=r"weight \[3, 32\], bias \[3\], 2 different labels"):
         read_prompt(path)
 
 
@@ -214,3 +224,26 @@ def test_a_prompt_whose_writing_was_interrupted_is_refused(
     if file != "x.npy":
         with pytest.raises(CardError, match="restore the files that belong together"):
             read_prompt(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"kind": "lora"}, PromptKindError),
+        ({"kind": "deep"}, PromptShapeError),
+        ({"array": np.zeros((0, 32), np.float32)}, PromptShapeError),
+        ({"array": SOFT.astype(np.float64)}, ArrayFileError),
+        ({"array": SOFT.astype(int)}, ArrayFileError),
+        ({"array": np.full((2, 32), np.nan, np.float32)}, ArrayFileError),
+        ({"labels": ("red", "red", "blue")}, HeadError),
+        ({"labels": ("red", "green")}, HeadError),
+        ({"head": Head(HEAD.weight, HEAD.bias[:2])}, HeadError),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(
+    tmp_path: Path, changes: dict[str, Any], error: type[EdgePromptError]
+) -> None:
+    given: dict[str, Any] = {"array": SOFT, "kind": "soft", "head": HEAD, "labels": LABELS} | changes
+    with pytest.raises(error):
+        write_prompt(tmp_path / "x.npy", fingerprint=FINGERPRINT, **given)
+    assert not list(tmp_path.iterdir())

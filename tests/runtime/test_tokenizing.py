@@ -14,9 +14,10 @@ from edge_prompt import Bundle
 from edge_prompt.bundle import TOKENIZER_NAME
 from edge_prompt.errors import InputError, ManifestError
 from edge_prompt.files import sha256_of
+from edge_prompt.manifest import Preprocessing
 from edge_prompt_runtime import TruncationWarning
 from edge_prompt_runtime.tasks import Task, base_task, load_task
-from edge_prompt_runtime.tokenizing import TextTokenizer, token_batch_of
+from edge_prompt_runtime.tokenizing import TextTokenizer, require_known_tokens, token_batch_of
 
 CLS, SEP, FIRST_WORD = 2, 3, 5
 
@@ -205,3 +206,27 @@ IDS = np.array([[2, 7, 3]])
 def test_arrays_that_are_no_tokenisation_are_refused(feeds: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found):
         token_batch_of(feeds)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("input_ids", [2, 200, 3]),
+        ("input_ids", [2, -1, 3]),
+        ("token_type_ids", [0, 2, 0]),
+        ("token_type_ids", [0, -1, 0]),
+        ("attention_mask", [1, 2, 1]),
+        ("attention_mask", [1, -1, 1]),
+        ("attention_mask", [0, 0, 0]),
+    ],
+)
+def test_what_the_engines_would_make_up_is_refused(name: str, row: list[int]) -> None:
+    good = [2, 7, 3] if name == "input_ids" else [1, 1, 1]
+    tokens = token_batch_of({"input_ids": np.array([[2, 7, 3]] * 2)} | {name: np.array([good, row])})
+    with pytest.raises(InputError, match="bundle's own tokenizer"):
+        require_known_tokens(tokens, Preprocessing(48, 64, 200, 2, 0, "mean", normalize=False))
+
+
+def test_known_tokens_pass() -> None:
+    feeds = {"input_ids": np.array([[2, 199, 3]]), "token_type_ids": np.array([[0, 1, 1]])}
+    require_known_tokens(token_batch_of(feeds), Preprocessing(48, 64, 200, 2, 0, "mean", normalize=False))
