@@ -107,7 +107,7 @@ def test_a_card_of_another_format_version_is_refused(tmp_path: Path, version: in
         ({"fingerprint": DIGEST.upper()}, "'fingerprint' is"),
         ({"labels": "ab"}, "'labels' is str"),
         ({"labels": ["a", 1]}, "'labels' holds more than strings"),
-        ({"labels": ["a", "a"]}, "holds a string twice"),
+        ({"labels": ["a", "a"]}, "'labels' holds a string twice"),
         ({"template": "no place"}, "template 'no place'"),
         ({"template": "{text} {text}"}, "template"),
         ({"template": 1}, "'template' is int"),
