@@ -9,7 +9,6 @@ network.
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import warnings
@@ -24,7 +23,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from edge_prompt.card import card_path, read_card
 from edge_prompt_export import export_backbone
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_runtime import Runtime, TruncationWarning
@@ -120,21 +118,21 @@ def show_mixed_batch(runtime: Runtime, tests: dict[str, list[Example]]) -> None:
 def show_scores(scores: list[Score], network_bytes: int) -> None:
     """The table of all tasks and engines."""
     table = Table(title="Each task: a prompt instead of a network")
-    for column in ("engine", "task", "test accuracy", "prompt + head", "own network", "swap", "load another network"):
-        table.add_column(column, justify="left" if column in {"engine", "task"} else "right")
-    for score in scores:
+    for column in ("task", "engine", "accuracy", "prompt + head", "network", "swap", "load a network"):
+        table.add_column(column, justify="left" if column in {"engine", "task"} else "right", no_wrap=True)
+    for score in sorted(scores, key=lambda score: score.task):
         table.add_row(
-            score.engine,
             score.task,
+            score.engine,
             f"{score.accuracy:.1%}",
-            f"{task_bytes(score.task):,} bytes",
-            f"{network_bytes:,} bytes",
-            f"{score.swap_us:.1f} µs",
+            f"{task_bytes(score.task) / 1e3:.0f} kB",
+            f"{network_bytes / 1e6:.1f} MB",
+            f"{score.swap_us:.0f} µs",
             f"{score.load_ms:.0f} ms",
         )
     console.print(table)
-    figures = read_card(card_path(PROMPTS / f"{scores[0].task}.npy")).provenance["settings"]
-    console.print(f"tuned with {json.dumps(figures)}", style="dim")
+    console.print("accuracy on the whole test split; each task's settings and figures are on its card:")
+    console.print("  edge-prompt inspect examples/prompts/reuters.npy", style="bold")
 
 
 def task_bytes(task: str) -> int:

@@ -23,12 +23,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as hf_logging
 
 from edge_prompt.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.fingerprint import Weight, fingerprint_of
 from edge_prompt_export.families.text_encoder import TASK_OUTPUTS, ConditionedTextEncoder
 from edge_prompt_export.pooling import POOLINGS
+from edge_prompt_export.quiet import quiet
 from edge_prompt_export.sentence_transformers import SentenceSettings, read_sentence_settings
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def load_backbone(
         UnsupportedArchitectureError: It takes no embeddings or no padding mask, or does not run on them.
     """
     options = options or LoadOptions()
-    with _explained(source), _quiet():
+    with _explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
         task = task or _task_of(config)
         auto_class = _auto_class(source, task, config)
@@ -158,7 +158,7 @@ def load_backbone(
     if sentence.left_out:
         logger.warning("%s: embeddings are those before %s", source, ", ".join(sentence.left_out))
     pooling = _pooling(source, pooling or sentence.pooling)
-    with _running(type(model).__name__), _quiet():
+    with _running(type(model).__name__), quiet():
         module = ConditionedTextEncoder(model, task, pooling)
         module.eval()
         reached = reached_weights(module)
@@ -272,7 +272,7 @@ def _load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBas
     )
     if folder.is_dir() and not any((folder / name).exists() for name in names):
         return None
-    with _explained(source), _quiet():
+    with _explained(source), quiet():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
     return tokenizer
 
@@ -312,17 +312,3 @@ def _running(architecture: str) -> Iterator[None]:
             wanted="a text encoder that runs on embeddings and a padding mask",
             remedy="export another backbone",
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back transformers' loading reports and bars: what matters of them becomes an error of ours."""
-    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            hf_logging.enable_progress_bar()

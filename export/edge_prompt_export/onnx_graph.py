@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir
@@ -14,6 +11,7 @@ from torch.export import Dim
 
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.quiet import quiet
 
 ONNX_FILE = "model.onnx"
 ONNX_DATA_FILE = "model.onnx_data"
@@ -39,7 +37,7 @@ def write_onnx(module: ConditionedTextEncoder, folder: Path, metadata: Mapping[s
     """
     inputs = module.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
     shapes = {name: dict.fromkeys(module.dynamic_axes()[name], Dim.DYNAMIC) for name in inputs}
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module,
@@ -98,19 +96,3 @@ def _tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
             value.metadata_props.clear()
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the exporter's remarks on its own registry and on deprecations inside torch."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

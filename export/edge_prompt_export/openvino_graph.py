@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.quiet import quiet
 
 OPENVINO_FILE = "openvino_model.xml"
 OPENVINO_DATA_FILE = "openvino_model.bin"
@@ -36,8 +36,7 @@ def write_openvino(module: ConditionedTextEncoder, folder: Path, metadata: Mappi
         openvino.PartialShape([-1 if axis in dynamic[name] else length for axis, length in enumerate(tensor.shape)])
         for name, tensor in inputs.items()
     ]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer warns of every size that it reads
+    with quiet(), torch.no_grad():  # the tracer warns of every size that it reads
         try:
             model = openvino.convert_model(_Positional(module), example_input=tuple(inputs.values()), input=shapes)
         except Exception as error:  # the converter has no common class of its own

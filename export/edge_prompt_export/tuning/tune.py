@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,7 @@ def tune_prompt(
         UnsupportedArchitectureError: It does not take that kind of prompt.
     """
     settings = settings or TuneSettings()
+    settings = replace(settings, learning_rate=settings.learning_rate or LEARNING_RATES[settings.kind])
     train_file, output = Path(train_file), Path(output)
     _require_settings(settings, output)
     examples = read_examples(train_file)
