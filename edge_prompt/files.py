@@ -40,26 +40,20 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: The file cannot be written (no such folder, read-only, disk full); nothing is left behind.
     """
-    try:
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise _write_error(path, error) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except EdgePromptError:
-        raise
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -75,25 +69,19 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
             wanted="a new folder to write",
             remedy="choose another name or remove it first",
         )
-    try:
+    with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise _write_error(path, error) from error
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync_file(file)
-        temporary.chmod(0o777 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except EdgePromptError:
-        raise
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync_file(file)
+            temporary.chmod(0o777 & ~_umask())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -239,9 +227,16 @@ def _sync_folder(path: Path) -> None:
         _sync_file(path)
 
 
-def _write_error(path: Path, error: OSError) -> WriteError:
-    return WriteError(
-        found=f"{path} cannot be written ({error.strerror or error})",
-        wanted="a place with room and the right to write",
-        remedy="choose another place or make room",
-    )
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """What the system refuses while `path` is written becomes a `WriteError`; errors of ours pass as they are."""
+    try:
+        yield
+    except EdgePromptError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            found=f"{path} cannot be written ({error.strerror or error})",
+            wanted="a place with room and the right to write",
+            remedy="choose another place or make room",
+        ) from error
