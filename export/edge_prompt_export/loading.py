@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,6 +144,7 @@ def load_backbone(
         UnsupportedArchitectureError: It takes no embeddings or no padding mask, or does not run on them.
     """
     options = options or LoadOptions()
+    _require_place(source)
     with _explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
         task = task or _task_of(config)
@@ -172,6 +172,16 @@ def load_backbone(
         fingerprint=fingerprint_of(_weights(reached)),
         num_parameters=sum(weight.numel() for weight in reached.values()),
     )
+
+
+def _require_place(source: str) -> None:
+    """Refuse what is written as a path and leads nowhere: the hub would answer it with a lecture on its names."""
+    if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise BackboneError(
+            found=f"{source}: {'not a folder' if Path(source).exists() else 'no such folder'}",
+            wanted="a folder with a network, or its name on the hub",
+            remedy="check the path",
+        )
 
 
 def reached_weights(module: ConditionedTextEncoder) -> dict[str, Tensor]:
@@ -282,20 +292,14 @@ def _explained(source: str) -> Iterator[None]:
     """Turn what transformers raises on a bad checkpoint into one sentence."""
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, json.JSONDecodeError) as error:
-        if isinstance(error, BackboneError):
-            raise
-        reason = " ".join(str(error).split())
+    except EdgePromptError:
+        raise
+    except Exception as error:  # transformers, safetensors, tokenizers and the hub each have their own
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise BackboneError(
             found=f"{source} cannot be loaded ({reason[:300]})",
             wanted="a folder or hub name that transformers can load",
             remedy="check the name, the files and the network, and --trust-remote-code if it brings its own code",
-        ) from error
-    except Exception as error:  # safetensors and torch have exceptions of their own for broken files
-        raise BackboneError(
-            found=f"{source} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})",
-            wanted="a folder or hub name that transformers can load",
-            remedy="get its files again",
         ) from error
 
 

@@ -87,7 +87,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_missed_where_nothing_reads_it
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match=r"/nowhere cannot be loaded .*check the name"):
+    with pytest.raises(BackboneError, match=r"/nowhere: no such folder.*check the path"):
         load_backbone(str(tmp_path / "nowhere"))
 
 
