@@ -94,7 +94,7 @@ def full_fine_tuning(trial: Trial) -> PromptedClassifier:
     head = linear_head(trial).head
     assert head is not None
     classifier = FineTuned(trial.backbone.module, head)
-    classifier.requires_grad_(requires_grad=True).train()
+    classifier.requires_grad_(requires_grad=True)
     groups = [
         {"params": list(trial.backbone.module.parameters()), "lr": FINE_TUNING_RATE, "weight_decay": 0.01},
         {"params": list(head.parameters()), "lr": FINE_TUNING_HEAD_RATE},

@@ -89,7 +89,7 @@ def train(
     settings: LoopSettings,
     observer: Observer | None = None,
 ) -> Outcome:
-    """Train the parameters in `groups` and leave the module with the best that validation saw.
+    """Train the parameters in `groups` and leave the module with the best that validation saw, in evaluation mode.
 
     Ctrl-C ends training early and keeps the best so far.
 
@@ -112,6 +112,7 @@ def train(
     rng = random.Random(settings.seed)
     best = accuracy_of(module, validation, pad_token_id, settings.precision)
     kept, best_epoch, accuracies, interrupted = _copied(parameters), 0, [], False
+    module.train()
     try:
         for epoch in range(1, settings.epochs + 1):
             batches = shuffled_batches(training, settings.batch_size, pad_token_id, rng)
@@ -128,6 +129,8 @@ def train(
                 break
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        module.eval()
     with torch.no_grad():
         for parameter, value in zip(parameters, kept, strict=True):
             parameter.copy_(value)

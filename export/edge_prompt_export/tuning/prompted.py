@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -42,11 +43,17 @@ class PromptedClassifier(nn.Module):
         self.prompt = nn.Parameter(prompt.clone())
         self.head = head
         self._own_labels = list(own_labels)
+        self.eval()
 
     @property
     def encoder(self) -> ConditionedTextEncoder:
         """The conditioned module."""
         return self._encoder[0]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Turn the network's own dropout on, or off: it is frozen, and a prompt overfits without it."""
+        self.encoder.train(mode)
+        return super().train(mode)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """The encoder's inputs for `batch` under the prompt."""

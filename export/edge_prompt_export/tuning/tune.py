@@ -220,7 +220,6 @@ def tune_examples(
         start = PromptedClassifier(backbone.module, settings.kind, prompt, None)
         head = fit_head(*features_of(start, rows, pad, settings.precision), len(labels))
         classifier = PromptedClassifier(backbone.module, settings.kind, prompt, head)
-    classifier.eval()
     groups = [{"params": [classifier.prompt], "lr": settings.learning_rate or LEARNING_RATES[settings.kind]}]
     if classifier.head is not None:
         groups.append({"params": list(classifier.head.parameters()), "lr": settings.head_learning_rate})

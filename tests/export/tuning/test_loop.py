@@ -110,3 +110,17 @@ def test_the_same_seed_gives_the_same_numbers(precision: str) -> None:
         train(module, groups(module), ROWS, ROWS, 0, settings(precision=precision))
         ends.append(module.table.weight.detach().clone())
     assert torch.equal(*ends)
+
+
+def test_dropout_is_on_while_training_and_off_while_validating() -> None:
+    modes: list[bool] = []
+
+    class Noting(Table):
+        def forward(self, batch: Batch) -> Tensor:
+            modes.append(self.training)
+            return super().forward(batch)
+
+    module = Noting()
+    train(module, groups(module), ROWS, ROWS, 0, settings(epochs=1))
+    assert modes == [False, False] + [True] * 9 + [False, False]
+    assert not module.training

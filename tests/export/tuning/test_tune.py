@@ -23,15 +23,16 @@ QUICK = TuneSettings(virtual_tokens=4, epochs=2, batch_size=8)
 def test_a_tuned_prompt_answers_in_the_runtime_as_it_was_measured(
     kind: str, engine: str, tiny_backbone: Path, tiny_bundle: Path, train_file: Path, tmp_path: Path
 ) -> None:
-    settings = replace(QUICK, kind=kind, dtype="float16", max_tokens=12)
-    tuned = tune_prompt(tiny_backbone, train_file, tmp_path / "colour.npy", settings=settings)
-    assert tuned.accuracy > 0.9
+    settings = replace(QUICK, kind=kind, dtype="float16", max_tokens=12, epochs=6, head_learning_rate=1e-2)
+    output = tmp_path / "colour.npy"
+    tuned = tune_prompt(tiny_backbone, train_file, output, validation_file=train_file, settings=settings)
+    assert tuned.accuracy > 0.75
     runtime = Runtime(tiny_bundle, engine)
-    runtime.load("colour", tmp_path / "colour.npy")
+    runtime.load("colour", output)
     rows = [json.loads(line) for line in train_file.read_text(encoding="utf-8").splitlines()]
     answers = runtime.classify([row["text"] for row in rows], task="colour")
     right = sum(answer.label == row["label"] for answer, row in zip(answers, rows, strict=True))
-    assert right / len(rows) > 0.9
+    assert right / len(rows) == pytest.approx(tuned.accuracy, abs=1.5 / len(rows))  # one may lie on the border
 
 
 def test_the_card_tells_how_it_was_made(tiny_backbone: Path, train_file: Path, tmp_path: Path) -> None:
@@ -53,6 +54,7 @@ def test_the_backbone_stays_as_it_was(loaded: LoadedBackbone, examples: list[Exa
     tune_examples(loaded, examples[::2], examples[1::2], ("blue", "red"), QUICK)
     after = loaded.module.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert not any(module.training for module in loaded.module.modules())
 
 
 def test_the_same_seed_gives_the_same_file(tiny_backbone: Path, train_file: Path, tmp_path: Path) -> None:
