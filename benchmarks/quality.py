@@ -67,7 +67,7 @@ class FineTuned(PromptedClassifier):
     """The same classifier without a prompt, its network among the parameters."""
 
     def __init__(self, encoder: nn.Module, head: nn.Linear) -> None:
-        super().__init__(encoder, "", torch.zeros(0), head)  # type: ignore[arg-type]
+        super().__init__(encoder, "", torch.zeros(0), head, dropout=True)  # type: ignore[arg-type]
         self.network = encoder
 
 
@@ -146,17 +146,20 @@ def _bytes_of(classifier: PromptedClassifier) -> int:
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--virtual-tokens", default=16, show_default=True)
 @click.option("--max-tokens", default=64, show_default=True, help="Tokens of a text.")
+@click.option("--dropout/--no-dropout", default=True, show_default=True, help="The network's own, for prompts.")
 @click.option("--precision", default="bf16", show_default=True, help="Of training; scoring is in fp32.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write the results, a line each.")
 def main(
+    *,
     tasks: tuple[str, ...],
     methods: tuple[str, ...],
     examples: int,
     epochs: int,
     virtual_tokens: int,
     max_tokens: int,
+    dropout: bool,
     precision: str,
     threads: int,
     seed: int,
@@ -165,7 +168,12 @@ def main(
     """Print a table of test accuracies."""
     torch.set_num_threads(threads)
     settings = TuneSettings(
-        virtual_tokens=virtual_tokens, epochs=epochs, max_tokens=max_tokens, precision=precision, seed=seed
+        virtual_tokens=virtual_tokens,
+        epochs=epochs,
+        max_tokens=max_tokens,
+        dropout=dropout,
+        precision=precision,
+        seed=seed,
     )
     table = Table("task", "method", "test accuracy %", "bytes a task", "seconds")
     for task in tasks:

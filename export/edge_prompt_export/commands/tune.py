@@ -67,6 +67,9 @@ _FILE = click.Path(path_type=Path)
 @_setting("patience", _COUNT, "Epochs without improvement before it ends.  [default: no such end]")
 @_setting("max_tokens", click.IntRange(3), "Tokens of a text that are read.  [default: all that fit]")
 @_setting("template", str, "The text put around every text.")
+@click.option(
+    "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, while tuning."
+)
 @_setting("precision", click.Choice(list(PRECISIONS)), "Of matrix products; bf16 is quicker where the CPU has it.")
 @_setting("dtype", click.Choice(list(DTYPES)), "Of the file.")
 @_setting("seed", int, "For the split, the order, and what is drawn.")

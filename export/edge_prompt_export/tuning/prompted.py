@@ -21,6 +21,7 @@ class PromptedClassifier(nn.Module):
         prompt: The prompt as the graph takes it, with a leading batch of 1.
         head: The task's own head; None classifies by the network's own.
         own_labels: For each class of the task, its row in the network's own head.
+        dropout: Whether the network's own dropout is on while this module trains.
 
     Attributes:
         prompt: The prompt, a parameter.
@@ -34,6 +35,8 @@ class PromptedClassifier(nn.Module):
         prompt: Tensor,
         head: nn.Linear | None,
         own_labels: Sequence[int] = (),
+        *,
+        dropout: bool = False,
     ) -> None:
         super().__init__()
         self._encoder = (encoder,)  # in a tuple, so that its weights are not among this module's parameters
@@ -43,6 +46,7 @@ class PromptedClassifier(nn.Module):
         self.prompt = nn.Parameter(prompt.clone())
         self.head = head
         self._own_labels = list(own_labels)
+        self._dropout = dropout
         self.eval()
 
     @property
@@ -51,8 +55,8 @@ class PromptedClassifier(nn.Module):
         return self._encoder[0]
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Turn the network's own dropout on, or off: it is frozen, and a prompt overfits without it."""
-        self.encoder.train(mode)
+        """Enter or leave training; the frozen network follows if its dropout is wanted."""
+        self.encoder.train(mode and self._dropout)
         return super().train(mode)
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:

@@ -69,6 +69,7 @@ class TuneSettings:
         patience: Epochs without improvement after which tuning ends; None goes on to the end.
         max_tokens: Tokens of a text that are read, special tokens included; None reads all that the backbone takes.
         template: The text put around every text, with `{text}` where that goes.
+        dropout: Whether the network's own dropout is on while tuning.
         precision: `fp32` or `bf16` (quicker where the processor has it).
         dtype: Of the file: `float32` or `float16`.
         seed: For the split, the order and what is drawn.
@@ -88,6 +89,7 @@ class TuneSettings:
     patience: int | None = None
     max_tokens: int | None = None
     template: str = TEMPLATE_FIELD
+    dropout: bool = True
     precision: str = "fp32"
     dtype: str = "float32"
     seed: int = 0
@@ -214,12 +216,13 @@ def tune_examples(
     ids = token_source(settings.init, settings.init_text, backbone, rows, settings.virtual_tokens, settings.seed)
     prompt = initial_prompt(settings.kind, backbone.module, ids)
     pad = pad_token_id_of(backbone)
+    head, own_labels = None, []
     if settings.head == "own":
-        classifier = PromptedClassifier(backbone.module, settings.kind, prompt, None, _own_labels(backbone, labels))
+        own_labels = _own_labels(backbone, labels)
     else:
         start = PromptedClassifier(backbone.module, settings.kind, prompt, None)
         head = fit_head(*features_of(start, rows, pad, settings.precision), len(labels))
-        classifier = PromptedClassifier(backbone.module, settings.kind, prompt, head)
+    classifier = PromptedClassifier(backbone.module, settings.kind, prompt, head, own_labels, dropout=settings.dropout)
     groups = [{"params": [classifier.prompt], "lr": settings.learning_rate or LEARNING_RATES[settings.kind]}]
     if classifier.head is not None:
         groups.append({"params": list(classifier.head.parameters()), "lr": settings.head_learning_rate})

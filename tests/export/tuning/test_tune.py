@@ -130,3 +130,17 @@ def test_a_validation_file_is_what_it_is_chosen_by(tiny_backbone: Path, train_fi
 def test_the_file_has_the_dtype_asked_for(tiny_backbone: Path, train_file: Path, tmp_path: Path) -> None:
     tune_prompt(tiny_backbone, train_file, tmp_path / "x.npy", settings=replace(QUICK, dtype="float16"))
     assert np.load(tmp_path / "x.npy").dtype == np.float16
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_the_networks_dropout_is_on_only_where_it_is_wanted(
+    dropout: bool, loaded: LoadedBackbone, examples: list[Example]
+) -> None:
+    seen: set[bool] = set()
+    hook = loaded.module.model.register_forward_hook(lambda module, *_: seen.add(module.training))
+    try:
+        settings = replace(QUICK, dropout=dropout, epochs=1)
+        tune_examples(loaded, examples[::2], examples[1::2], ("blue", "red"), settings)
+    finally:
+        hook.remove()
+    assert seen == ({True, False} if dropout else {False})
