@@ -146,7 +146,8 @@ def _bytes_of(classifier: PromptedClassifier) -> int:
 @click.option("--epochs", default=5, show_default=True)
 @click.option("--virtual-tokens", default=16, show_default=True)
 @click.option("--max-tokens", default=64, show_default=True, help="Tokens of a text.")
-@click.option("--dropout/--no-dropout", default=True, show_default=True, help="The network's own, for prompts.")
+@click.option("--dropout/--no-dropout", default=False, show_default=True, help="The network's own, for prompts.")
+@click.option("--head-learning-rate", default=TuneSettings().head_learning_rate, show_default=True, help="For prompts.")
 @click.option("--precision", default="bf16", show_default=True, help="Of training; scoring is in fp32.")
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
@@ -160,6 +161,7 @@ def main(
     virtual_tokens: int,
     max_tokens: int,
     dropout: bool,
+    head_learning_rate: float,
     precision: str,
     threads: int,
     seed: int,
@@ -172,6 +174,7 @@ def main(
         epochs=epochs,
         max_tokens=max_tokens,
         dropout=dropout,
+        head_learning_rate=head_learning_rate,
         precision=precision,
         seed=seed,
     )

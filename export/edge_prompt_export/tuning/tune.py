@@ -43,7 +43,7 @@ from edge_prompt_export.tuning.prompted import PromptedClassifier
 VALIDATION_SHARE = 0.1
 """What is split off the training file for validation where no other file is given."""
 
-LEARNING_RATES = {"soft": 2e-2, "prefix": 3e-2}
+LEARNING_RATES = {"soft": 3e-2, "prefix": 3e-2}
 """AdamW's learning rate for a prompt, by kind; measured by `benchmarks/quality.py`."""
 
 HEADS = ("linear", "own")
@@ -81,7 +81,7 @@ class TuneSettings:
     init: str = "training-text"
     init_text: str | None = None
     learning_rate: float | None = None
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float = 3e-3
     epochs: int = 5
     batch_size: int = 32
     accumulate: int = 1
@@ -89,7 +89,7 @@ class TuneSettings:
     patience: int | None = None
     max_tokens: int | None = None
     template: str = TEMPLATE_FIELD
-    dropout: bool = True
+    dropout: bool = False
     precision: str = "fp32"
     dtype: str = "float32"
     seed: int = 0
