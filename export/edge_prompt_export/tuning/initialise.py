@@ -73,14 +73,16 @@ def _from_text(text: str, backbone: LoadedBackbone, _rows: Sequence[Row], count:
 def _from_training_text(
     _text: str, backbone: LoadedBackbone, rows: Sequence[Row], count: int, rng: random.Random
 ) -> list[int]:
-    """The tokens of training texts in random order, one after another."""
+    """The tokens of training texts in random order, one after another, after what a text starts with (`[CLS]`)."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
-    ids: list[int] = []
+    ids = [index for index in rows[0].input_ids[:1] if index in special]
+    start = len(ids)
     for row in rng.sample(rows, len(rows)):
         ids += [index for index in row.input_ids if index not in special]
         if len(ids) >= count:
             return ids[:count]
-    return [ids[index % len(ids)] for index in range(count)]
+    words = ids[start:]
+    return (ids + [words[index % len(words)] for index in range(count)])[:count]
 
 
 INITS: dict[str, Callable[[str, LoadedBackbone, Sequence[Row], int, random.Random], list[int]]] = {

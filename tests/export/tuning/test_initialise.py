@@ -11,15 +11,16 @@ from edge_prompt_export.tuning.initialise import initial_prompt, token_source
 ROWS = [Row([2, 10, 11, 3], 0), Row([2, 12, 3], 1)]
 
 
-def test_training_text_is_taken_without_special_tokens(loaded: LoadedBackbone) -> None:
-    ids = token_source("training-text", None, loaded, ROWS, 3, seed=0)
-    assert sorted(ids) == [10, 11, 12]
+def test_training_text_starts_as_a_text_does_and_has_no_other_special_tokens(loaded: LoadedBackbone) -> None:
+    ids = token_source("training-text", None, loaded, ROWS, 4, seed=0)
+    assert ids[0] == 2
+    assert sorted(ids[1:]) == [10, 11, 12]
 
 
 def test_too_little_training_text_is_repeated(loaded: LoadedBackbone) -> None:
-    ids = token_source("training-text", None, loaded, ROWS, 8, seed=0)
-    assert len(ids) == 8
-    assert set(ids) == {10, 11, 12}
+    ids = token_source("training-text", None, loaded, ROWS, 9, seed=0)
+    assert len(ids) == 9
+    assert set(ids[1:]) == {10, 11, 12}
 
 
 def test_the_vocabulary_gives_no_special_tokens(loaded: LoadedBackbone) -> None:
