@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_prompt.arrays import write_npy
+from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
 from edge_prompt_runtime import Runtime
@@ -27,7 +28,6 @@ from examples.real_data import minilm
 BATCHES = (1, 3, 8)
 SEQUENCES = (2, 17, 128)
 VIRTUAL_TOKENS = (0, 1, 16, 64)
-INPUT_OF_KIND = {"soft": "soft_prompt", "prefix": "prefix"}
 
 
 def token_inputs(inputs: dict[str, torch.Tensor], length: int) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def against_torch(runtime: Runtime, backbone: LoadedBackbone, kind: str, folder:
             outputs = dict(zip(module.output_names, (tensor.numpy() for tensor in module(**inputs)), strict=True))
         task = None
         if length:
-            prompt = inputs[INPUT_OF_KIND[kind]].numpy()
+            prompt = inputs[PROMPT_INPUTS[kind]].numpy()
             write_npy(folder / "prompt.npy", prompt[0] if kind == "soft" else prompt[:, :, 0])
             runtime.load("prompt", folder / "prompt.npy")
             task = "prompt"
@@ -70,8 +70,8 @@ def against_torch(runtime: Runtime, backbone: LoadedBackbone, kind: str, folder:
 def mixed_against_alone(runtime: Runtime, backbone: LoadedBackbone, folder: Path) -> float:
     """The largest difference of a row in a batch of eight tasks to that row alone."""
     tasks: list[str | None] = [None]
-    for kind, length in itertools.product(INPUT_OF_KIND, (1, 16, 64)):
-        prompt = backbone.module.example_inputs(1, 2, length, length, seed=length)[INPUT_OF_KIND[kind]].numpy()
+    for kind, length in itertools.product(PROMPT_INPUTS, (1, 16, 64)):
+        prompt = backbone.module.example_inputs(1, 2, length, length, seed=length)[PROMPT_INPUTS[kind]].numpy()
         path = folder / f"{kind}_{length}.npy"
         write_npy(path, prompt[0] if kind == "soft" else prompt[:, :, 0])
         runtime.load(path.stem, path)
@@ -97,7 +97,7 @@ def main() -> None:
         for engine in bundle.manifest.graphs:
             runtime = Runtime(folder / "bundle", engine)
             figures: dict[str, float] = {}
-            for kind in INPUT_OF_KIND:
+            for kind in PROMPT_INPUTS:
                 figures |= against_torch(runtime, backbone, kind, folder)
             columns[engine] = figures | {"mixed batch of 8": mixed_against_alone(runtime, backbone, folder)}
     table = Table("compared", *columns, title=f"largest relative difference (tolerance {TOLERANCE:.0e})")

@@ -15,6 +15,7 @@ from torch import Tensor
 from edge_prompt.arrays import FloatArray, write_npy, write_npz
 from edge_prompt.bundle import REFERENCE_NAME, Bundle
 from edge_prompt.errors import ParityError
+from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference
@@ -103,7 +104,7 @@ def write_reference(folder: Path, module: ConditionedTextEncoder) -> None:
 def token_inputs(module: ConditionedTextEncoder, batch: int, sequence: int, seed: int) -> Inputs:
     """Random tokens for the runtime: what `example_inputs` gives, without prompts."""
     inputs = module.example_inputs(batch, sequence, virtual_tokens=0, prefix_length=0, seed=seed)
-    return {name: inputs[name].numpy() for name in inputs if name not in {"soft_prompt", "prefix"}}
+    return {name: inputs[name].numpy() for name in inputs if name not in PROMPT_INPUTS.values()}
 
 
 def _trials(module: ConditionedTextEncoder) -> list[_Trial]:
@@ -119,7 +120,7 @@ def _trials(module: ConditionedTextEncoder) -> list[_Trial]:
 def _torch_outputs(module: ConditionedTextEncoder, inputs: Inputs, trial: _Trial) -> dict[str, NDArray[Any]]:
     given: dict[str, Tensor] = {name: torch.from_numpy(array) for name, array in inputs.items()}
     empty = module.example_inputs(1, 2, virtual_tokens=0, prefix_length=0)
-    prompts = {name: empty[name] for name in empty if name in {"soft_prompt", "prefix"}}
+    prompts = {name: empty[name] for name in empty if name in PROMPT_INPUTS.values()}
     if trial.array is not None:
         array = torch.from_numpy(trial.array)
         prompts |= {"soft_prompt": array[None]} if trial.kind == "soft" else {"prefix": array[:, :, None]}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_prompt.arrays import read_npz
 from edge_prompt.bundle import REFERENCE_NAME, Bundle
 from edge_prompt.errors import ManifestError, ParityError
+from edge_prompt.manifest import TOKEN_INPUTS
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.tasks import base_task
@@ -53,7 +54,7 @@ def check_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         )
     graph = bundle.graph(engine)
     kinds = tuple(bundle.manifest.kinds)
-    names = {name for name in ("input_ids", "attention_mask", "token_type_ids") if name in graph.inputs}
+    names = {name for name in TOKEN_INPUTS if name in graph.inputs}
     arrays = read_npz(path, frozenset(names | set(kinds) | {f"features_{kind}" for kind in (*kinds, "base")}))
     rows = {name: arrays[name].astype(np.int64) for name in names}
     types = rows.get("token_type_ids", np.zeros_like(rows["input_ids"]))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt.card import TEMPLATE_FIELD
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.manifest import Preprocessing
+from edge_prompt.manifest import TOKEN_INPUTS, Preprocessing
 from edge_prompt_runtime.tasks import Task
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
     Raises:
         InputError: `input_ids` is missing, or an array is unknown, of another shape, or not of integers.
     """
-    unknown = feeds.keys() - {"input_ids", "attention_mask", "token_type_ids"}
+    unknown = feeds.keys() - set(TOKEN_INPUTS)
     if unknown or "input_ids" not in feeds:
         raise InputError(
             found=f"arrays named {sorted(feeds)}",

@@ -8,6 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.tuning.batches import Batch
 
@@ -61,7 +62,7 @@ class PromptedClassifier(nn.Module):
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
         """The encoder's inputs for `batch` under the prompt."""
-        prompts = self._empty | ({_INPUT_OF_KIND[self._kind]: self.prompt} if self._kind else {})
+        prompts = self._empty | ({PROMPT_INPUTS[self._kind]: self.prompt} if self._kind else {})
         length = prompts["soft_prompt"].shape[1] + (prompts["prefix"].shape[4] if "prefix" in prompts else 0)
         ones = batch.attention_mask.new_ones(len(batch.input_ids), length)
         return {
@@ -83,6 +84,3 @@ class PromptedClassifier(nn.Module):
         outputs = dict(zip(self.encoder.output_names, self.encoder(**self.inputs(batch)), strict=True))
         own: Tensor = outputs["logits"].float()
         return own[:, self._own_labels]
-
-
-_INPUT_OF_KIND = {"soft": "soft_prompt", "prefix": "prefix"}
