@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from edge_prompt.errors import MissingExtraError
 
 EXTRA_PACKAGES = {
-    "onnxruntime": ("onnxruntime", "tokenizers"),
-    "openvino": ("openvino", "tokenizers"),
-    "export": ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers"),
+    "onnxruntime": ("onnxruntime", "tokenizers", "PIL"),
+    "openvino": ("openvino", "tokenizers", "PIL"),
+    "export": ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "PIL"),
 }
 """What each extra brings, by import name."""
 

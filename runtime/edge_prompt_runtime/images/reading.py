@@ -1,0 +1,187 @@
+"""From what a request gives as an image to pixels. Nothing here trusts a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.errors import EdgePromptError, InputError
+from edge_prompt.files import opened
+from edge_prompt.image_settings import require_pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    ImageInput = str | Path | bytes | Image.Image | NDArray[Any]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What is decoded. Pillow knows many more, some through other programs, as EPS through Ghostscript."""
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a camera was held."""
+
+_TURNED_BY = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""Pillow's number of the transposition that undoes an orientation."""
+
+_SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+_SIXTEEN_BITS_IN_MORE = frozenset({("PNG", "I"), ("PPM", "I")})
+"""Formats of at most 16 bits that Pillow decodes into 32."""
+
+_CHANNELS = (1, 3, 4)
+
+
+def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
+    """The image as RGB of 8 bits, in the size it came in.
+
+    What is transparent shows the colour that lies behind it, as `convert("RGB")` of Pillow has it. Of 16 bits the
+    upper 8 are taken, in grey images as Pillow does in colour (its own conversion of grey ones clips). The first image
+    of several is taken. An image in a file is turned as its EXIF orientation says; one that Pillow has opened for the
+    caller is taken as it lies, as transformers does.
+
+    Args:
+        image: A path, the bytes of a file, an image of Pillow, or an array: uint8, or floats from 0 to 1,
+            `[height, width]`, `[height, width, 1]`, 3 or 4 for the channels, or `[3, height, width]` where that can be
+            told apart.
+        name: What the image is called in messages.
+
+    Raises:
+        MissingFileError: There is no such file.
+        ReadError: The file cannot be read.
+        InputError: It is no image, of no known format, broken, empty or too large, or an array of something else.
+    """
+    from PIL import Image  # noqa: PLC0415 - only requests with images need it
+
+    readers: tuple[tuple[type, Callable[[Any, str], Image.Image]], ...] = (
+        (str, _of_path),
+        (Path, _of_path),
+        (bytes, _of_bytes),
+        (Image.Image, _of_pillow),
+        (np.ndarray, _of_array),
+    )
+    for kind, read in readers:
+        if isinstance(image, kind):
+            return read(image, name)
+    raise InputError(
+        found=f"{name} is {type(image).__name__}",
+        wanted="a path, bytes, an image of Pillow or an array",
+        remedy="pass one of these",
+    )
+
+
+def _of_path(path: str | Path, name: str) -> Image.Image:
+    with opened(Path(path)) as stream:
+        return _decoded(stream, f"{name}, {path},")
+
+
+def _of_bytes(content: bytes, name: str) -> Image.Image:
+    return _decoded(BytesIO(content), name)
+
+
+def _decoded(stream: BinaryIO, name: str) -> Image.Image:
+    # imported by name, so that Pillow need not import every decoder it has to find these two
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401, PLC0415
+
+    with _explained(name), Image.open(stream, formats=FORMATS) as image:
+        require_pixels(image.height, image.width, f"{name} of height {image.height} and width {image.width}")
+        image.load()
+        turned = _TURNED_BY.get(image.getexif().get(_ORIENTATION, 1))
+        pixels = _rgb(image, name, sixteen_bits=(image.format, image.mode) in _SIXTEEN_BITS_IN_MORE)
+        return pixels if turned is None else pixels.transpose(Image.Transpose(turned))
+
+
+def _of_pillow(image: Image.Image, name: str) -> Image.Image:
+    require_pixels(image.height, image.width, f"{name} of height {image.height} and width {image.width}")
+    with _explained(name):
+        return _rgb(image, name)
+
+
+def _rgb(image: Image.Image, name: str, *, sixteen_bits: bool = False) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415
+
+    if sixteen_bits or image.mode in _SIXTEEN_BITS:
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in {"I", "F"}:
+        raise InputError(
+            found=f"{name} is of 32 bits a pixel, mode {image.mode}",
+            wanted="8 or 16 bits, of which it is known what white is",
+            remedy="scale it to 0 to 255 and convert it to 8 bits",
+        )
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns of what is meant here
+    return image.convert("RGB")
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What Pillow raises becomes an `InputError`: for broken files it has every kind of exception, warnings too."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
+    try:
+        yield
+    except EdgePromptError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError(
+            found=f"{name} is no image, or one of another format",
+            wanted=f"one of {', '.join(FORMATS)}",
+            remedy="convert it first",
+        ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(
+            found=f"{name} is too large ({error})",
+            wanted="an image that can be decoded",
+            remedy="resize it first",
+        ) from error
+    except Exception as error:
+        raise InputError(
+            found=f"{name} is broken ({error})",
+            wanted="an image that can be decoded",
+            remedy="get the file again, or leave it out",
+        ) from error
+
+
+def _of_array(array: NDArray[Any], name: str) -> Image.Image:
+    from PIL import Image  # noqa: PLC0415
+
+    shape = list(array.shape)
+    first, last = (shape[0], shape[-1]) if array.ndim == 3 else (0, 3)
+    channels_first = first == 3
+    if array.ndim not in {2, 3} or channels_first is (last in _CHANNELS):
+        raise InputError(
+            found=f"{name} is an array of shape {shape}"
+            + ", in which the channels may be first or last" * channels_first,
+            wanted="[height, width, 3]",
+            remedy="bring the axes in this order, or pass an image of Pillow",
+        )
+    if channels_first:
+        array = array.transpose(1, 2, 0)
+    require_pixels(array.shape[0], array.shape[1], f"{name} is an array of shape {shape}")
+    array = _eight_bits(array, name)
+    if array.ndim == 3:
+        array = array[:, :, 0] if array.shape[2] == 1 else array[:, :, :3]
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8:
+        return array
+    wanted = "uint8 from 0 to 255, or floats from 0 to 1"
+    if array.dtype.kind != "f":
+        raise InputError(
+            found=f"{name} is an array of {array.dtype}", wanted=wanted, remedy="convert the array to one of them"
+        )
+    least, most = array.min(), array.max()
+    if not (least >= 0 and most <= 1):  # so that a NaN is refused too
+        raise InputError(
+            found=f"{name} is an array of {array.dtype} from {least} to {most}",
+            wanted=wanted,
+            remedy="scale it; pass the image before normalisation",
+        )
+    return np.rint(array * np.float32(255)).astype(np.uint8)
