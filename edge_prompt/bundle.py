@@ -41,16 +41,29 @@ class Bundle:
             )
         return self.manifest.graphs[engine]
 
-    def graph_file(self, engine: str) -> Path:
-        """The path of the graph for `engine`, once it and all it needs were found unaltered.
+    def fold_graph(self, engine: str) -> Graph:
+        """The graph that folds deep prompts, for `engine`.
 
         Raises:
-            UnknownEngineError: The bundle has no such graph.
+            UnknownEngineError: The bundle has none.
+        """
+        if engine not in self.manifest.fold_graphs:
+            raise UnknownEngineError(
+                found=f"{self.folder} has no graph that folds deep prompts on the engine {engine!r}",
+                wanted="one" if not self.manifest.fold_graphs else f"one of {', '.join(self.manifest.fold_graphs)}",
+                remedy="use another kind of prompt, or export the backbone again",
+            )
+        return self.manifest.fold_graphs[engine]
+
+    def files_of(self, graph: Graph) -> tuple[Path, Path | None]:
+        """The paths of a graph and of its weights file, if it has one apart, once all it needs was found unaltered.
+
+        Raises:
             ManifestError: A file is missing or altered.
         """
-        graph = self.graph(engine)
         self.require_unaltered(graph.sha256)
-        return resolve_inside(self.folder, graph.file)
+        weights_file = None if graph.weights_file is None else resolve_inside(self.folder, graph.weights_file)
+        return resolve_inside(self.folder, graph.file), weights_file
 
     def file(self, name: str) -> Path | None:
         """The path of a file beside the graphs, once it was found unaltered; None if the bundle has no such file.

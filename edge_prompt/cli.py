@@ -26,7 +26,8 @@ class LazyCommand(NamedTuple):
 COMMANDS = {
     "export": LazyCommand("edge_prompt_export.commands.export", "export", "Export a frozen backbone into a bundle."),
     "tune": LazyCommand("edge_prompt_export.commands.tune", "export", "Tune a prompt for a task on a frozen backbone."),
-    "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Classify or embed texts under a prompt."),
+    "fold": LazyCommand("edge_prompt_runtime.commands.fold", "", "Fold a deep prompt to a prefix, ahead of time."),
+    "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),
     "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
     "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,21 @@ from edge_prompt.errors import ManifestError
 from edge_prompt.fields import Fields
 from edge_prompt.files import read_json, write_json
 from edge_prompt.kinds import FREE_AXIS, KIND_AXES, KindShape
+from edge_prompt.preprocessing import (
+    ArrayPreprocessing,
+    Preprocessing,
+    preprocessing_as_json,
+    read_preprocessing,
+)
 
 MANIFEST_NAME = "edge_prompt.json"
 MANIFEST_FORMAT_VERSION = 1
 
-LEAST_TOKENS = 3
-"""Two special tokens, and one of a text: a backbone or a prompt that leaves less room is of no use."""
+PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix", "pixel": "pixel_prompt"}
+"""The input of a graph that a prompt fills, by kind. A deep prompt is folded to a prefix before it enters."""
 
-TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""The inputs of a graph that a request's tokens fill; `token_type_ids` only where the network has types."""
-
-PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix"}
-"""The input of a graph that a prompt fills, by kind."""
-
-_NEEDED_INPUTS = {"input_ids", "attention_mask", "soft_prompt"}
-_KNOWN_INPUTS = {*TOKEN_INPUTS, *PROMPT_INPUTS.values()}
+FOLD_INPUTS, FOLD_OUTPUTS = ("deep_prompt",), ("prefix",)
+"""The inputs and outputs of the graph that folds."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Graph:
         inputs: Input names, in order.
         outputs: Output names, in order.
         sha256: SHA-256 by file name, of `file` and of every file it needs.
+        weights_file: The file with its weights, where the engine must be told of it.
     """
 
     engine: str
@@ -74,29 +75,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     sha256: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a text becomes the backbone's inputs, and a feature an embedding.
-
-    Attributes:
-        max_tokens: Tokens of a text that the backbone takes, special tokens included; the rest is cut off.
-        max_positions: Positions it has for prefix, virtual tokens and tokens together; None if it counts no positions.
-        vocab_size: How many tokens there are; an id is below.
-        num_token_types: How many token types there are; at least 1.
-        pad_token_id: The token that fills a row up.
-        pooling: How token vectors become the feature: `mean` or `cls`.
-        normalize: Whether an embedding is scaled to length 1, as the backbone's authors have it.
-    """
-
-    max_tokens: int
-    max_positions: int | None
-    vocab_size: int
-    num_token_types: int
-    pad_token_id: int
-    pooling: str
-    normalize: bool
+    weights_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +85,10 @@ class Manifest:
     Attributes:
         backbone: The network.
         graphs: Its graphs, by engine.
+        fold_graphs: The graphs that fold a deep prompt to a prefix, by engine; empty if it takes no deep prompts.
         kinds: The kinds of prompt it takes, and their shapes.
         refused_kinds: Why it does not take a kind that its family could, by kind.
-        preprocessing: From text to inputs.
+        preprocessing: From a request to inputs.
         files: SHA-256 by name of the other files of the bundle (tokenizer, configuration, reference).
         parity: What was measured when it was exported; free-form, for people.
         versions: The version of each package that wrote it.
@@ -122,12 +102,15 @@ class Manifest:
     files: Mapping[str, str]
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
+    fold_graphs: Mapping[str, Graph] = field(default_factory=dict)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into a bundle's folder, atomically."""
     value = asdict(manifest)
     value["graphs"] = list(value["graphs"].values())
+    value["fold_graphs"] = list(value["fold_graphs"].values())
+    value["preprocessing"] = preprocessing_as_json(manifest.preprocessing)
     value["kinds"] = {
         kind: [axis if length is None else length for axis, length in zip(KIND_AXES[kind], shape, strict=True)]
         for kind, shape in manifest.kinds.items()
@@ -145,21 +128,33 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     fields = Fields(read_json(path, ManifestError), str(path), ManifestError)
     fields.require_version(MANIFEST_FORMAT_VERSION)
-    graphs = [
-        _graph(Fields(_object(fields, "graphs", g), f"{path}: graphs", ManifestError))
-        for g in fields.take("graphs", list)
-    ]
-    if not graphs or len({graph.engine for graph in graphs}) != len(graphs):
-        fields.refuse(f"{len(graphs)} graphs", "at least one graph, and one an engine")
+    preprocessing = read_preprocessing(fields.inside("preprocessing"))
+    graphs = _graphs(fields, "graphs")
+    for graph in graphs.values():
+        _require_request_inputs(fields, graph, preprocessing)
+    fold_graphs = _graphs(fields, "fold_graphs")
+    for graph in fold_graphs.values():
+        if graph.inputs != FOLD_INPUTS or graph.outputs != FOLD_OUTPUTS:
+            fields.refuse(
+                f"a fold graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:9]}", "deep_prompt to prefix"
+            )
+    if not graphs:
+        fields.refuse("no graph", "at least one")
+    kinds = _kinds(fields.inside("kinds"))
+    for graph in graphs.values():
+        _require_prompt_inputs(fields, graph, kinds)
+    if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
+        fields.refuse("deep prompts without what folds them", "a fold graph an engine, and the kind prefix")
     return Manifest(
         backbone=_backbone(fields.inside("backbone")),
-        graphs={graph.engine: graph for graph in graphs},
-        kinds=_kinds(fields.inside("kinds")),
+        graphs=graphs,
+        kinds=kinds,
         refused_kinds=_string_values(fields.inside("refused_kinds")),
-        preprocessing=_preprocessing(fields.inside("preprocessing")),
+        preprocessing=preprocessing,
         files=_digests(fields.inside("files")),
         parity=fields.take("parity", dict),
         versions=_string_values(fields.inside("versions")),
+        fold_graphs=fold_graphs,
     )
 
 
@@ -177,24 +172,53 @@ def _backbone(fields: Fields) -> Backbone:
     )
 
 
+def _graphs(fields: Fields, name: str) -> dict[str, Graph]:
+    """The graphs in the list `name`, one an engine."""
+    objects = [_object(fields, name, value) for value in fields.take(name, list)]
+    graphs = [_graph(Fields(value, f"{fields.where}: {name}", fields.error)) for value in objects]
+    if len({graph.engine for graph in graphs}) != len(graphs):
+        fields.refuse(f"{len(graphs)} {name}, several for one engine", "one an engine")
+    return {graph.engine: graph for graph in graphs}
+
+
 def _graph(fields: Fields) -> Graph:
     graph = Graph(
         engine=fields.take("engine", str),
         file=fields.take("file", str),
         weights=fields.take("weights", str),
-        inputs=fields.strings("inputs"),
-        outputs=fields.strings("outputs"),
+        inputs=fields.distinct("inputs"),
+        outputs=fields.distinct("outputs"),
         sha256=_digests(fields.inside("sha256")),
+        weights_file=fields.optional("weights_file", str),
     )
-    names = set(graph.inputs)
-    if not names >= _NEEDED_INPUTS or not names <= _KNOWN_INPUTS or len(names) != len(graph.inputs):
-        needed, known = ", ".join(sorted(_NEEDED_INPUTS)), ", ".join(sorted(_KNOWN_INPUTS))
-        fields.refuse(f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others than {known}")
-    if "features" not in graph.outputs:
-        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "'features' among them")
-    if graph.file not in graph.sha256:
-        fields.refuse(f"no digest of {graph.file[:80]!r}", "a digest of every file of the graph")
+    for file in (graph.file, graph.weights_file):
+        if file is not None and file not in graph.sha256:
+            fields.refuse(f"no digest of {file[:80]!r}", "a digest of every file of the graph")
     return graph
+
+
+def _require_request_inputs(fields: Fields, graph: Graph, preprocessing: Preprocessing) -> None:
+    """Refuse a graph that wants what no request and no prompt brings."""
+    names, known = set(graph.inputs), {*preprocessing.input_names, *PROMPT_INPUTS.values()}
+    if len(known) < len(preprocessing.input_names) + len(PROMPT_INPUTS):
+        fields.refuse(f"requests with the arrays {list(preprocessing.input_names)[:9]}", "names that no prompt has")
+    if not preprocessing.required_inputs <= names <= known:
+        needed = ", ".join(sorted(preprocessing.required_inputs))
+        fields.refuse(
+            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others than {', '.join(sorted(known))}"
+        )
+    if not isinstance(preprocessing, ArrayPreprocessing) and "features" not in graph.outputs:
+        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "'features' among them")
+
+
+def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, KindShape]) -> None:
+    """Refuse a graph that has no input for a kind, which would be ignored, or one for a kind that the bundle lacks."""
+    found = set(graph.inputs) & set(PROMPT_INPUTS.values())
+    wanted = {PROMPT_INPUTS[kind] for kind in kinds if kind in PROMPT_INPUTS}
+    if found != wanted:
+        fields.refuse(
+            f"the inputs {list(graph.inputs)[:9]} and the kinds {list(kinds)}", "an input for each kind, and no others"
+        )
 
 
 def _kinds(fields: Fields) -> dict[str, KindShape]:
@@ -216,18 +240,6 @@ def _kinds(fields: Fields) -> dict[str, KindShape]:
             fields.refuse(f"a prefix of {lengths[1]} parts a layer", "2, keys and values")
         kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
     return kinds
-
-
-def _preprocessing(fields: Fields) -> Preprocessing:
-    return Preprocessing(
-        max_tokens=fields.size("max_tokens", least=LEAST_TOKENS),
-        max_positions=None if fields.value.get("max_positions") is None else fields.size("max_positions"),
-        vocab_size=fields.size("vocab_size", least=1),
-        num_token_types=fields.size("num_token_types", least=1),
-        pad_token_id=fields.size("pad_token_id"),
-        pooling=fields.take("pooling", str),
-        normalize=fields.take("normalize", bool),
-    )
 
 
 def _object(fields: Fields, name: str, value: object) -> dict[str, Any]:

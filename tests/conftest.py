@@ -77,6 +77,40 @@ def tiny_tagger_bundle(build_once: BuildOnce, tiny_tagger: Path) -> Path:
     return build_once("tiny_tagger_bundle", lambda folder: export(tiny_tagger, folder))
 
 
+@pytest.fixture(scope="session")
+def tiny_image_bundle(build_once: BuildOnce) -> Path:
+    """The bundle of a random ViT that tells three classes of images of 32 x 32; not to be changed."""
+    return build_once("tiny_image_bundle", lambda folder: export_image_network(folder, "ViTForImageClassification"))
+
+
+@pytest.fixture(scope="session")
+def tiny_detector_bundle(build_once: BuildOnce) -> Path:
+    """The bundle of a random YOLOS that finds objects of three classes in images of any size; not to be changed."""
+    return build_once("tiny_detector_bundle", lambda folder: export_image_network(folder, "YolosForObjectDetection"))
+
+
+@pytest.fixture(scope="session")
+def tiny_segmenter_bundle(build_once: BuildOnce) -> Path:
+    """The bundle of a random SegFormer that labels pixels with three classes; not to be changed."""
+    return build_once(
+        "tiny_segmenter_bundle", lambda folder: export_image_network(folder, "SegformerForSemanticSegmentation")
+    )
+
+
+@pytest.fixture
+def make_image(tmp_path: Path) -> Callable[..., Path]:
+    """Write a picture: `make_image("cat", 40, 30)` gives the path of a PNG of that height and width."""
+    from PIL import Image
+
+    def made(name: str, height: int = 40, width: int = 30) -> Path:
+        random = np.random.default_rng(sum(name.encode()))
+        path = tmp_path / f"{name}.png"
+        Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+        return path
+
+    return made
+
+
 @pytest.fixture
 def bundle_copy(tmp_path: Path, tiny_bundle: Path) -> Path:
     """A copy of `tiny_bundle` to tamper with."""
@@ -122,6 +156,52 @@ def export(backbone: Path, bundle: Path) -> None:
     from edge_prompt_export import export_backbone
 
     export_backbone(backbone, bundle)
+
+
+IMAGE_NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ViTForImageClassification": ({"image_size": 32, "patch_size": 8}, {"size": {"height": 32, "width": 32}}),
+    "YolosForObjectDetection": (
+        {"image_size": [32, 48], "patch_size": 16, "num_detection_tokens": 7},
+        {"size": {"shortest_edge": 32, "longest_edge": 96}},
+    ),
+    "SegformerForSemanticSegmentation": (
+        {"depths": [1, 1], "num_encoder_blocks": 2, "sr_ratios": [2, 1], "hidden_sizes": [16, 32]}
+        | {"patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [2, 2], "num_attention_heads": [2, 4]}
+        | {"decoder_hidden_size": 16},
+        {"size": {"height": 32, "width": 48}},
+    ),
+}
+"""What a tiny network of each class and its image processor are made of, beside the sizes that all share."""
+
+
+def export_image_network(bundle: Path, architecture: str) -> None:
+    """Export a random image network of the class `architecture`, with the image processor of its family."""
+    backbone = bundle.with_name(f"{bundle.name}_backbone")
+    write_tiny_image_network(backbone, architecture)
+    export(backbone, bundle)
+
+
+def write_tiny_image_network(folder: Path, architecture: str) -> None:
+    """Write a random image network of the given class, with the image processor of its family."""
+    from importlib import import_module
+
+    import torch
+    import transformers
+
+    family = architecture.partition("For")[0]
+    network, processor = IMAGE_NETWORKS[architecture]
+    if family != "Segformer":
+        network = network | {"hidden_size": HIDDEN_SIZE, "num_hidden_layers": LAYERS, "intermediate_size": 64}
+        network |= {"num_attention_heads": HEADS}
+    labels = {0: "red", 1: "green", 2: "blue"}
+    config = getattr(transformers, f"{family}Config")(
+        **network, initializer_range=0.2, id2label=labels, label2id={label: index for index, label in labels.items()}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        getattr(transformers, architecture)(config).save_pretrained(folder)
+    module = import_module(f"transformers.models.{family.lower()}.image_processing_pil_{family.lower()}")
+    getattr(module, f"{family}ImageProcessorPil")(**processor).save_pretrained(folder)
 
 
 def write_tiny_bert(folder: Path, architecture: str) -> None:

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from edge_prompt.arrays import read_npz
 from edge_prompt.bundle import REFERENCE_NAME, Bundle
 from edge_prompt.errors import ManifestError, ParityError
-from edge_prompt.manifest import TOKEN_INPUTS
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.tasks import base_task
-from edge_prompt_runtime.tokenizing import TokenBatch
+from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.tasks import as_inputs, base_task
+
+BASE = "base"
+"""Stands for no prompt where others stand for a kind."""
 
 TOLERANCE = 1e-4
 """The largest difference between torch and an engine in fp32, relative to `max(1, |reference|)`."""
@@ -53,24 +56,24 @@ def check_reference(bundle: Bundle, engine: str) -> dict[str, float]:
             found=f"{bundle.folder} has no {REFERENCE_NAME}", wanted="one", remedy="export the backbone again"
         )
     graph = bundle.graph(engine)
-    kinds = tuple(bundle.manifest.kinds)
-    names = {name for name in TOKEN_INPUTS if name in graph.inputs}
-    arrays = read_npz(path, frozenset(names | set(kinds) | {f"features_{kind}" for kind in (*kinds, "base")}))
-    rows = {name: arrays[name].astype(np.int64) for name in names}
-    types = rows.get("token_type_ids", np.zeros_like(rows["input_ids"]))
-    tokens = TokenBatch(rows["input_ids"], rows["attention_mask"], types)
-    base = base_task(bundle.manifest)
-    tasks = {"base": base} | {
-        kind: replace(base, soft_prompt=arrays[kind][None].astype(np.float32))
-        if kind == "soft"
-        else replace(base, prefix=arrays[kind][:, :, None].astype(np.float32))
+    kinds, output = tuple(bundle.manifest.kinds), graph.outputs[0]
+    names = [name for name in bundle.manifest.preprocessing.input_names if name in graph.inputs]
+    arrays = read_npz(path, frozenset({*names, *kinds, *(f"{output}_{kind}" for kind in (*kinds, BASE))}))
+    requests = open_requests(bundle)
+    request = requests.take({name: arrays[name].astype(bundle.manifest.preprocessing.dtype_of(name)) for name in names})
+    base, fold = base_task(bundle.manifest), Folder(bundle, engine)
+    tasks = {BASE: base} | {
+        kind: replace(base, prompts={**base.prompts, **as_inputs(kind, arrays[kind].astype(np.float32), fold)})
         for kind in kinds
     }
     _, opened = open_engine(bundle, engine, None)
     figures = {}
     for kind, task in tasks.items():
-        found = opened.run(feeds_of(tokens, [task] * len(tokens.input_ids), graph.inputs), ("features",))
-        figures[kind] = difference(found, {"features": arrays[f"features_{kind}"]})
+        feeds = feeds_of(
+            request.of_rows(range(request.rows)), [task] * request.rows, graph.inputs, masked=requests.masked
+        )
+        found = opened.run(feeds, (output,))
+        figures[kind] = difference(found, {output: arrays[f"{output}_{kind}"]})
         if not figures[kind] <= TOLERANCE:
             raise ParityError(
                 found=f"{bundle.folder} on {engine}, {kind}: {figures[kind]:.1e} from what torch gave at export",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,35 @@ from edge_prompt.bundle import Bundle, read_bundle
 from edge_prompt.errors import InputError, MissingFileError, UnknownTaskError
 from edge_prompt.prompt import PROMPT_SUFFIX
 from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.results import Classification, TokenLabel, classification_of, token_labels_of
+from edge_prompt_runtime.feeds import feeds_of, outputs_together, rows_that_run_together
+from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.requests import Request, open_requests
+from edge_prompt_runtime.results import (
+    Classification,
+    Detection,
+    Segmentation,
+    TokenLabel,
+    classification_of,
+    detections_of,
+    segmentation_of,
+    token_labels_of,
+)
 from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
-from edge_prompt_runtime.tokenizing import TextTokenizer, TokenBatch, require_known_tokens, token_batch_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    Single = str | Path | bytes | Image
+    """A text, or an image as its path, its bytes, or a Pillow image."""
 
 TaskName = str | None
 """The name a prompt was loaded under; None is the base model."""
 
-TOKEN_CLASSIFICATION = "token-classification"
+Outputs = dict[str, NDArray[Any]]
+"""Outputs of the graph by name."""
+
+CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"})
+"""Tasks of backbones whose own `logits` are `[batch, num_labels]`."""
 
 
 class Runtime:
@@ -46,11 +66,10 @@ class Runtime:
     def __init__(self, bundle: str | Path, engine: str | None = None, threads: int | None = None) -> None:
         self.bundle: Bundle = read_bundle(Path(bundle))
         self.engine, self._engine = open_engine(self.bundle, engine, threads)
-        self._inputs = self.bundle.graph(self.engine).inputs
-        self._outputs = self.bundle.graph(self.engine).outputs
+        self._graph = self.bundle.graph(self.engine)
         self._base = base_task(self.bundle.manifest)
         self._tasks: dict[str, Task] = {}
-        self._tokenizer: TextTokenizer | None = None
+        self._requests = open_requests(self.bundle)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -85,7 +104,8 @@ class Runtime:
         Raises:
             EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
         """
-        self._tasks[name] = load_task(name, Path(path), kind, self.bundle, self._base)
+        fold = Folder(self.bundle, self.engine)
+        self._tasks[name] = load_task(name, Path(path), kind, self.bundle, self._base, fold)
 
     def load_all(self, folder: str | Path) -> tuple[str, ...]:
         """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
@@ -103,7 +123,8 @@ class Runtime:
                 found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
             )
         paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
-        loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base) for path in paths}
+        fold = Folder(self.bundle, self.engine)
+        loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, fold) for path in paths}
         self._tasks.update(loaded)
         return tuple(loaded)
 
@@ -117,43 +138,48 @@ class Runtime:
         self._tasks.pop(name, None)
 
     @overload
-    def classify(self, inputs: str, task: TaskName = None) -> Classification: ...  # type: ignore[overload-overlap]
+    def classify(self, inputs: Single, task: TaskName = None) -> Classification: ...
     @overload
     def classify(
-        self, inputs: Sequence[str] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
+        self, inputs: Sequence[Any] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
     ) -> list[Classification]: ...
     def classify(
-        self, inputs: str | Sequence[str] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
+        self, inputs: Any, task: TaskName | Sequence[TaskName] = None
     ) -> Classification | list[Classification]:
-        """Classify texts by the head of their task, or by the network's own head.
+        """Classify texts or images by the head of their task, or by the network's own head.
 
         Args:
-            inputs: A text, several, or token arrays (`input_ids`, `attention_mask`, `token_type_ids`).
+            inputs: A text or an image (a path, bytes, a Pillow image, or an array `[height, width, 3]`), several of
+                them, or the graph's arrays by name.
             task: The task of all rows, or one a row; None is the base model.
 
         Returns:
-            One answer for one text, otherwise a list.
+            One answer for one text or image, otherwise a list.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: A text is empty, rows and tasks differ in number, or a task has nothing to classify by.
+            InputError: A row cannot be read, rows and tasks differ in number, or a task has nothing to classify by.
         """
-        tokens, tasks = self._rows(inputs, task)
+        request, tasks, single = self._read(inputs, task)
         for row_task in tasks:
-            if row_task.head is None and ("logits" not in self._outputs or self._is_token_task):
+            if row_task.head is None and self.bundle.manifest.backbone.task not in CLASSIFICATION_TASKS:
                 raise InputError(
-                    found=f"{_described(row_task)} has no head and the backbone none that classifies a text",
+                    found=f"{row_task.described} has no head and the backbone none that classifies",
                     wanted="a task with a head",
-                    remedy="load a prompt that was tuned with one, or use embed, label_tokens or infer",
+                    remedy="load a prompt that was tuned with one, or ask what the backbone itself does",
                 )
-        outputs = self._run(tokens, tasks, _outputs_for(tasks))
+            if not row_task.labels:
+                raise InputError(
+                    found=f"{row_task.described} has no labels", wanted="labels", remedy="load a prompt with a card"
+                )
+            if row_task.head is not None:
+                self._require_features()
+        rows = self._by_row(request, tasks, _outputs_for(tasks))
         answers = [
-            classification_of(
-                outputs["logits"][row] if task.head is None else task.head.logits(outputs["features"][row]), task.labels
-            )
-            for row, task in enumerate(tasks)
+            classification_of(row["logits"] if task.head is None else task.head.logits(row["features"]), task.labels)
+            for row, task in zip(rows, tasks, strict=True)
         ]
-        return answers[0] if isinstance(inputs, str) else answers
+        return answers[0] if single else answers
 
     @overload
     def label_tokens(self, inputs: str, task: TaskName = None) -> list[TokenLabel]: ...  # type: ignore[overload-overlap]
@@ -177,49 +203,103 @@ class Runtime:
             UnknownTaskError: A task is not loaded.
             InputError: The backbone classifies no tokens, a text is empty, or rows and tasks differ in number.
         """
-        if self.bundle.manifest.backbone.task != TOKEN_CLASSIFICATION:
-            raise InputError(
-                found=f"a bundle for {self.bundle.manifest.backbone.task}",
-                wanted=f"one for {TOKEN_CLASSIFICATION}",
-                remedy=f"export the backbone with --task {TOKEN_CLASSIFICATION}",
-            )
-        tokens, tasks = self._rows(inputs, task)
-        logits = self._run(tokens, tasks, ("logits",))["logits"]
+        self._require_backbone("token-classification")
+        request, tasks, single = self._read_items(inputs, task)
         texts = [inputs] if isinstance(inputs, str) else inputs
+        rows = self._by_row(request, tasks, ("logits",))
         answers = [
-            token_labels_of(text, logits[row], tokens.offsets[row], tasks[row].labels) for row, text in enumerate(texts)
+            token_labels_of(text, row["logits"], offsets, self._own_labels(row_task))
+            for text, row, offsets, row_task in zip(texts, rows, request.offsets, tasks, strict=True)
         ]
-        return answers[0] if isinstance(inputs, str) else answers
+        return answers[0] if single else answers
 
-    def embed(
-        self, inputs: str | Sequence[str] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
-    ) -> Float32:
-        """The feature of each text, scaled to length 1 if the backbone's authors have it so.
+    @overload
+    def detect(self, inputs: Single, task: TaskName = None, threshold: float = 0.5) -> list[Detection]: ...
+    @overload
+    def detect(
+        self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
+    ) -> list[list[Detection]]: ...
+    def detect(
+        self, inputs: Any, task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
+    ) -> list[Detection] | list[list[Detection]]:
+        """Find objects in images by the network's own head (`object-detection`).
 
         Args:
-            inputs: A text, several, or token arrays.
+            inputs: An image, or several.
             task: The task of all rows, or one a row; None is the base model.
+            threshold: The least score of an object, 0 to 1.
 
         Returns:
-            `[feature_size]` for one text, otherwise `[batch, feature_size]`; float32.
+            The objects of one image, the surest first, otherwise a list an image.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: A text is empty, or rows and tasks differ in number.
+            InputError: The backbone detects nothing, an image cannot be read, or rows and tasks differ in number.
         """
-        tokens, tasks = self._rows(inputs, task)
-        features: Float32 = self._run(tokens, tasks, ("features",))["features"]
-        if self.bundle.manifest.preprocessing.normalize:
-            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-        return features[0] if isinstance(inputs, str) else features
+        self._require_backbone("object-detection")
+        request, tasks, single = self._read_items(inputs, task)
+        rows = self._by_row(request, tasks, ("logits", "pred_boxes"))
+        answers = [
+            detections_of(row["logits"], row["pred_boxes"], size, self._own_labels(row_task), threshold)
+            for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
+        ]
+        return answers[0] if single else answers
 
-    def infer(
-        self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
-    ) -> dict[str, NDArray[Any]]:
-        """Run the graph on token arrays, with no pre- or postprocessing but the prompt.
+    @overload
+    def segment(self, inputs: Single, task: TaskName = None) -> Segmentation: ...
+    @overload
+    def segment(self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None) -> list[Segmentation]: ...
+    def segment(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Segmentation | list[Segmentation]:
+        """Label every pixel of images by the network's own head (`semantic-segmentation`).
 
         Args:
-            feeds: `input_ids [batch, sequence]`, and if you like `attention_mask` and `token_type_ids` of that shape.
+            inputs: An image, or several.
+            task: The task of all rows, or one a row; None is the base model.
+
+        Returns:
+            The label map of one image, at its own size, otherwise a list.
+
+        Raises:
+            UnknownTaskError: A task is not loaded.
+            InputError: The backbone segments nothing, an image cannot be read, or rows and tasks differ in number.
+        """
+        self._require_backbone("semantic-segmentation")
+        request, tasks, single = self._read_items(inputs, task)
+        rows = self._by_row(request, tasks, ("logits",))
+        answers = [
+            segmentation_of(row["logits"], size, self._own_labels(row_task))
+            for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
+        ]
+        return answers[0] if single else answers
+
+    def embed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
+        """The feature of each text or image, scaled to length 1 if the backbone's authors have it so.
+
+        Args:
+            inputs: A text or an image, several of them, or the graph's arrays by name.
+            task: The task of all rows, or one a row; None is the base model.
+
+        Returns:
+            `[feature_size]` for one text or image, otherwise `[batch, feature_size]`; float32.
+
+        Raises:
+            UnknownTaskError: A task is not loaded.
+            InputError: A row cannot be read, rows and tasks differ in number, or the backbone has no features.
+        """
+        self._require_features()
+        request, tasks, single = self._read(inputs, task)
+        features: Float32 = np.stack([row["features"] for row in self._by_row(request, tasks, ("features",))])
+        if getattr(self.bundle.manifest.preprocessing, "normalize", False):
+            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        return features[0] if single else features
+
+    def infer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
+        """Run the graph on arrays, with no pre- or postprocessing but the prompt.
+
+        Args:
+            feeds: The graph's own inputs by name, without those of prompts: of texts `input_ids [batch, sequence]`, and
+                if you like `attention_mask` and `token_type_ids` of that shape; of images `pixel_values [batch,
+                channels, height, width]`; of a backbone of your own the arrays that it was exported with.
             task: The task of all rows, or one a row; None is the base model.
 
         Returns:
@@ -229,32 +309,47 @@ class Runtime:
             UnknownTaskError: A task is not loaded.
             InputError: An array is unknown, of another shape, or too long; or rows and tasks differ in number.
         """
-        tokens, tasks = self._rows(feeds, task)
-        return self._run(tokens, tasks, self._outputs)
+        request, tasks, _ = self._read(feeds, task)
+        return outputs_together(self._groups(request, tasks, self._graph.outputs), request.rows)
 
-    @property
-    def _is_token_task(self) -> bool:
-        return self.bundle.manifest.backbone.task in {TOKEN_CLASSIFICATION, "fill-mask"}
+    def _require_features(self) -> None:
+        if "features" not in self._graph.outputs:
+            raise InputError(
+                found="a backbone without features", wanted="one with an output named features", remedy="use infer"
+            )
 
-    def _rows(
-        self, inputs: str | Sequence[str] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName]
-    ) -> tuple[TokenBatch, list[Task]]:
-        """The tokens and the task of every row; tasks are looked up once, here."""
+    def _require_backbone(self, task: str) -> None:
+        if self.bundle.manifest.backbone.task != task:
+            raise InputError(
+                found=f"a bundle for {self.bundle.manifest.backbone.task}",
+                wanted=f"one for {task}",
+                remedy=f"export a backbone that does it with --task {task}",
+            )
+
+    def _read(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
+        """The arrays and task of every row, and whether one thing was asked about; tasks are looked up once, here."""
         if isinstance(inputs, Mapping):
-            tokens = token_batch_of(dict(inputs))
-            require_known_tokens(tokens, self.bundle.manifest.preprocessing)
-            tasks = self._tasks_of(task, len(tokens.input_ids))
-            self._require_room(tokens, tasks)
-            return tokens, tasks
-        texts = [inputs] if isinstance(inputs, str) else list(inputs)
-        tasks = self._tasks_of(task, len(texts))
-        if self._tokenizer is None:
-            self._tokenizer = TextTokenizer(self.bundle)
-        return self._tokenizer.encode(texts, tasks), tasks
+            request = self._requests.take(inputs)
+            tasks = self._tasks_of(task, request.rows)
+            self._requests.require_room(request, tasks)
+            return request, tasks, False
+        items, single = self._requests.items(inputs)
+        tasks = self._tasks_of(task, len(items))
+        return self._requests.encode(items, tasks), tasks, single
+
+    def _read_items(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
+        """As `_read`, but of texts or images: what is found in them is said by its place in what came."""
+        if isinstance(inputs, Mapping):
+            raise InputError(found="arrays by name", wanted="texts or images", remedy="pass these, or use infer")
+        return self._read(inputs, task)
+
+    def _own_labels(self, task: Task) -> tuple[str, ...]:
+        """The class names of the network's own head under `task`; those of a task with a head are of that head."""
+        return task.labels if task.head is None else self.bundle.manifest.backbone.labels
 
     def _tasks_of(self, task: TaskName | Sequence[TaskName], rows: int) -> list[Task]:
         if rows == 0:
-            raise InputError(found="no text", wanted="at least one", remedy="leave out empty requests")
+            raise InputError(found="no row", wanted="at least one", remedy="leave out empty requests")
         if task is None or isinstance(task, str):
             return [self.task(task)] * rows
         if len(task) != rows:
@@ -265,25 +360,29 @@ class Runtime:
             )
         return [self.task(name) for name in task]
 
-    def _require_room(self, tokens: TokenBatch, tasks: Sequence[Task]) -> None:
-        for row, task in enumerate(tasks):
-            length = int(tokens.attention_mask[row].sum())
-            if length > task.max_tokens:
-                raise InputError(
-                    found=f"row {row} of {length} tokens under {_described(task)}",
-                    wanted=f"at most {task.max_tokens}",
-                    remedy="cut the row, or use a shorter prompt",
-                )
+    def _groups(
+        self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
+    ) -> Iterator[tuple[list[int], Outputs]]:
+        """The outputs of rows that run together: all, unless they differ in size, or in length where nothing masks."""
+        for rows in self._rows_together(request, tasks):
+            arrays, own_tasks = request.of_rows(rows), [tasks[row] for row in rows]
+            feeds = feeds_of(arrays, own_tasks, self._graph.inputs, masked=self._requests.masked)
+            yield rows, self._engine.run(feeds, outputs)
 
-    def _run(self, tokens: TokenBatch, tasks: Sequence[Task], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        return self._engine.run(feeds_of(tokens, tasks, self._inputs), outputs)
+    def _rows_together(self, request: Request, tasks: Sequence[Task]) -> list[list[int]]:
+        if self._requests.masked:
+            return [list(range(request.rows))]
+        return rows_that_run_together(request, tasks)
+
+    def _by_row(self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]) -> list[Outputs]:
+        answers: list[Outputs] = [{}] * request.rows
+        for rows, found in self._groups(request, tasks, outputs):
+            for index, row in enumerate(rows):
+                answers[row] = {name: array[index] for name, array in found.items()}
+        return answers
 
 
 def _outputs_for(tasks: Sequence[Task]) -> tuple[str, ...]:
     """What heads read, and the network's own logits, each only if a row needs it."""
     headless = [task.head is None for task in tasks]
     return (("features",) if not all(headless) else ()) + (("logits",) if any(headless) else ())
-
-
-def _described(task: Task) -> str:
-    return f"task {task.name!r}" if task.name else "the base model"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,23 @@ from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
 from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import CardError, HeadError, ManifestError, PromptShapeError
+from edge_prompt.errors import CardError, HeadError, PromptShapeError
 from edge_prompt.fingerprint import require_fingerprint
-from edge_prompt.kinds import KindShape, kind_of
-from edge_prompt.manifest import LEAST_TOKENS, Manifest
+from edge_prompt.kinds import kind_of
+from edge_prompt.manifest import PROMPT_INPUTS, Manifest
+from edge_prompt.preprocessing import LEAST_TOKENS, TextPreprocessing
 from edge_prompt.prompt import Head, Prompt, read_prompt
 
 Float32 = NDArray[np.float32]
+
+BATCH_AXES = {"soft_prompt": 0, "prefix": 2, "pixel_prompt": 0}
+"""The axis of each prompt input along which rows of a batch differ; a leading 1 there is for all rows."""
+
+LENGTH_AXES = {"soft_prompt": 1, "prefix": 4}
+"""The axis of each prompt input whose length is the prompt's own."""
+
+Fold = Callable[[Float32], Float32]
+"""From a deep prompt to the prefix it amounts to, with the axes of their files."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,57 +37,50 @@ class Task:
     Attributes:
         name: Its name; empty for the base model.
         kind: The kind of its prompt; empty for the base model.
-        soft_prompt: `[1, num_virtual_tokens, hidden_size]` float32, length 0 if the prompt is of another kind.
-        prefix: `[num_layers, 2, 1, num_kv_heads, num_virtual_tokens, head_dim]` float32, or None if the backbone takes
-            no prefix; length 0 if the prompt is of another kind.
+        prompts: The prompt inputs of the graph by name, float32, with 1 on the axis of the batch: the task's own
+            prompt, and the base model's for the others.
         head: The task's own head, if it has one.
         labels: Its class names; empty if it classifies nothing.
         template: The text put around a request's text.
-        max_tokens: Tokens of a text that fit beside the prompt.
+        max_tokens: Tokens of a text that fit beside the prompt; 0 if the backbone takes no text.
     """
 
     name: str
     kind: str
-    soft_prompt: Float32
-    prefix: Float32 | None
+    prompts: Mapping[str, Float32]
     head: Head | None
     labels: tuple[str, ...]
     template: str
     max_tokens: int
 
-    @property
-    def soft_length(self) -> int:
-        """Virtual tokens of the soft prompt."""
-        return int(self.soft_prompt.shape[1])
+    def length(self, name: str) -> int:
+        """Virtual tokens in the prompt input `name`; 0 if the graph has no such input."""
+        return int(self.prompts[name].shape[LENGTH_AXES[name]]) if name in self.prompts else 0
 
     @property
-    def prefix_length(self) -> int:
-        """Virtual tokens of the prefix."""
-        return 0 if self.prefix is None else int(self.prefix.shape[4])
+    def virtual_tokens(self) -> int:
+        """Virtual tokens of all its prompts."""
+        return sum(self.length(name) for name in LENGTH_AXES)
+
+    @property
+    def described(self) -> str:
+        """The task as a message names it."""
+        return f"task {self.name!r}" if self.name else "the base model"
 
 
 def base_task(manifest: Manifest) -> Task:
-    """The base model: prompts of length 0, the network's own head and labels.
-
-    Raises:
-        ManifestError: The backbone takes no soft prompt.
-    """
-    if "soft" not in manifest.kinds:
-        raise ManifestError(
-            found=f"a bundle of {manifest.backbone.source[:80]!r} for prompts of the kinds {list(manifest.kinds)}",
-            wanted="soft among them",
-            remedy="export the backbone again, or install a newer edge-prompt",
-        )
-    soft = np.zeros((1, *_lengths(manifest.kinds["soft"], 0)), np.float32)
-    prefix = None
-    if "prefix" in manifest.kinds:
-        layers, key_value, heads, length, head_dim = _lengths(manifest.kinds["prefix"], 0)
-        prefix = np.zeros((layers, key_value, 1, heads, length, head_dim), np.float32)
-    labels = manifest.backbone.labels
-    return Task("", "", soft, prefix, None, labels, TEMPLATE_FIELD, manifest.preprocessing.max_tokens)
+    """The base model: prompts of length 0, a pixel prompt of zeros, the network's own head and labels."""
+    prompts = {}
+    for kind, name in PROMPT_INPUTS.items():
+        if kind in manifest.kinds:
+            empty = np.zeros([length or 0 for length in manifest.kinds[kind]], np.float32)
+            prompts[name] = np.expand_dims(empty, BATCH_AXES[name])
+    text = manifest.preprocessing
+    max_tokens = text.max_tokens if isinstance(text, TextPreprocessing) else 0
+    return Task("", "", prompts, None, manifest.backbone.labels, TEMPLATE_FIELD, max_tokens)
 
 
-def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Task) -> Task:
+def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Task, fold: Fold) -> Task:
     """Read the prompt at `path` and make it ready for `bundle`.
 
     Args:
@@ -85,6 +89,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         kind: Its kind, where neither card nor shape say it.
         bundle: The bundle it is for.
         base: The base model's task, whose empty prompts stand in for the other kinds.
+        fold: What makes a prefix of a deep prompt.
 
     Raises:
         EdgePromptError: The prompt, its card or its head is malformed or not for this bundle; each cause has its class.
@@ -100,36 +105,28 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
                 remedy="leave the kind out",
             )
         kind = prompt.card.kind
-    accepted = {name: shape for name, shape in manifest.kinds.items() if name in _PREPARE}
-    kind = kind_of(prompt.array.shape, kind, accepted, str(path))
-    soft, prefix = _PREPARE[kind](prompt, base)
-    labels = _labels(prompt, manifest, path)
-    length = soft.shape[1] + (0 if prefix is None else prefix.shape[4])
-    return Task(
+    kind = kind_of(prompt.array.shape, kind, manifest.kinds, str(path))
+    task = Task(
         name=name,
         kind=kind,
-        soft_prompt=soft,
-        prefix=prefix,
+        prompts=dict(base.prompts) | as_inputs(kind, prompt.array.astype(np.float32, copy=False), fold),
         head=prompt.head,
-        labels=labels,
+        labels=_labels(prompt, manifest, path),
         template=TEMPLATE_FIELD if prompt.card is None else prompt.card.template,
-        max_tokens=_max_tokens(prompt, _room(length, manifest, path)),
+        max_tokens=0,
     )
+    text = manifest.preprocessing
+    if not isinstance(text, TextPreprocessing):
+        return task
+    return replace(task, max_tokens=_max_tokens(prompt, _room(task.virtual_tokens, text, path)))
 
 
-def _prepare_soft(prompt: Prompt, base: Task) -> tuple[Float32, Float32 | None]:
-    return prompt.array.astype(np.float32, copy=False)[None], base.prefix
-
-
-def _prepare_prefix(prompt: Prompt, base: Task) -> tuple[Float32, Float32 | None]:
-    return base.soft_prompt, prompt.array.astype(np.float32, copy=False)[:, :, None]
-
-
-_PREPARE = {"soft": _prepare_soft, "prefix": _prepare_prefix}
-
-
-def _lengths(shape: KindShape, virtual_tokens: int) -> tuple[int, ...]:
-    return tuple(virtual_tokens if length is None else length for length in shape)
+def as_inputs(kind: str, array: Float32, fold: Fold) -> dict[str, Float32]:
+    """The prompt as the graph takes it, by the name of the input."""
+    if kind == "deep":
+        kind, array = "prefix", fold(array)
+    name = PROMPT_INPUTS[kind]
+    return {name: np.expand_dims(array, BATCH_AXES[name])}
 
 
 def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
@@ -159,9 +156,8 @@ def _max_tokens(prompt: Prompt, room: int) -> int:
     return room if asked is None else max(LEAST_TOKENS, min(asked, room))
 
 
-def _room(length: int, manifest: Manifest, path: Path) -> int:
+def _room(length: int, text: TextPreprocessing, path: Path) -> int:
     """Tokens that fit beside a prompt of `length` virtual tokens; at least the special tokens and one more must."""
-    text = manifest.preprocessing
     room = text.max_tokens if text.max_positions is None else min(text.max_tokens, text.max_positions - length)
     if room < LEAST_TOKENS:
         raise PromptShapeError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt.card import TEMPLATE_FIELD
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.manifest import TOKEN_INPUTS, Preprocessing
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt_runtime.tasks import Task
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class TextTokenizer:
                 remedy="tokenise the texts yourself and pass input_ids and attention_mask",
             )
         self._path: Path = path
-        self._pad_token_id = bundle.manifest.preprocessing.pad_token_id
+        preprocessing = bundle.manifest.preprocessing
+        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - text requests read it
+        self._pad_token_id = preprocessing.pad_token_id
         self._by_length: dict[int, Tokenizer] = {}
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> TokenBatch:
@@ -87,7 +89,7 @@ class TextTokenizer:
             rows = ", ".join(map(str, cut[:8])) + (", …" if len(cut) > 8 else "")
             limit = tasks[cut[0]].max_tokens
             warnings.warn(
-                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=4
+                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=5
             )
         return self._batch(encodings, [_shift(task) for task in tasks])
 
@@ -156,7 +158,7 @@ def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
     Raises:
         InputError: `input_ids` is missing, or an array is unknown, of another shape, or not of integers.
     """
-    unknown = feeds.keys() - set(TOKEN_INPUTS)
+    unknown = feeds.keys() - set(TextPreprocessing.input_names)
     if unknown or "input_ids" not in feeds:
         raise InputError(
             found=f"arrays named {sorted(feeds)}",
@@ -186,7 +188,7 @@ def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
     return TokenBatch(ids, mask, types)
 
 
-def require_known_tokens(tokens: TokenBatch, preprocessing: Preprocessing) -> None:
+def require_known_tokens(tokens: TokenBatch, preprocessing: TextPreprocessing) -> None:
     """Refuse what the engines answer in ways of their own: one fails on an id beyond the vocabulary, one makes it up.
 
     Raises:

@@ -14,6 +14,11 @@ from edge_prompt.manifest import MANIFEST_NAME
 GRAPH_FILES = {"onnxruntime": "model.onnx", "openvino": "openvino_model.xml"}
 
 
+def open_files(folder: Path, engine: str) -> tuple[Path, Path | None]:
+    bundle = read_bundle(folder)
+    return bundle.files_of(bundle.graph(engine))
+
+
 def test_a_bundle_is_read(bundle_copy: Path) -> None:
     bundle = read_bundle(bundle_copy)
     assert bundle.folder == bundle_copy
@@ -38,20 +43,56 @@ def test_a_manifest_that_is_a_folder_is_no_manifest(tmp_path: Path) -> None:
 
 def test_the_graph_of_an_engine_is_found(bundle_copy: Path, engine: str) -> None:
     bundle = read_bundle(bundle_copy)
-    assert bundle.graph(engine).engine == engine
-    assert bundle.graph_file(engine) == bundle_copy / GRAPH_FILES[engine]
+    graph = bundle.graph(engine)
+    assert graph.engine == engine
+    assert bundle.files_of(graph)[0] == bundle_copy / GRAPH_FILES[engine]
+
+
+@pytest.mark.parametrize("weights_file", [None, "openvino_model.bin"])
+def test_the_weights_file_of_a_graph_is_found_where_the_engine_must_be_told(
+    bundle_copy: Path, weights_file: str | None
+) -> None:
+    bundle = read_bundle(bundle_copy)
+    graph = replace(bundle.graph("openvino"), weights_file=weights_file)
+    wanted = None if weights_file is None else bundle_copy / weights_file
+    assert bundle.files_of(graph) == (bundle_copy / "openvino_model.xml", wanted)
+
+
+def test_a_weights_file_outside_the_bundle_is_refused(bundle_copy: Path) -> None:
+    (bundle_copy.parent / "model.bin").touch()
+    bundle = read_bundle(bundle_copy)
+    with pytest.raises(UnsafePathError):
+        bundle.files_of(replace(bundle.graph("openvino"), weights_file="../model.bin"))
+
+
+def test_the_graph_that_folds_for_an_engine_is_found(bundle_copy: Path, engine: str) -> None:
+    bundle = read_bundle(bundle_copy)
+    fold_graphs = {name: replace(graph, file="fold") for name, graph in bundle.manifest.graphs.items()}
+    folding = replace(bundle, manifest=replace(bundle.manifest, fold_graphs=fold_graphs))
+    assert folding.fold_graph(engine) == fold_graphs[engine]
+    with pytest.raises(
+        UnknownEngineError, match="folds deep prompts on the engine 'abacus'; wanted one of onnxruntime"
+    ):
+        folding.fold_graph("abacus")
+
+
+def test_a_bundle_without_a_graph_that_folds_says_so(bundle_copy: Path, engine: str) -> None:
+    with pytest.raises(
+        UnknownEngineError, match=f"no graph that folds deep prompts on the engine '{engine}'; wanted one"
+    ):
+        read_bundle(bundle_copy).fold_graph(engine)
 
 
 def test_an_engine_without_a_graph_is_refused(bundle_copy: Path) -> None:
     with pytest.raises(UnknownEngineError, match="no graph for the engine 'abacus'; wanted one of onnxruntime, openv"):
-        read_bundle(bundle_copy).graph_file("abacus")
+        read_bundle(bundle_copy).graph("abacus")
 
 
 @pytest.mark.parametrize("file", ["openvino_model.xml", "openvino_model.bin"])
 def test_a_missing_graph_is_named(bundle_copy: Path, file: str) -> None:
     (bundle_copy / file).unlink()
     with pytest.raises(ManifestError, match=f"{file} is missing"):
-        read_bundle(bundle_copy).graph_file("openvino")
+        open_files(bundle_copy, "openvino")
 
 
 @pytest.mark.parametrize("file", ["openvino_model.xml", "openvino_model.bin"])
@@ -60,14 +101,14 @@ def test_an_altered_graph_is_named(bundle_copy: Path, file: str) -> None:
         stream.seek(100)
         stream.write(b"!")
     with pytest.raises(ManifestError, match=f"{file} is altered"):
-        read_bundle(bundle_copy).graph_file("openvino")
+        open_files(bundle_copy, "openvino")
 
 
 def test_a_graph_that_is_a_folder_is_missing(bundle_copy: Path) -> None:
     (bundle_copy / "model.onnx").unlink()
     (bundle_copy / "model.onnx").mkdir()
     with pytest.raises(ManifestError, match=r"model\.onnx is missing"):
-        read_bundle(bundle_copy).graph_file("onnxruntime")
+        open_files(bundle_copy, "onnxruntime")
 
 
 @pytest.mark.parametrize("place", [lambda path: f"../{path.name}", str], ids=["climbing", "absolute"])
@@ -77,7 +118,7 @@ def test_a_graph_outside_the_bundle_is_refused(bundle_copy: Path, place: Callabl
     manifest = bundle_copy / MANIFEST_NAME
     manifest.write_text(manifest.read_text().replace('"model.onnx"', json.dumps(place(outside))))
     with pytest.raises(UnsafePathError):
-        read_bundle(bundle_copy).graph_file("onnxruntime")
+        open_files(bundle_copy, "onnxruntime")
 
 
 def test_a_graph_behind_a_link_out_of_the_bundle_is_refused(bundle_copy: Path) -> None:
@@ -85,7 +126,7 @@ def test_a_graph_behind_a_link_out_of_the_bundle_is_refused(bundle_copy: Path) -
     (bundle_copy / "model.onnx").rename(outside)
     (bundle_copy / "model.onnx").symlink_to(outside)
     with pytest.raises(UnsafePathError):
-        read_bundle(bundle_copy).graph_file("onnxruntime")
+        open_files(bundle_copy, "onnxruntime")
 
 
 @pytest.mark.parametrize("name", [TOKENIZER_NAME, REFERENCE_NAME, "config.json"])

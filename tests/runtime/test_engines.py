@@ -16,17 +16,18 @@ from edge_prompt import Bundle, extras, read_bundle
 from edge_prompt.errors import ManifestError, MissingExtraError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt_runtime import engines
-from edge_prompt_runtime.engines import ENGINES, Engine, open_engine
+from edge_prompt_runtime.engines import ENGINES, Engine, open_engine, open_graph
 from edge_prompt_runtime.feeds import feeds_of
+from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.tasks import base_task
-from edge_prompt_runtime.tokenizing import token_batch_of
 
 OUTPUTS = ("features", "last_hidden_state")
 
 
 def feeds(bundle: Bundle, *ids: int, rows: int = 1) -> dict[str, NDArray[Any]]:
-    batch = token_batch_of({"input_ids": np.array([[2, *ids, 3]] * rows)})
-    return dict(feeds_of(batch, [base_task(bundle.manifest)] * rows, bundle.graph("onnxruntime").inputs))
+    request = open_requests(bundle).take({"input_ids": np.array([[2, *ids, 3]] * rows)})
+    tasks, inputs = [base_task(bundle.manifest)] * rows, bundle.graph("onnxruntime").inputs
+    return dict(feeds_of(request.of_rows(range(rows)), tasks, inputs, masked=True))
 
 
 def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:
@@ -87,6 +88,21 @@ def test_threads_never_see_the_outputs_of_others(bundle: Bundle, opened: Engine)
     for number, found in enumerate(together):
         for name in OUTPUTS:
             np.testing.assert_allclose(found[name], alone[number % 8][name], atol=1e-5)
+
+
+def test_weights_may_lie_in_a_file_that_the_graph_does_not_name(
+    bundle_copy: Path, assert_close: Callable[[NDArray[Any], NDArray[Any]], None]
+) -> None:
+    bundle = read_bundle(bundle_copy)
+    wanted = open_engine(bundle, "openvino", 1)[1].run(feeds(bundle, 7, 8), OUTPUTS)
+    graph, weights = bundle.graph("openvino"), "weights.bin"
+    (bundle_copy / "openvino_model.bin").rename(bundle_copy / weights)
+    graph = replace(
+        graph, weights_file=weights, sha256={name: sha256_of(bundle_copy / name) for name in (graph.file, weights)}
+    )
+    found = open_graph(bundle, graph, 1).run(feeds(bundle, 7, 8), OUTPUTS)
+    for name in OUTPUTS:
+        assert_close(found[name], wanted[name])
 
 
 @pytest.mark.parametrize("name", ["abacus", "ONNXRuntime", "onnx"])

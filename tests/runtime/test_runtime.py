@@ -24,6 +24,7 @@ from edge_prompt.errors import (
     UnknownTaskError,
 )
 from edge_prompt.manifest import write_manifest
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt_runtime import Runtime, TruncationWarning
 from edge_prompt_runtime.results import softmax
 
@@ -100,6 +101,7 @@ def test_infer_gives_every_output_of_the_graph(runtime: Runtime) -> None:
 
 def test_an_embedding_is_scaled_where_the_authors_have_it_so(bundle_copy: Path, engine: str) -> None:
     manifest = read_bundle(bundle_copy).manifest
+    assert isinstance(manifest.preprocessing, TextPreprocessing)
     plain = Runtime(bundle_copy, engine).embed(TEXTS)
     write_manifest(bundle_copy, replace(manifest, preprocessing=replace(manifest.preprocessing, normalize=True)))
     scaled = Runtime(bundle_copy, engine).embed(TEXTS)
@@ -261,7 +263,7 @@ def test_an_empty_text_is_refused(runtime: Runtime, text: str) -> None:
 def test_an_empty_batch_is_refused(runtime: Runtime, make_prompt: MakePrompt, task: Any) -> None:
     runtime.load("a", make_prompt("a", classes=2))
     for ask in (runtime.embed, runtime.classify):
-        with pytest.raises(InputError, match="no text; wanted at least one"):
+        with pytest.raises(InputError, match="no row; wanted at least one"):
             ask([], task)
 
 
@@ -416,10 +418,39 @@ def test_a_backbone_that_labels_tokens_classifies_no_text_without_a_head(
     tiny_tagger_bundle: Path, engine: str, make_prompt: MakePrompt
 ) -> None:
     runtime = Runtime(tiny_tagger_bundle, engine)
-    with pytest.raises(InputError, match="has no head and the backbone none that classifies a text"):
+    with pytest.raises(InputError, match="has no head and the backbone none that classifies"):
         runtime.classify("w1")
     runtime.load("a", make_prompt("a", bundle=tiny_tagger_bundle, classes=2))
     assert set(runtime.classify("w1", "a").scores) == {"a_0", "a_1"}
+
+
+def test_the_own_head_of_a_backbone_labels_tokens_in_its_own_words_under_a_task_with_a_head(
+    tiny_tagger_bundle: Path, engine: str, make_prompt: MakePrompt
+) -> None:
+    runtime = Runtime(tiny_tagger_bundle, engine)
+    runtime.load("headed", make_prompt("headed", bundle=tiny_tagger_bundle, classes=2))
+    found = runtime.label_tokens(TEXTS[2], "headed")
+    assert {token.label for token in found} <= {"red", "green", "blue"}
+
+
+def test_tokens_of_arrays_are_not_labelled(tiny_tagger_bundle: Path, engine: str) -> None:
+    arrays: Any = feeds([2, 6, 3])
+    with pytest.raises(InputError, match="arrays by name; wanted texts or images"):
+        Runtime(tiny_tagger_bundle, engine).label_tokens(arrays)
+
+
+@pytest.mark.parametrize("ask", [Runtime.detect, Runtime.segment])
+def test_a_backbone_for_texts_looks_at_no_images(runtime: Runtime, ask: Callable[..., Any]) -> None:
+    with pytest.raises(InputError, match="a bundle for feature-extraction; wanted one for"):
+        ask(runtime, "cat.png")
+
+
+def test_a_request_that_is_no_text_is_refused(runtime: Runtime) -> None:
+    for request in (b"w1", 3, None):
+        with pytest.raises(
+            InputError, match=f"a request of type {type(request).__name__} to a backbone that reads tex"
+        ):
+            runtime.embed(request)
 
 
 def test_a_backbone_for_features_labels_no_tokens(runtime: Runtime) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge_prompt import Bundle, Head, read_bundle, write_prompt
 from edge_prompt.arrays import write_npy
@@ -14,18 +15,20 @@ from edge_prompt.errors import (
     CardError,
     FingerprintError,
     HeadError,
-    ManifestError,
     MissingFileError,
     PromptKindError,
     PromptShapeError,
+    UnknownEngineError,
 )
-from edge_prompt_runtime.tasks import Task, base_task, load_task
+from edge_prompt.preprocessing import ImagePreprocessing, TextPreprocessing
+from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.tasks import BATCH_AXES, Task, as_inputs, base_task, load_task
 
 MakePrompt = Callable[..., Path]
 
 
 def load(bundle: Bundle, path: Path, kind: str | None = None) -> Task:
-    return load_task("x", path, kind, bundle, base_task(bundle.manifest))
+    return load_task("x", path, kind, bundle, base_task(bundle.manifest), Folder(bundle, "onnxruntime"))
 
 
 def with_kinds(bundle: Bundle, **kinds: tuple[int | None, ...]) -> Bundle:
@@ -34,49 +37,100 @@ def with_kinds(bundle: Bundle, **kinds: tuple[int | None, ...]) -> Bundle:
 
 def test_the_base_model_has_prompts_of_length_0(bundle: Bundle) -> None:
     base = base_task(bundle.manifest)
-    assert base.soft_prompt.shape == (1, 0, 32)
-    assert base.prefix is not None
-    assert base.prefix.shape == (2, 2, 1, 4, 0, 8)
-    assert (base.soft_length, base.prefix_length, base.head, base.max_tokens) == (0, 0, None, 48)
+    assert {name: array.shape for name, array in base.prompts.items()} == {
+        "soft_prompt": (1, 0, 32),
+        "prefix": (2, 2, 1, 4, 0, 8),
+    }
+    assert (base.virtual_tokens, base.head, base.max_tokens) == (0, None, 48)
 
 
-def test_the_base_model_of_a_backbone_without_prefix_has_none(bundle: Bundle) -> None:
+def test_the_pixel_prompt_of_the_base_model_is_of_zeros(bundle: Bundle) -> None:
+    base = base_task(with_kinds(bundle, pixel=(3, 8, 6)).manifest)
+    assert list(base.prompts) == ["pixel_prompt"]
+    np.testing.assert_array_equal(base.prompts["pixel_prompt"], np.zeros((1, 3, 8, 6), np.float32), strict=True)
+    assert base.virtual_tokens == 0
+
+
+def test_the_base_model_has_no_prompt_of_a_kind_that_the_bundle_does_not_take(bundle: Bundle) -> None:
     base = base_task(with_kinds(bundle, soft=(None, 32)).manifest)
-    assert (base.prefix, base.prefix_length) == (None, 0)
+    assert list(base.prompts) == ["soft_prompt"]
+    assert base.length("prefix") == 0
+    assert base_task(with_kinds(bundle).manifest).prompts == {}
 
 
-def test_a_bundle_that_takes_no_soft_prompt_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(ManifestError, match="wanted soft among them"):
-        base_task(with_kinds(bundle, pixel=(3, 8, 8)).manifest)
+def test_a_backbone_that_takes_no_text_has_no_room_for_it(bundle: Bundle, tmp_path: Path) -> None:
+    image = ImagePreprocessing(3, 8, 6, None, "cls", normalize=False)
+    images = replace(bundle, manifest=replace(bundle.manifest, preprocessing=image))
+    assert base_task(images.manifest).max_tokens == 0
+    write_npy(tmp_path / "x.npy", np.ones((500, 32), np.float32))
+    task = load(images, tmp_path / "x.npy")
+    assert (task.max_tokens, task.virtual_tokens) == (0, 500)
 
 
-def test_a_kind_that_this_runtime_cannot_feed_is_refused(bundle: Bundle, tmp_path: Path) -> None:
-    deep = with_kinds(bundle, soft=(None, 32), deep=(2, None, 32))
+def test_a_kind_that_the_bundle_does_not_take_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", np.ones((2, 5, 32), np.float32))
-    with pytest.raises(PromptKindError, match="wanted one of soft"):
-        load(deep, tmp_path / "x.npy", "deep")
+    with pytest.raises(PromptKindError, match="wanted one of soft, prefix"):
+        load(bundle, tmp_path / "x.npy", "deep")
+
+
+def test_a_pixel_prompt_gets_the_dimension_of_the_batch(bundle: Bundle, tmp_path: Path) -> None:
+    array = np.arange(3 * 8 * 6, dtype=np.float32).reshape(3, 8, 6)
+    write_npy(tmp_path / "x.npy", array)
+    task = load(with_kinds(bundle, soft=(None, 32), pixel=(3, 8, 6)), tmp_path / "x.npy")
+    np.testing.assert_array_equal(task.prompts["pixel_prompt"], array[None], strict=True)
+    assert task.prompts["soft_prompt"].shape == (1, 0, 32)
+    assert (task.kind, task.virtual_tokens) == ("pixel", 0)
+
+
+def folded(deep_prompt: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A fold by hand: keys are the tokens, values their negatives; 4 heads of 8."""
+    keys = deep_prompt.reshape(len(deep_prompt), -1, 4, 8).swapaxes(1, 2)
+    return np.stack([keys, -keys], 1)
+
+
+def test_a_deep_prompt_is_fed_as_the_prefix_it_folds_to(bundle: Bundle, tmp_path: Path) -> None:
+    array = np.arange(2 * 5 * 32, dtype=np.float32).reshape(2, 5, 32)
+    write_npy(tmp_path / "x.npy", array)
+    deep = with_kinds(bundle, **bundle.manifest.kinds, deep=(2, None, 32))
+    task = load_task("x", tmp_path / "x.npy", None, deep, base_task(deep.manifest), folded)
+    np.testing.assert_array_equal(task.prompts["prefix"], folded(array)[:, :, None], strict=True)
+    assert task.prompts.keys() == {"soft_prompt", "prefix"}
+    assert (task.kind, task.length("prefix"), task.virtual_tokens, task.max_tokens) == ("deep", 5, 5, 48)
+
+
+def test_a_deep_prompt_without_a_graph_that_folds_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    write_npy(tmp_path / "x.npy", np.ones((2, 5, 32), np.float32))
+    with pytest.raises(UnknownEngineError, match="no graph that folds deep prompts on the engine 'onnxruntime'"):
+        load(with_kinds(bundle, deep=(2, None, 32)), tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("soft", (5, 32)), ("prefix", (2, 2, 4, 5, 8)), ("pixel", (3, 8, 6))])
+def test_a_prompt_enters_with_1_on_the_axis_of_the_batch(kind: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    ((name, given),) = as_inputs(kind, array, folded).items()
+    assert given.shape[BATCH_AXES[name]] == 1
+    np.testing.assert_array_equal(given.squeeze(BATCH_AXES[name]), array, strict=True)
 
 
 def test_a_soft_prompt_gets_the_dimension_of_the_batch(bundle: Bundle, make_prompt: MakePrompt) -> None:
     path = make_prompt("a", "soft", length=7)
     task = load(bundle, path)
-    np.testing.assert_array_equal(task.soft_prompt, np.load(path)[None], strict=True)
-    assert (task.kind, task.soft_length, task.prefix_length) == ("soft", 7, 0)
+    np.testing.assert_array_equal(task.prompts["soft_prompt"], np.load(path)[None], strict=True)
+    assert (task.kind, task.length("soft_prompt"), task.length("prefix")) == ("soft", 7, 0)
 
 
 def test_a_prefix_gets_the_dimension_of_the_batch(bundle: Bundle, make_prompt: MakePrompt) -> None:
     path = make_prompt("a", "prefix", length=7)
     task = load(bundle, path)
-    assert task.prefix is not None
-    np.testing.assert_array_equal(task.prefix, np.load(path)[:, :, None], strict=True)
-    assert (task.kind, task.soft_length, task.prefix_length) == ("prefix", 0, 7)
+    np.testing.assert_array_equal(task.prompts["prefix"], np.load(path)[:, :, None], strict=True)
+    assert (task.kind, task.length("soft_prompt"), task.length("prefix")) == ("prefix", 0, 7)
 
 
 def test_a_float16_prompt_is_widened(bundle: Bundle, tmp_path: Path) -> None:
     array = np.ones((5, 32), np.float16)
     write_npy(tmp_path / "x.npy", array)
     np.testing.assert_array_equal(
-        load(bundle, tmp_path / "x.npy").soft_prompt, array[None].astype(np.float32), strict=True
+        load(bundle, tmp_path / "x.npy").prompts["soft_prompt"], array[None].astype(np.float32), strict=True
     )
 
 
@@ -178,6 +232,7 @@ def test_a_card_may_ask_for_less_text(bundle: Bundle, make_prompt: MakePrompt, a
 
 
 def test_without_learned_positions_a_prompt_takes_no_room(bundle: Bundle, make_prompt: MakePrompt) -> None:
+    assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     preprocessing = replace(bundle.manifest.preprocessing, max_positions=None)
     unbounded = replace(bundle, manifest=replace(bundle.manifest, preprocessing=preprocessing))
     assert load(unbounded, make_prompt("a", length=500)).max_tokens == 48

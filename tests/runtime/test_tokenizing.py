@@ -14,8 +14,9 @@ from edge_prompt import Bundle
 from edge_prompt.bundle import TOKENIZER_NAME
 from edge_prompt.errors import InputError, ManifestError
 from edge_prompt.files import sha256_of
-from edge_prompt.manifest import Preprocessing
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt_runtime import TruncationWarning
+from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.tasks import Task, base_task, load_task
 from edge_prompt_runtime.tokenizing import TextTokenizer, require_known_tokens, token_batch_of
 
@@ -56,6 +57,7 @@ def test_rows_are_filled_up_to_the_longest(tokenizer: TextTokenizer, base: Task)
 
 
 def test_rows_are_filled_up_with_the_padding_token_of_the_manifest(bundle: Bundle, base: Task) -> None:
+    assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     preprocessing = replace(bundle.manifest.preprocessing, pad_token_id=77)
     tokenizer = TextTokenizer(replace(bundle, manifest=replace(bundle.manifest, preprocessing=preprocessing)))
     assert tokenizer.encode(["w0 w1", "w9"], [base] * 2).input_ids[1, 3] == 77
@@ -120,7 +122,8 @@ def test_a_warning_names_no_more_than_a_few_rows(tokenizer: TextTokenizer, base:
 def test_each_row_is_cut_to_the_room_of_its_own_task(
     tokenizer: TextTokenizer, base: Task, bundle: Bundle, make_prompt: Callable[..., Path]
 ) -> None:
-    long = load_task("long", make_prompt("long", length=40), None, bundle, base)
+    fold = Folder(bundle, "onnxruntime")
+    long = load_task("long", make_prompt("long", length=40), None, bundle, base, fold)
     with pytest.warns(TruncationWarning, match=r"text 1 longer than 24 tokens"):
         batch = tokenizer.encode([words(30)] * 3, [base, long, base])
     np.testing.assert_array_equal(batch.attention_mask.sum(1), [32, 24, 32])
@@ -224,9 +227,9 @@ def test_what_the_engines_would_make_up_is_refused(name: str, row: list[int]) ->
     good = [2, 7, 3] if name == "input_ids" else [1, 1, 1]
     tokens = token_batch_of({"input_ids": np.array([[2, 7, 3]] * 2)} | {name: np.array([good, row])})
     with pytest.raises(InputError, match="bundle's own tokenizer"):
-        require_known_tokens(tokens, Preprocessing(48, 64, 200, 2, 0, "mean", normalize=False))
+        require_known_tokens(tokens, TextPreprocessing(48, 64, 200, 2, 0, "mean", normalize=False))
 
 
 def test_known_tokens_pass() -> None:
     feeds = {"input_ids": np.array([[2, 199, 3]]), "token_type_ids": np.array([[0, 1, 1]])}
-    require_known_tokens(token_batch_of(feeds), Preprocessing(48, 64, 200, 2, 0, "mean", normalize=False))
+    require_known_tokens(token_batch_of(feeds), TextPreprocessing(48, 64, 200, 2, 0, "mean", normalize=False))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.image_settings import ImageSettings
 from edge_prompt.kinds import FREE_AXIS, KIND_AXES, describe
+from edge_prompt.preprocessing import modality_of
 from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
 
 Rows = Iterator[tuple[str, str]]
@@ -33,7 +35,7 @@ def command(path: Path) -> None:
 
 def _bundle_rows(bundle: Bundle) -> Rows:
     manifest = bundle.manifest
-    backbone, text = manifest.backbone, manifest.preprocessing
+    backbone = manifest.backbone
     revision = f" at {backbone.revision}" if backbone.revision else ""
     yield "backbone", f"{backbone.source}{revision} ({backbone.architecture})"
     yield "task", backbone.task
@@ -45,17 +47,54 @@ def _bundle_rows(bundle: Bundle) -> Rows:
         yield f"takes {kind}", describe(kind, shape)
     for kind, reason in manifest.refused_kinds.items():
         yield f"refuses {kind}", reason
-    positions = "" if text.max_positions is None else f", {text.max_positions} positions with the prompt"
-    yield "text", f"up to {text.max_tokens} tokens{positions}"
-    yield "feature", f"{backbone.feature_size} wide, {text.pooling} of the tokens"
+    yield from _REQUEST_ROWS[modality_of(manifest.preprocessing)](manifest.preprocessing)
+    if all("features" in graph.outputs for graph in manifest.graphs.values()):
+        pooling = getattr(manifest.preprocessing, "pooling", "")
+        yield "feature", f"{backbone.feature_size} wide{pooling and ', pooled by '}{pooling}"
     for engine, graph in manifest.graphs.items():
         files = [bundle.folder / name for name in graph.sha256]
         size_bytes = sum(path.stat().st_size for path in files if path.exists())
         yield engine, f"{graph.file}, {graph.weights}, {size_bytes:,} bytes{_parity(manifest.parity.get(engine))}"
+    for engine, graph in manifest.fold_graphs.items():
+        yield f"{engine} folds by", graph.file
     prompts = sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
     if prompts:
         yield "prompts", _listed([path.stem for path in prompts])
     yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+
+
+def _text_rows(text: Any) -> Rows:
+    positions = "" if text.max_positions is None else f", {text.max_positions} positions with the prompt"
+    yield "text", f"up to {text.max_tokens} tokens{positions}"
+
+
+def _image_rows(image: Any) -> Rows:
+    size = "any size" if image.height is None else f"{image.height} x {image.width} pixels"
+    yield "image", f"{image.channels} channels, {size}"
+    yield "made ready", "by the caller" if image.settings is None else ", ".join(_steps(image.settings))
+
+
+def _steps(settings: ImageSettings) -> Iterator[str]:
+    """What is done to an image, in its order."""
+    if settings.resize != "none":
+        yield " ".join(["resize", settings.resize, *map(str, settings.size)])
+    if settings.crop_size:
+        yield " ".join(["crop", *map(str, settings.crop_size)])
+    yield f"times {settings.rescale_factor:.6g}"
+    yield " ".join(["mean", *(f"{number:.4g}" for number in settings.image_mean)])
+    yield " ".join(["standard deviation", *(f"{number:.4g}" for number in settings.image_std)])
+    if settings.pad != "none":
+        yield " ".join(["pad", settings.pad, *map(str, settings.pad_size)])
+
+
+def _array_rows(arrays: Any) -> Rows:
+    for name, array in arrays.inputs.items():
+        lengths = ("batch", *("free" if length is None else str(length) for length in array.shape[1:]))
+        yield f"array {name}", f"{array.dtype} [{', '.join(lengths)}]"
+
+
+_REQUEST_ROWS: dict[str, Callable[[Any], Rows]] = {"text": _text_rows, "image": _image_rows, "arrays": _array_rows}
+"""What a request is made of, by the modality of the bundle."""
 
 
 def _parity(figures: Any) -> str:

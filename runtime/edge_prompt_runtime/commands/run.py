@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
+import numpy as np
 
 from edge_prompt.errors import InputError
 from edge_prompt.files import require_file
+from edge_prompt.preprocessing import modality_of
 from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.results import Classification
-from edge_prompt_runtime.runtime import TOKEN_CLASSIFICATION, Runtime, TaskName
+from edge_prompt_runtime.results import Segmentation
+from edge_prompt_runtime.runtime import Runtime, TaskName
 
 BATCH_SIZE = 16
+
+MODALITIES = ("text", "image")
+"""What can be asked about here: the option's name, and that of the field in a line of a file."""
 
 
 @click.command("run")
@@ -25,7 +30,13 @@ BATCH_SIZE = 16
 @click.option("--prompt", type=click.Path(path_type=Path), help="The task's .npy file.  [default: the base model]")
 @click.option("--kind", help="The kind of a bare .npy file whose shape leaves it open.")
 @click.option("--text", help="A text.")
-@click.option("--input", "input_file", type=click.Path(path_type=Path), help="A .jsonl file, a text a line.")
+@click.option("--image", help="An image file.")
+@click.option(
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path),
+    help='A .jsonl file, a {"text": "…"} or {"image": "path"} a line; a path is relative to that file.',
+)
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -34,94 +45,178 @@ def command(
     prompt: Path | None,
     kind: str | None,
     text: str | None,
+    image: str | None,
     input_file: Path | None,
     engine: str | None,
     threads: int | None,
     *,
     as_json: bool,
 ) -> None:
-    """Answer texts under a prompt: a class, token classes, or an embedding, by what prompt and backbone can do."""
-    if (text is None) == (input_file is None):
-        raise click.UsageError("pass either --text or --input")
+    """Answer texts or images under a prompt.
+
+    An answer is a class, token classes, objects, the share of each class among the pixels, or an embedding, by what
+    prompt and backbone can do.
+    """
+    given = {"text": text, "image": image, "input": input_file}
+    if sum(value is not None for value in given.values()) != 1:
+        raise click.UsageError("pass one of --text, --image and --input")
     runtime = Runtime(bundle, engine, threads)
+    modality = _modality(runtime, given)
     task: TaskName = None
     if prompt is not None:
         task = prompt.stem
         runtime.load(task, prompt, kind)
-    answer, show = _answers(runtime, task)
-    form: Callable[[Answer], str] = json.dumps if as_json else show
-    if text is not None:
-        click.echo(form(answer([text])[0]))
+    form = _form(runtime, task)
+    show: Callable[[Answer], str] = json.dumps if as_json else form.show
+    if input_file is None:
+        click.echo(show(form.answers(runtime, [given[modality]], task)[0]))
         return
-    assert input_file is not None  # noqa: S101 - one of both was given
     with _progress(input_file) as advance:
-        for texts, size_bytes in _batches(input_file):
-            for row in answer(texts):
-                click.echo(form(row))
+        for items, size_bytes in _batches(input_file, modality):
+            for row in form.answers(runtime, items, task):
+                click.echo(show(row))
             advance(size_bytes)
+
+
+def _modality(runtime: Runtime, given: dict[str, Any]) -> str:
+    """What the bundle reads, if that is what was given."""
+    modality = modality_of(runtime.bundle.manifest.preprocessing)
+    if modality not in MODALITIES:
+        raise InputError(
+            found=f"{runtime.bundle.folder} reads {modality}",
+            wanted="a backbone that reads texts or images",
+            remedy="use edge_prompt_runtime.Runtime from Python",
+        )
+    if given[modality] is None and given["input"] is None:
+        other = next(name for name in MODALITIES if given[name] is not None)
+        raise InputError(
+            found=f"--{other} for a backbone that reads {modality}s",
+            wanted=f"--{modality}",
+            remedy=f"pass --{modality} or --input, or use another bundle",
+        )
+    return modality
 
 
 Answer = dict[str, Any]
 
 
-def _answers(runtime: Runtime, task: TaskName) -> tuple[Callable[[list[str]], list[Answer]], Callable[[Answer], str]]:
-    """How texts are answered, and how an answer is shown to a person."""
-    if runtime.task(task).head is None and runtime.bundle.manifest.backbone.task == TOKEN_CLASSIFICATION:
-        return lambda texts: [
-            {"tokens": [vars(token) for token in tokens]} for tokens in runtime.label_tokens(texts, task)
-        ], _show_tokens
-    if runtime.task(task).labels:
-        return lambda texts: [_classification(row) for row in runtime.classify(texts, task)], _show_classification
-    return lambda texts: [{"embedding": row} for row in runtime.embed(texts, task).tolist()], _show_embedding
+class _Form(NamedTuple):
+    """How items are answered, and how an answer is shown to a person."""
+
+    answers: Callable[[Runtime, Sequence[Any], TaskName], list[Answer]]
+    show: Callable[[Answer], str]
 
 
-def _classification(row: Classification) -> Answer:
-    return {"label": row.label, "score": row.score, "scores": dict(row.scores)}
+def _classifications(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    rows = runtime.classify(items, task)
+    return [{"label": row.label, "score": row.score, "scores": dict(row.scores)} for row in rows]
 
 
 def _show_classification(answer: Answer) -> str:
     return f"{answer['label']}\t{answer['score']:.4f}"
 
 
-def _show_tokens(answer: Answer) -> str:
+def _token_labels(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    return [{"tokens": [vars(token) for token in row]} for row in runtime.label_tokens(items, task)]
+
+
+def _show_token_labels(answer: Answer) -> str:
     return " ".join(f"{token['text']}/{token['label']}" for token in answer["tokens"])
+
+
+def _detections(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    return [{"detections": [vars(found) for found in row]} for row in runtime.detect(items, task)]
+
+
+def _show_detections(answer: Answer) -> str:
+    """Each object with its score and its box: left, top, right, bottom."""
+    return "\t".join(
+        f"{found['label']} {found['score']:.4f} ({', '.join(f'{edge:.0f}' for edge in found['box'])})"
+        for found in answer["detections"]
+    )
+
+
+def _segmentations(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    return [{"pixels": _pixels(row)} for row in runtime.segment(items, task)]
+
+
+def _pixels(row: Segmentation) -> dict[str, int]:
+    """How many pixels have each label, the most first; labels that no pixel has are left out."""
+    counts = np.bincount(row.map.ravel(), minlength=len(row.labels)).tolist()
+    found = [(label, count) for label, count in zip(row.labels, counts, strict=True) if count]
+    return dict(sorted(found, key=lambda item: -item[1]))
+
+
+def _show_segmentation(answer: Answer) -> str:
+    total = sum(answer["pixels"].values())
+    return "\t".join(f"{label} {count / total:.1%}" for label, count in answer["pixels"].items())
+
+
+def _embeddings(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    return [{"embedding": row} for row in runtime.embed(items, task).tolist()]
 
 
 def _show_embedding(answer: Answer) -> str:
     return " ".join(f"{value:.6f}" for value in answer["embedding"])
 
 
-def _batches(path: Path) -> Iterator[tuple[list[str], int]]:
-    """The texts of the file, batch by batch, with the bytes that each batch took in it."""
-    texts: list[str] = []
+_CLASSIFICATION = _Form(_classifications, _show_classification)
+_EMBEDDING = _Form(_embeddings, _show_embedding)
+_OF_BACKBONE = {
+    "text-classification": _CLASSIFICATION,
+    "image-classification": _CLASSIFICATION,
+    "token-classification": _Form(_token_labels, _show_token_labels),
+    "object-detection": _Form(_detections, _show_detections),
+    "semantic-segmentation": _Form(_segmentations, _show_segmentation),
+}
+"""What a task without a head of its own is answered with, by what the backbone does; else its embedding."""
+
+
+def _form(runtime: Runtime, task: TaskName) -> _Form:
+    if runtime.task(task).head is not None:
+        return _CLASSIFICATION
+    return _OF_BACKBONE.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
+
+
+def _batches(path: Path, modality: str) -> Iterator[tuple[list[str], int]]:
+    """What the file asks about, batch by batch, with the bytes that each batch took in it."""
+    items: list[str] = []
     size_bytes = 0
     with require_file(path).open("rb") as stream:
         for number, line in enumerate(stream, 1):
             size_bytes += len(line)
             if line.strip():
-                texts.append(_text_of(line, path, number))
-            if len(texts) == BATCH_SIZE:
-                yield texts, size_bytes
-                texts, size_bytes = [], 0
-    if texts:
-        yield texts, size_bytes
+                items.append(_READ_ITEM[modality](_item_of(line, path, number, modality), path))
+            if len(items) == BATCH_SIZE:
+                yield items, size_bytes
+                items, size_bytes = [], 0
+    if items:
+        yield items, size_bytes
 
 
-def _text_of(line: bytes, path: Path, number: int) -> str:
+_READ_ITEM: dict[str, Callable[[str, Path], str]] = {
+    "text": lambda text, _path: text,
+    "image": lambda image, path: str(path.parent / image),
+}
+"""From the field of a line to what is asked about."""
+
+
+def _item_of(line: bytes, path: Path, number: int, modality: str) -> str:
     try:
-        text = json.loads(line)["text"]
+        item = json.loads(line)[modality]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise _line_error(path, number, f"no JSON object with a text ({type(error).__name__})") from error
-    if not isinstance(text, str) or not text.strip():
-        found = "an empty text" if isinstance(text, str) else f"a {type(text).__name__} as text"
-        raise _line_error(path, number, found)
-    return text
+        found = f"no JSON object with a field {modality!r} ({type(error).__name__})"
+        raise _line_error(path, number, modality, found) from error
+    if not isinstance(item, str) or not item.strip():
+        found = f"an empty {modality}" if isinstance(item, str) else f"a {type(item).__name__} as {modality}"
+        raise _line_error(path, number, modality, found)
+    return item
 
 
-def _line_error(path: Path, number: int, found: str) -> InputError:
+def _line_error(path: Path, number: int, modality: str, found: str) -> InputError:
     return InputError(
         found=f"{path}, line {number}: {found}",
-        wanted='{"text": "…"}',
+        wanted=f'{{"{modality}": "…"}}',
         remedy="correct that line or leave it out",
     )
 

@@ -24,11 +24,11 @@ def command(bundle: Path, prompts: tuple[Path, ...], engine: str | None) -> None
     """Check that a bundle is what was exported, and that prompts are made for it.
 
     Every file is compared with its digest; each engine runs the reference that torch left at export; each prompt is
-    read, checked and run.
+    read, checked and made ready.
     """
     opened = read_bundle(bundle)
     opened.require_unaltered(opened.manifest.files)
-    for graph in opened.manifest.graphs.values():
+    for graph in (*opened.manifest.graphs.values(), *opened.manifest.fold_graphs.values()):
         opened.require_unaltered(graph.sha256)
     click.echo(f"{bundle}: every file is as it was exported")
     for name in _engines(opened, engine):
@@ -56,6 +56,6 @@ def _check_prompts(runtime: Runtime, prompts: tuple[Path, ...]) -> None:
     for path in prompts:
         runtime.load(str(path), path)
         task = runtime.task(str(path))
-        length = task.soft_length + task.prefix_length
+        length = f", {task.virtual_tokens} virtual tokens" if task.virtual_tokens else ""
         labels = f", {len(task.labels)} labels" if task.labels else ""
-        click.echo(f"{path}: {task.kind}, {length} virtual tokens{labels}, made for this bundle")
+        click.echo(f"{path}: {task.kind}{length}{labels}, made for this bundle")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import UnknownEngineError
 from edge_prompt.extras import require_extra
+from edge_prompt.manifest import Graph
 
 Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
@@ -21,8 +22,8 @@ Arrays = Mapping[str, NDArray[Any]]
 class Engine(Protocol):
     """One opened graph. Any number of threads may call `run` at once."""
 
-    def __init__(self, graph_file: Path, threads: int | None) -> None:
-        """Open `graph_file`; `threads` None leaves their number to the engine."""
+    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:
+        """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it; see `open_engine`."""
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
@@ -51,17 +52,37 @@ def open_engine(bundle: Bundle, name: str | None, threads: int | None) -> tuple[
         MissingExtraError: The engine is not installed.
         ManifestError: The graph is missing or altered.
     """
-    name = name or _first_installed(bundle)
+    name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(
             found=f"the engine {name!r}", wanted=f"one of {', '.join(ENGINES)}", remedy="choose one of them"
         )
-    graph_file = bundle.graph_file(name)
+    return name, open_graph(bundle, bundle.graph(name), threads)
+
+
+def open_graph(bundle: Bundle, graph: Graph, threads: int | None) -> Engine:
+    """Open one graph of the bundle.
+
+    Args:
+        bundle: The bundle.
+        graph: One of its graphs.
+        threads: As for `open_engine`.
+
+    Raises:
+        MissingExtraError: The engine is not installed.
+        ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
+    """
+    return open_file(graph.engine, *bundle.files_of(graph), threads)
+
+
+def open_file(name: str, graph_file: Path, weights_file: Path | None, threads: int | None) -> Engine:
+    """Open a graph's file on the engine `name`, a key of `ENGINES`; see `open_graph`."""
     require_extra(name, f"the engine {name!r}")
-    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, threads)
-    return name, engine
+    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, threads)
+    return engine
 
 
-def _first_installed(bundle: Bundle) -> str:
+def first_installed(bundle: Bundle) -> str:
+    """The first engine that is installed and that the bundle has a graph for; if none is, the first of its graphs."""
     usable = [name for name in bundle.manifest.graphs if name in ENGINES]
     return next((name for name in usable if find_spec(name)), next(iter(usable), next(iter(bundle.manifest.graphs))))

@@ -20,7 +20,7 @@ class GraphEngine:
         ManifestError: ONNX Runtime cannot load the graph.
     """
 
-    def __init__(self, graph_file: Path, threads: int | None) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:  # noqa: ARG002 - the graph names it
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

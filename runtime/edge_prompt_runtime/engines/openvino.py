@@ -21,13 +21,15 @@ class GraphEngine:
         ManifestError: OpenVINO cannot load the graph.
     """
 
-    def __init__(self, graph_file: Path, threads: int | None) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:
         # left alone, the plugin computes in bfloat16 where the machine can, and parity with torch is lost
         settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            self._compiled = openvino.Core().compile_model(graph_file, "CPU", settings)
+            core = openvino.Core()
+            model = graph_file if weights_file is None else core.read_model(graph_file, weights_file)
+            self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ManifestError(

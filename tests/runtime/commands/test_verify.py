@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_prompt import read_bundle
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -23,6 +25,31 @@ def test_a_good_bundle_and_its_prompts_pass(
         "prefix, 5 virtual tokens",
     ):
         assert wanted in out
+
+
+def test_a_good_bundle_of_images_and_its_prompts_pass(
+    command: Command, tiny_image_bundle: Path, make_prompt: Callable[..., Path]
+) -> None:
+    kinds = ("deep", "pixel", "soft")
+    prompts = [make_prompt(kind, kind, bundle=tiny_image_bundle) for kind in kinds]
+    arguments = [word for prompt in prompts for word in ("--prompt", prompt)]
+    code, out, _ = command("verify", tiny_image_bundle, *arguments)
+    assert code == 0
+    for wanted in ("base ", "deep, 5 virtual tokens, 3 labels", "pixel, 3 labels", "soft, 5 virtual tokens"):
+        assert wanted in out
+
+
+def test_an_altered_graph_that_folds_is_found(command: Command, tiny_image_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_image_bundle, tmp_path / "bundle")
+    fold_graphs = read_bundle(bundle).manifest.fold_graphs
+    assert fold_graphs.keys() == {"onnxruntime", "openvino"}
+    for graph in fold_graphs.values():
+        content = (bundle / graph.file).read_bytes()
+        (bundle / graph.file).write_bytes(content + b" ")
+        code, _, err = command("verify", bundle)
+        assert code == 1
+        assert f"{graph.file} is altered" in err
+        (bundle / graph.file).write_bytes(content)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "openvino_model.bin", "tokenizer.json", "reference.npz"])

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edge_prompt import Bundle, read_bundle
+from edge_prompt.arrays import read_npz
+from edge_prompt.bundle import REFERENCE_NAME
+from edge_prompt.errors import ManifestError, UnknownEngineError
+from edge_prompt_export.families.vision import ConditionedVision
+from edge_prompt_export.loading import load_backbone
+from edge_prompt_runtime.folding import Folder
+
+DEEP = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
+
+
+@pytest.fixture
+def images(tiny_image_bundle: Path) -> Bundle:
+    return read_bundle(tiny_image_bundle)
+
+
+def folded_by_torch(bundle: Path, deep_prompt: NDArray[np.float32]) -> NDArray[np.float32]:
+    module = load_backbone(str(bundle.with_name(f"{bundle.name}_backbone"))).module
+    assert isinstance(module, ConditionedVision)
+    with torch.no_grad():
+        prefix: NDArray[np.float32] = module.fold(torch.from_numpy(deep_prompt)).numpy()[:, :, 0]
+    return prefix
+
+
+def test_an_engine_folds_to_the_prefix_that_torch_folds_to(images: Bundle, engine: str) -> None:
+    found = Folder(images, engine)(DEEP)
+    assert (found.shape, found.dtype) == ((2, 2, 4, 5, 8), np.dtype(np.float32))
+    assert found.flags.c_contiguous
+    np.testing.assert_allclose(found, folded_by_torch(images.folder, DEEP), atol=1e-4)
+
+
+def test_one_object_folds_prompts_of_any_length(images: Bundle, engine: str) -> None:
+    fold = Folder(images, engine)
+    whole = fold(DEEP)
+    for length in (1, 3):
+        np.testing.assert_allclose(fold(DEEP[:, :length]), whole[:, :, :, :length], atol=1e-5)
+
+
+def test_nothing_is_opened_before_there_is_something_to_fold(tiny_image_bundle: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(shutil.copytree(tiny_image_bundle, tmp_path / "bundle"))
+    (bundle.folder / bundle.fold_graph("onnxruntime").file).unlink()
+    fold = Folder(bundle, "onnxruntime")
+    with pytest.raises(ManifestError, match="is missing"):
+        fold(DEEP)
+
+
+def test_an_altered_fold_graph_is_refused(tiny_image_bundle: Path, tmp_path: Path, engine: str) -> None:
+    bundle = read_bundle(shutil.copytree(tiny_image_bundle, tmp_path / "bundle"))
+    with (bundle.folder / bundle.fold_graph(engine).file).open("ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(ManifestError, match="is altered"):
+        Folder(bundle, engine)(DEEP)
+
+
+def test_a_bundle_without_a_fold_graph_folds_nothing(bundle: Bundle, engine: str) -> None:
+    with pytest.raises(UnknownEngineError, match="no graph that folds deep prompts"):
+        Folder(bundle, engine)(DEEP)
+
+
+def test_the_reference_holds_a_deep_prompt_as_its_file_would(images: Bundle) -> None:
+    kinds = (*images.manifest.kinds, "base")
+    names = frozenset({"pixel_values", *images.manifest.kinds, *(f"features_{kind}" for kind in kinds)})
+    assert read_npz(images.folder / REFERENCE_NAME, names)["deep"].shape[::2] == (2, 32)
