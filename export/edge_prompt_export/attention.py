@@ -23,7 +23,10 @@ from transformers.masking_utils import sdpa_mask
 from edge_prompt.errors import UnsupportedArchitectureError
 
 ATTENTION_NAME = "edge_prompt"
-"""The name to give `model.set_attn_implementation`."""
+"""The name to give `model.set_attn_implementation` where sequences are padded."""
+
+UNMASKED_ATTENTION_NAME = "edge_prompt_unmasked"
+"""The name where they are not, as images: no mask is made, so attention stays the engines' quickest."""
 
 MASKED_BIAS = -65504.0
 """Added to a masked score. Finite (float16's least), so a fully masked row stays finite: a padding row that became
@@ -40,27 +43,33 @@ class PrefixPass:
     Attributes:
         prefix: `[num_layers, 2, batch|1, num_kv_heads, prefix_length, head_dim]`, or None to only count the layers.
         prefix_mask: `[batch, prefix_length]` bool, False where a row's prefix is padding.
+        widens: Whether a bias that the model itself adds (BEiT's relative positions) is short of the prefix, or of
+            virtual tokens that joined in front.
         layer_shapes: `(num_kv_heads, head_dim)` of every attention call so far.
+        modules: The module that made each call.
+        batches: The batch of each call: windowed attention has more than the request.
     """
 
     prefix: Tensor | None = None
     prefix_mask: Tensor | None = None
+    widens: bool = False
     layer_shapes: list[tuple[int, int]] = field(default_factory=list)
+    modules: list[nn.Module] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
     _biases: list[tuple[Tensor | None, Tensor]] = field(default_factory=list)
 
     def keys_and_values(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Prepend this layer's prefix to `key` and `value`, `[batch, num_kv_heads, sequence, head_dim]` each."""
         layer = len(self.layer_shapes)
         self.layer_shapes.append((key.shape[1], key.shape[-1]))
-        if (captured := _CAPTURED.get()) is not None:
-            captured.append(torch.stack([key, value]))
+        self.batches.append(key.shape[0])
         if self.prefix is None:
             return key, value
         rows = rows_of(self.prefix.shape[2], key)
         prefix_key, prefix_value = self.prefix[layer].index_select(1, rows).to(key.dtype).unbind(0)
         return torch.cat([prefix_key, key], 2), torch.cat([prefix_value, value], 2)
 
-    def bias(self, attention_mask: Tensor | None, key: Tensor) -> Tensor | None:
+    def bias(self, attention_mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
         """The additive mask over prefix and sequence, made once for each mask that the model uses."""
         for mask, made in self._biases:
             if mask is attention_mask:
@@ -71,6 +80,8 @@ class PrefixPass:
             if bias is None:
                 bias = key.new_zeros(1, 1, 1, 1).expand(key.shape[0], 1, 1, key.shape[2] - self.prefix.shape[4])
             bias = torch.cat([prefix_bias.expand(-1, bias.shape[1], bias.shape[2], -1), bias], -1)
+        elif bias is not None and self.widens:  # by zeros: what the model says of its own tokens says nothing of ours
+            bias = F.pad(bias, (key.shape[2] - bias.shape[3], 0, query.shape[2] - bias.shape[2], 0))
         if bias is not None:
             self._biases.append((attention_mask, bias))
         return bias
@@ -79,24 +90,39 @@ class PrefixPass:
 _CURRENT: ContextVar[PrefixPass | None] = ContextVar("edge_prompt_prefix_pass", default=None)
 
 
-_CAPTURED: ContextVar[list[Tensor] | None] = ContextVar("edge_prompt_captured", default=None)
+@dataclass
+class Capture:
+    """Where the keys and values of attention calls are kept.
+
+    Attributes:
+        layers: `[2, batch, num_kv_heads, sequence, head_dim]` a call.
+        attends: Whether attention goes on after that; if not, its output is of no use.
+    """
+
+    attends: bool
+    layers: list[Tensor] = field(default_factory=list)
+
+
+_CAPTURE: ContextVar[Capture | None] = ContextVar("edge_prompt_capture", default=None)
 
 
 @contextmanager
-def capture_keys_and_values() -> Iterator[list[Tensor]]:
+def capture_keys_and_values(*, attends: bool = True) -> Iterator[list[Tensor]]:
     """Keep each layer's own keys and values, `[2, batch, num_kv_heads, sequence, head_dim]`, of the forwards inside."""
-    captured: list[Tensor] = []
-    token = _CAPTURED.set(captured)
+    capture = Capture(attends)
+    token = _CAPTURE.set(capture)
     try:
-        yield captured
+        yield capture.layers
     finally:
-        _CAPTURED.reset(token)
+        _CAPTURE.reset(token)
 
 
 @contextmanager
-def conditioned_on(prefix: Tensor | None, prefix_mask: Tensor | None = None) -> Iterator[PrefixPass]:
+def conditioned_on(
+    prefix: Tensor | None, prefix_mask: Tensor | None = None, *, widens: bool = False
+) -> Iterator[PrefixPass]:
     """Run every forward inside on `prefix`; yields the pass, whose `layer_shapes` tell what attention was called."""
-    current = PrefixPass(prefix, prefix_mask)
+    current = PrefixPass(prefix, prefix_mask, widens)
     token = _CURRENT.set(current)
     try:
         yield current
@@ -126,7 +152,7 @@ def prefix_attention(
     """Scaled dot-product attention over the prefix and the sequence, in the form `AttentionInterface` asks for.
 
     Args:
-        module: The attention module that calls; unused, the layer is known by the order of calls.
+        module: The attention module that calls; the layer is known by the order of calls.
         query: `[batch, num_heads, sequence, head_dim]`.
         key: `[batch, num_kv_heads, sequence, head_dim]`.
         value: `[batch, num_kv_heads, sequence, head_dim]`.
@@ -155,18 +181,34 @@ def prefix_attention(
             wanted="keys and values of one size, as a prefix has them",
             remedy="use a soft prompt (--kind soft) or another backbone",
         )
+    if (capture := _CAPTURE.get()) is not None:
+        capture.layers.append(torch.stack([key, value]))
+        if not capture.attends:
+            return query.transpose(1, 2).contiguous(), None
     current = _CURRENT.get() or PrefixPass()
+    current.modules.append(module)
     length = key.shape[2]
     key, value = current.keys_and_values(key, value)
-    bias = current.bias(attention_mask, key)
+    bias = current.bias(attention_mask, query, key)
     if position_bias is not None:
         position_bias = F.pad(position_bias, (key.shape[2] - length, 0))
         bias = position_bias if bias is None else bias + position_bias
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = _repeat_heads(key, groups), _repeat_heads(value, groups)
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling)
+    attend = _attend_for_gradients if key.requires_grad or query.requires_grad else F.scaled_dot_product_attention
+    out = attend(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _attend_for_gradients(
+    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float, scale: float | None
+) -> Tensor:
+    """The same attention in single steps: on a CPU in bf16, torch's fused one takes three times as long backwards."""
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return F.dropout(scores.softmax(-1), dropout_p) @ value
 
 
 def _repeat_heads(heads: Tensor, groups: int) -> Tensor:
@@ -193,4 +235,5 @@ def _always_a_mask(*args: Any, **kwargs: Any) -> Tensor:
 
 
 AttentionInterface.register(ATTENTION_NAME, prefix_attention)
+AttentionInterface.register(UNMASKED_ATTENTION_NAME, prefix_attention)
 AttentionMaskInterface.register(ATTENTION_NAME, _always_a_mask)

@@ -10,16 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
 from transformers.utils import cached_file
 
 from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
 from edge_prompt.errors import InputError
 from edge_prompt.files import folder_written_atomically, sha256_of
-from edge_prompt.kinds import KindShape
-from edge_prompt.manifest import Backbone, Graph, Manifest, Preprocessing, write_manifest
+from edge_prompt.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
 from edge_prompt.version import __version__
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.families.conditioned import ConditionedModule
+from edge_prompt_export.families.custom import ModuleDescription
+from edge_prompt_export.fold_graph import GraphFiles
 from edge_prompt_export.loading import LoadedBackbone, LoadOptions, load_backbone
+from edge_prompt_export.loading_module import load_module
 from edge_prompt_export.onnx_graph import write_onnx
 from edge_prompt_export.openvino_graph import write_openvino
 from edge_prompt_export.parity import measure_parity, write_reference
@@ -32,21 +35,28 @@ class Format(NamedTuple):
     """A format a graph is written in: the engine that runs it, and what writes it."""
 
     engine: str
-    write: Callable[[ConditionedTextEncoder, Path, Mapping[str, str]], tuple[str, ...]]
+    write: Callable[[ConditionedModule, Path, Mapping[str, str]], GraphFiles]
 
 
 FORMATS = {"onnx": Format("onnxruntime", write_onnx), "openvino": Format("openvino", write_openvino)}
 
-COPIED_FILES = ("config.json", TOKENIZER_NAME, "tokenizer_config.json", "special_tokens_map.json")
+COPIED_FILES = (
+    "config.json",
+    TOKENIZER_NAME,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "preprocessor_config.json",
+)
 """What goes into a bundle as it came."""
 
 _VERSIONS_OF = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino")
 
 
 def export_backbone(
-    source: str | Path,
+    source: str | Path | nn.Module,
     bundle: str | Path,
     *,
+    description: ModuleDescription | None = None,
     formats: Sequence[str] = ("onnx", "openvino"),
     task: str | None = None,
     pooling: str | None = None,
@@ -54,15 +64,17 @@ def export_backbone(
     trust_remote_code: bool = False,
     cache_dir: str | None = None,
 ) -> Bundle:
-    """Export a frozen text encoder with its prompts as inputs, and check it on the engines.
+    """Export a frozen backbone with its prompts as inputs, and check it on the engines.
 
     Args:
-        source: A local folder, or a name on the hub.
+        source: A local folder, a name on the hub, or a module of your own.
         bundle: The folder to write; it must not exist.
+        description: What a module of your own takes and gives; see `ModuleDescription`.
         formats: `onnx`, `openvino`, or both.
-        task: `feature-extraction`, `text-classification`, `token-classification` or `fill-mask`; None takes the head
-            that the checkpoint brings, or its features.
-        pooling: How token vectors become the feature, `mean` or `cls`; None takes what the checkpoint says.
+        task: What the network does, in transformers' terms (`edge-prompt export --help` lists them); None takes the
+            head that the checkpoint brings, or its features.
+        pooling: How token vectors become the feature, `mean`, `cls` or `pooler`; None takes what the checkpoint says,
+            or what suits the network.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the checkpoint may run.
         cache_dir: Where downloads are kept.
@@ -72,7 +84,7 @@ def export_backbone(
 
     Raises:
         BackboneError: The backbone cannot be loaded or lacks weights.
-        UnsupportedArchitectureError: It takes no soft prompt, or a converter cannot follow it.
+        UnsupportedArchitectureError: It takes no prompt, or a converter cannot follow it.
         ParityError: What was exported gives other numbers than torch. Nothing is left behind.
         WriteError: The bundle exists already, or cannot be written.
     """
@@ -84,17 +96,19 @@ def export_backbone(
             remedy="pass one of them",
         )
     with folder_written_atomically(Path(bundle)) as folder:
-        logger.info("loading %s", source)
-        backbone = load_backbone(str(source), task, pooling, LoadOptions(revision, trust_remote_code, cache_dir))
-        for kind, reason in refused_kinds(backbone.module).items():
+        backbone = _load(source, description, task, pooling, LoadOptions(revision, trust_remote_code, cache_dir))
+        for kind, reason in backbone.module.refused_kinds.items():
             logger.info("no %s prompts: %s", kind, reason)
-        graphs = {}
+        graphs, fold_graphs = {}, {}
         for name in dict.fromkeys(formats):
             logger.info("writing %s", name)
-            graphs[FORMATS[name].engine] = _write_graph(FORMATS[name], backbone, folder)
+            graph, fold = _write_graphs(FORMATS[name], backbone, folder)
+            graphs[graph.engine] = graph
+            if fold is not None:
+                fold_graphs[fold.engine] = fold
         _copy_files(backbone, folder)
-        write_reference(folder, backbone.module)
-        manifest = _manifest(backbone, graphs, folder)
+        write_reference(folder, backbone.module, backbone.preprocessing)
+        manifest = replace(_manifest(backbone, graphs, folder), fold_graphs=fold_graphs)
         write_manifest(folder, manifest)
         parity = {}
         for engine in graphs:
@@ -104,46 +118,54 @@ def export_backbone(
     return read_bundle(Path(bundle))
 
 
-def kinds_of(module: ConditionedTextEncoder) -> dict[str, KindShape]:
-    """The kinds of prompt that the module takes, and their shapes."""
-    kinds: dict[str, KindShape] = {"soft": (None, module.embedding_size)}
-    if not module.prefix_refusal:
-        heads, head_dim = module.layer_shapes[0]
-        kinds["prefix"] = (len(module.layer_shapes), 2, heads, None, head_dim)
-    return kinds
+def _load(
+    source: str | Path | nn.Module,
+    description: ModuleDescription | None,
+    task: str | None,
+    pooling: str | None,
+    options: LoadOptions,
+) -> LoadedBackbone:
+    if isinstance(source, nn.Module) is not (description is not None):
+        raise InputError(
+            found="a module without a description" if description is None else f"a description of {source}",
+            wanted="a module of your own with its description, or neither",
+            remedy="pass both, or a folder or hub name",
+        )
+    if isinstance(source, nn.Module):
+        assert description is not None  # noqa: S101 - one comes with the other
+        return load_module(source, description)
+    logger.info("loading %s", source)
+    return load_backbone(str(source), task, pooling, options)
 
 
-def refused_kinds(module: ConditionedTextEncoder) -> dict[str, str]:
-    """Why the module does not take a kind that text encoders can, by kind."""
-    return {"prefix": module.prefix_refusal} if module.prefix_refusal else {}
-
-
-def _write_graph(form: Format, backbone: LoadedBackbone, folder: Path) -> Graph:
+def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple[Graph, Graph | None]:
+    """The graph of the network, and the one that folds if it takes deep prompts."""
     metadata = {
         "edge-prompt": __version__,
         "fingerprint": backbone.fingerprint,
         "source": backbone.source_name,
     }
-    files = form.write(backbone.module, folder, metadata)
-    return Graph(
-        engine=form.engine,
-        file=files[0],
-        weights="fp32",
-        inputs=backbone.module.input_names,
-        outputs=backbone.module.output_names,
-        sha256={name: sha256_of(folder / name) for name in files},
-    )
+    module = backbone.module
+    files = form.write(module, folder, metadata)
+    graph = _graph(form.engine, files.model, module.input_names, module.output_names, folder)
+    if not files.fold:
+        return graph, None
+    fold = _graph(form.engine, files.fold, FOLD_INPUTS, FOLD_OUTPUTS, folder)
+    return graph, replace(fold, weights_file=files.fold_weights_file)
+
+
+def _graph(
+    engine: str, files: tuple[str, ...], inputs: tuple[str, ...], outputs: tuple[str, ...], folder: Path
+) -> Graph:
+    return Graph(engine, files[0], "fp32", inputs, outputs, {name: sha256_of(folder / name) for name in files})
 
 
 def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
-    arguments = backbone.options.arguments()
+    if backbone.config is None:
+        return
     for name in COPIED_FILES:
         found = cached_file(
-            backbone.source,
-            name,
-            revision=arguments["revision"],
-            cache_dir=arguments["cache_dir"],
-            _raise_exceptions_for_missing_entries=False,
+            backbone.source, name, _raise_exceptions_for_missing_entries=False, **backbone.options.file_arguments()
         )
         if found:
             shutil.copyfile(found, folder / name)
@@ -154,13 +176,11 @@ def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
 
 def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Path) -> Manifest:
     config, module = backbone.config, backbone.module
-    pad_token_id = getattr(backbone.tokenizer, "pad_token_id", None)
-    pad_token_id = getattr(config, "pad_token_id", None) if pad_token_id is None else pad_token_id
     return Manifest(
         backbone=Backbone(
             source=backbone.source_name,
             revision=backbone.options.revision,
-            model_type=config.model_type,
+            model_type=getattr(config, "model_type", ""),
             architecture=type(module.model).__name__,
             task=module.task,
             num_parameters=backbone.num_parameters,
@@ -169,17 +189,9 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
             labels=backbone.labels,
         ),
         graphs=graphs,
-        kinds=kinds_of(module),
-        refused_kinds=refused_kinds(module),
-        preprocessing=Preprocessing(
-            max_tokens=backbone.max_tokens,
-            max_positions=backbone.max_positions,
-            vocab_size=int(module.embedding.weight.shape[0]),
-            num_token_types=max(1, getattr(config, "type_vocab_size", 1)),
-            pad_token_id=pad_token_id or 0,
-            pooling=module.pooling,
-            normalize=backbone.sentence.normalize,
-        ),
+        kinds=module.kinds,
+        refused_kinds=module.refused_kinds,
+        preprocessing=backbone.preprocessing,
         files={name: sha256_of(folder / name) for name in (*COPIED_FILES, REFERENCE_NAME) if (folder / name).exists()},
         parity={},
         versions={"edge-prompt": __version__} | {name: version(name) for name in _VERSIONS_OF},

@@ -1,52 +1,36 @@
-"""Loading a backbone: a local folder or a hub name becomes a frozen, conditioned module with all its weights."""
+"""Loading a backbone: a local folder or a hub name becomes a frozen, conditioned module with all its weights.
+
+What is read of a checkpoint beside its weights is a family's own: `loading_text.py`, `loading_image.py`.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTextEncoding,
-    AutoModelForTokenClassification,
-    AutoTokenizer,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedTokenizerBase
 
 from edge_prompt.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.fingerprint import Weight, fingerprint_of
-from edge_prompt_export.families.text_encoder import TASK_OUTPUTS, ConditionedTextEncoder
-from edge_prompt_export.pooling import POOLINGS
+from edge_prompt.preprocessing import Preprocessing, TextPreprocessing
+from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.quiet import quiet
-from edge_prompt_export.sentence_transformers import SentenceSettings, read_sentence_settings
 
-logger = logging.getLogger(__name__)
-
-AUTO_CLASSES = {
-    "feature-extraction": AutoModel,
-    "text-classification": AutoModelForSequenceClassification,
-    "token-classification": AutoModelForTokenClassification,
-    "fill-mask": AutoModelForMaskedLM,
-}
-
-_TASK_OF_HEAD = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
-"""The task of a checkpoint that brings such a head; all others are taken for their features."""
-
-_TOKEN_FALLBACK = 512
-"""Where neither tokenizer nor configuration bounds the length of a text."""
-
-_UNBOUNDED = 1_000_000
-"""transformers writes a huge number where a tokenizer has no bound."""
+LABELLED_TASKS = frozenset(
+    {
+        "text-classification",
+        "token-classification",
+        "image-classification",
+        "object-detection",
+        "semantic-segmentation",
+    }
+)
+"""Tasks whose networks name the classes of their own head."""
 
 
 @dataclass(frozen=True)
@@ -71,107 +55,154 @@ class LoadOptions:
             "cache_dir": self.cache_dir,
         }
 
+    def file_arguments(self) -> dict[str, Any]:
+        """As keyword arguments of transformers' `cached_file`."""
+        return {"revision": self.revision or "main", "cache_dir": self.cache_dir}
+
 
 @dataclass(frozen=True)
 class LoadedBackbone:
     """A backbone in memory.
 
     Attributes:
-        source: What it was loaded from.
+        source: What it was loaded from; empty for a module of the user's own.
         options: How.
         module: The conditioned module, frozen, in evaluation mode.
+        preprocessing: How a request becomes its inputs.
         tokenizer: Its tokenizer, or None if it brings none.
-        sentence: What a sentence-transformers checkpoint says beyond transformers.
         fingerprint: See `edge_prompt.fingerprint`.
         num_parameters: How many numbers the graph reaches.
     """
 
     source: str
     options: LoadOptions
-    module: ConditionedTextEncoder
+    module: ConditionedModule
+    preprocessing: Preprocessing
     tokenizer: PreTrainedTokenizerBase | None
-    sentence: SentenceSettings
     fingerprint: str
     num_parameters: int
 
     @property
-    def config(self) -> PreTrainedConfig:
-        """The network's configuration."""
-        return self.module.model.config
+    def config(self) -> PreTrainedConfig | None:
+        """The network's configuration; None for a module of the user's own."""
+        return getattr(self.module.model, "config", None)
 
     @property
     def source_name(self) -> str:
         """A hub name as it is; of a local folder only its own name, since paths say more than a reader needs."""
-        return Path(self.source).resolve().name if Path(self.source).is_dir() else self.source
+        return Path(self.source).resolve().name if self.source and Path(self.source).is_dir() else self.source
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names of the network's own head; empty if it has none that names classes."""
-        if self.module.task not in {"text-classification", "token-classification"}:
+        if self.module.task not in LABELLED_TASKS or self.config is None:
             return ()
         return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
 
     @property
+    def text(self) -> TextPreprocessing:
+        """How a text becomes its inputs.
+
+        Raises:
+            BackboneError: It takes no text.
+        """
+        if not isinstance(self.preprocessing, TextPreprocessing):
+            raise BackboneError(
+                found=f"{self.source} takes no text", wanted="a text encoder", remedy="choose another backbone"
+            )
+        return self.preprocessing
+
+    @property
     def max_positions(self) -> int | None:
         """Positions for prefix, virtual tokens and tokens together; None if the network learned no positions."""
-        return self.module.num_positions
+        return self.text.max_positions
 
     @property
     def max_tokens(self) -> int:
         """Tokens of a text that the backbone takes, special tokens included."""
-        bounds = [
-            self.sentence.max_tokens,
-            self.module.num_positions,
-            getattr(self.tokenizer, "model_max_length", None),
-        ]
-        known = [bound for bound in bounds if bound is not None and bound < _UNBOUNDED]
-        return min(known, default=getattr(self.config, "max_position_embeddings", None) or _TOKEN_FALLBACK)
+        return self.text.max_tokens
+
+
+class Checkpoint(NamedTuple):
+    """A network as transformers loaded it.
+
+    Attributes:
+        module: Conditioned and frozen.
+        preprocessing: How a request becomes its inputs.
+        tokenizer: Its tokenizer, if it has one.
+        missing: Weights of the network that the files lack.
+    """
+
+    module: ConditionedModule
+    preprocessing: Preprocessing
+    tokenizer: PreTrainedTokenizerBase | None
+    missing: set[str]
 
 
 def load_backbone(
     source: str, task: str | None = None, pooling: str | None = None, options: LoadOptions | None = None
 ) -> LoadedBackbone:
-    """Load a text encoder.
+    """Load a text encoder or an image backbone.
 
     Args:
         source: A local folder, or a name on the hub.
-        task: A key of `AUTO_CLASSES`; None takes the head that the checkpoint brings, or its features.
-        pooling: `mean` or `cls`; None takes what the checkpoint says, or `mean`.
+        task: What the network does, in transformers' terms; None takes the head that the checkpoint brings, or its
+            features.
+        pooling: From token vectors to a feature; None takes what the checkpoint says, or what suits the network.
         options: How to load.
 
     Raises:
         BackboneError: It cannot be loaded, or the checkpoint lacks weights that the task needs.
-        UnsupportedArchitectureError: It takes no embeddings or no padding mask, or does not run on them.
+        UnsupportedArchitectureError: It takes no prompt, or does not run.
     """
+    from edge_prompt_export import loading_image, loading_text  # noqa: PLC0415 - they are made of what is below
+
     options = options or LoadOptions()
     _require_place(source)
-    with _explained(source), quiet():
+    with explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
-        task = task or _task_of(config)
-        auto_class = _auto_class(source, task, config)
-        model, info = auto_class.from_pretrained(
-            source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
+    families = {"text": loading_text, "image": loading_image}
+    family = families["image" if takes_images(config, task in loading_image.AUTO_CLASSES) else "text"]
+    if task is not None and task not in family.AUTO_CLASSES:
+        raise BackboneError(
+            found=f"the task {task!r} for {source} ({config.model_type})",
+            wanted=f"one of {', '.join(family.AUTO_CLASSES)}",
+            remedy="pass one of them (--task)",
         )
-    tokenizer = _load_tokenizer(source, options)
-    model.eval().requires_grad_(requires_grad=False)
-    sentence = read_sentence_settings(source, options.arguments())
-    if sentence.left_out:
-        logger.warning("%s: embeddings are those before %s", source, ", ".join(sentence.left_out))
-    pooling = _pooling(source, pooling or sentence.pooling)
-    with _running(type(model).__name__), quiet():
-        module = ConditionedTextEncoder(model, task, pooling)
-        module.eval()
+    loaded = family.load(source, config, task, pooling, options)
+    backbone = conditioned_backbone(source, options, loaded.module, loaded.preprocessing, loaded.tokenizer)
+    _require_weights(source, loaded.module, loaded.missing)
+    return backbone
+
+
+def conditioned_backbone(
+    source: str,
+    options: LoadOptions,
+    module: ConditionedModule,
+    preprocessing: Preprocessing,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> LoadedBackbone:
+    """A conditioned module as a backbone, with the fingerprint of the weights that its outputs depend on."""
+    with running(type(module.model).__name__), quiet():
         reached = reached_weights(module)
-    _require_weights(source, task, module, reached, set(info["missing_keys"]))
     return LoadedBackbone(
         source=source,
         options=options,
         module=module,
+        preprocessing=preprocessing,
         tokenizer=tokenizer,
-        sentence=sentence,
-        fingerprint=fingerprint_of(_weights(reached)),
+        fingerprint=fingerprint_of(weights_of(reached)),
         num_parameters=sum(weight.numel() for weight in reached.values()),
     )
+
+
+def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: FBT001 - what `--task` says
+    """Whether the network of this configuration takes images; one that takes both takes what the task asks for."""
+    if getattr(config, "vision_config", None) is not None:
+        return image_task or getattr(config, "text_config", None) is None
+    network = AutoModel._model_mapping.get(type(config), None)
+    network = network[0] if isinstance(network, tuple) else network
+    return getattr(network, "main_input_name", "") == "pixel_values"
 
 
 def _require_place(source: str) -> None:
@@ -184,14 +215,14 @@ def _require_place(source: str) -> None:
         )
 
 
-def reached_weights(module: ConditionedTextEncoder) -> dict[str, Tensor]:
+def reached_weights(module: ConditionedModule) -> dict[str, Tensor]:
     """The weights that the module's outputs depend on, and its buffers, by their names in the checkpoint.
 
     The autograd graph tells: a pooler that is loaded and not used is not in it, so it neither counts nor enters the
     fingerprint.
     """
     parameters = dict(module.model.named_parameters())
-    inputs = module.example_inputs(batch=2, sequence=3, virtual_tokens=2, prefix_length=2)
+    inputs = module.trace_inputs()
     module.model.requires_grad_(requires_grad=True)
     try:
         found = {id(leaf) for output in module(**inputs) for leaf in _leaves(output)}
@@ -217,78 +248,34 @@ def _leaves(output: Tensor) -> Iterator[Tensor]:
         stack.extend(following for following, _ in node.next_functions)
 
 
-def _weights(tensors: dict[str, Tensor]) -> Iterator[Weight]:
+def weights_of(tensors: Mapping[str, Tensor]) -> Iterator[Weight]:
+    """Tensors by name as a fingerprint reads them."""
     for name, tensor in tensors.items():
         array = tensor.contiguous().cpu()
         content = array.reshape(-1).view(torch.uint8).numpy().data
         yield Weight(name, str(array.dtype).removeprefix("torch."), tuple(array.shape), content)
 
 
-def _task_of(config: PreTrainedConfig) -> str:
+def task_of(config: PreTrainedConfig, heads: Mapping[str, str], otherwise: str) -> str:
+    """The task of a checkpoint that brings one of `heads` (endings of its architecture's name), or `otherwise`."""
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
-    return next((task for head, task in _TASK_OF_HEAD.items() if architecture.endswith(head)), "feature-extraction")
+    return next((task for head, task in heads.items() if architecture.endswith(head)), otherwise)
 
 
-def _auto_class(source: str, task: str, config: PreTrainedConfig) -> Any:
-    if task not in AUTO_CLASSES:
-        raise BackboneError(
-            found=f"the task {task!r}", wanted=f"one of {', '.join(TASK_OUTPUTS)}", remedy="pass one of them (--task)"
-        )
-    # T5 saved as an encoder says that it is no encoder-decoder, and AutoModel would load it with a random decoder
-    if task == "feature-extraction" and type(config) in AutoModelForTextEncoding._model_mapping:
-        return AutoModelForTextEncoding
-    if not getattr(config, "is_encoder_decoder", False):
-        return AUTO_CLASSES[task]
-    raise BackboneError(
-        found=f"{source} is an encoder-decoder ({config.model_type})",
-        wanted="a text encoder, or an encoder-decoder whose encoder stands alone, for feature-extraction",
-        remedy="choose another backbone",
-    )
-
-
-def _pooling(source: str, name: str) -> str:
-    if name not in POOLINGS:
-        raise BackboneError(
-            found=f"{source} pools by {name!r}",
-            wanted=f"one of {', '.join(POOLINGS)}",
-            remedy="pass one of them (--pooling)",
-        )
-    return name
-
-
-def _require_weights(
-    source: str, task: str, module: ConditionedTextEncoder, reached: dict[str, Tensor], missing: set[str]
-) -> None:
+def _require_weights(source: str, module: ConditionedModule, missing: set[str]) -> None:
     """Refuse a network whose outputs depend on weights that the checkpoint lacks: they would be random."""
-    random = sorted(missing & reached.keys())
+    random = sorted(missing & reached_weights(module).keys()) if missing else []
     if random:
+        features = "image-feature-extraction" if "pixel_values" in module.input_names else "feature-extraction"
         raise BackboneError(
             found=f"{source} lacks {len(random)} weights of {type(module.model).__name__} ({', '.join(random[:3])}, …)",
-            wanted=f"a checkpoint with all weights for {task}",
-            remedy="pass --task feature-extraction, or a checkpoint that was trained for it",
+            wanted=f"a checkpoint with all weights for {module.task}",
+            remedy=f"pass --task {features}, or a checkpoint that was trained for it",
         )
-
-
-def _load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of the checkpoint; None if it brings none, which is no error: callers may pass token arrays."""
-    folder = Path(source)
-    names = (
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "vocab.txt",
-        "vocab.json",
-        "spiece.model",
-        "sentencepiece.bpe.model",
-    )
-    if folder.is_dir() and not any((folder / name).exists() for name in names):
-        return None
-    with _explained(source), quiet():
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
-    return tokenizer
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
+def explained(source: str) -> Iterator[None]:
     """Turn what transformers raises on a bad checkpoint into one sentence."""
     try:
         yield
@@ -304,7 +291,7 @@ def _explained(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _running(architecture: str) -> Iterator[None]:
+def running(architecture: str) -> Iterator[None]:
     """Turn what a network raises when it is first run on embeddings and a mask into one sentence."""
     try:
         yield
@@ -313,6 +300,6 @@ def _running(architecture: str) -> Iterator[None]:
     except Exception as error:  # whatever its authors did not provide for
         raise UnsupportedArchitectureError(
             found=f"{architecture} does not run ({type(error).__name__}: {' '.join(str(error).split())[:300]})",
-            wanted="a text encoder that runs on embeddings and a padding mask",
+            wanted="a network that runs on its inputs and prompts",
             remedy="export another backbone",
         ) from error

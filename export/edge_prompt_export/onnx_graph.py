@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir
 import torch
+from torch import Tensor
 from torch.export import Dim
 
 from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt.manifest import FOLD_OUTPUTS
+from edge_prompt_export.families.conditioned import ConditionedModule, name_of
+from edge_prompt_export.fold_graph import FoldModule, GraphFiles
+from edge_prompt_export.positional import Positional
 from edge_prompt_export.quiet import quiet
 
 ONNX_FILE = "model.onnx"
 ONNX_DATA_FILE = "model.onnx_data"
+ONNX_FOLD_FILE = "fold.onnx"
 OPSET = 20
 
 EXTERNAL_DATA_ABOVE_BYTES = 2**31 - 2**24
 """A protobuf file ends at 2 GiB; what is left of it is for the graph itself."""
 
 
-def write_onnx(module: ConditionedTextEncoder, folder: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """Write the module's graph into `folder`.
+def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
+    """Write the module's graph into `folder`, and the graph that folds if it takes deep prompts.
+
+    Weights lie in the graph's own file, or beside it where that would be too large or where two graphs share them.
 
     Args:
         module: The conditioned module.
@@ -30,47 +38,63 @@ def write_onnx(module: ConditionedTextEncoder, folder: Path, metadata: Mapping[s
         metadata: What made it, for the file's metadata.
 
     Returns:
-        The names of the files written; the first is the one to open.
+        The files written.
 
     Raises:
         UnsupportedArchitectureError: The exporter cannot follow the network.
     """
-    inputs = module.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
-    shapes = {name: dict.fromkeys(module.dynamic_axes()[name], Dim.DYNAMIC) for name in inputs}
+    model = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
+    _tidy(model, metadata)
+    size_bytes = sum(weight.const_value.nbytes for weight in model.graph.initializers.values() if weight.const_value)
+    external = size_bytes > EXTERNAL_DATA_ABOVE_BYTES or "deep" in module.kinds
+    onnx_ir.save(model, folder / ONNX_FILE, external_data=ONNX_DATA_FILE if external else None)
+    files = (ONNX_FILE, ONNX_DATA_FILE) if external else (ONNX_FILE,)
+    if "deep" not in module.kinds:
+        return GraphFiles(files)
+    folding = FoldModule(module)
+    fold = onnx_model(folding, folding.trace_inputs(), folding.dynamic_axes(), FOLD_OUTPUTS)
+    _tidy(fold, metadata)
+    share_weights(fold, onnx_ir.load(folder / ONNX_FILE), folder)
+    onnx_ir.save(fold, folder / ONNX_FOLD_FILE)
+    return GraphFiles(files, fold=(ONNX_FOLD_FILE, ONNX_DATA_FILE))
+
+
+def onnx_model(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Tensor],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    output_names: Sequence[str],
+) -> onnx_ir.Model:
+    """The module as an ONNX model whose dynamic axes bear names that a reader of the file understands."""
+    shapes = tuple(dict.fromkeys(dynamic_axes[name], Dim.DYNAMIC) for name in inputs)
     with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                module,
-                kwargs=inputs,
+                Positional(module, tuple(inputs)),
+                tuple(inputs.values()),
                 dynamo=True,
-                dynamic_shapes=shapes,
+                dynamic_shapes=(shapes,),  # of one argument, *inputs
                 opset_version=OPSET,
-                input_names=list(module.input_names),
-                output_names=list(module.output_names),
+                input_names=list(inputs),
+                output_names=list(output_names),
                 verbose=False,
             )
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise UnsupportedArchitectureError(
-                found=f"{type(module.model).__name__} cannot be exported to ONNX ({reason})",
+                found=f"{name_of(module)} cannot be exported to ONNX ({reason})",
                 wanted="a network that torch.onnx.export can follow",
                 remedy="try --format openvino, or another backbone",
             ) from error
     assert program is not None  # noqa: S101 - promised by dynamo=True
-    model = program.model
-    _name_axes(model, module)
-    _tidy(model, metadata)
-    size_bytes = sum(weight.const_value.nbytes for weight in model.graph.initializers.values() if weight.const_value)
-    external = size_bytes > EXTERNAL_DATA_ABOVE_BYTES
-    onnx_ir.save(model, folder / ONNX_FILE, external_data=ONNX_DATA_FILE if external else None)
-    return (ONNX_FILE, ONNX_DATA_FILE) if external else (ONNX_FILE,)
+    _name_axes(program.model, dynamic_axes)
+    return program.model
 
 
-def _name_axes(model: onnx_ir.Model, module: ConditionedTextEncoder) -> None:
-    """Give the dynamic axes of inputs and outputs names that a reader of the file understands."""
+def _name_axes(model: onnx_ir.Model, dynamic_axes: Mapping[str, Mapping[int, str]]) -> None:
     names: dict[str, str] = {}
     for value in model.graph.inputs:
-        axes = module.dynamic_axes()[str(value.name)]
+        axes = dynamic_axes[str(value.name)]
         for axis, name in axes.items():
             names.setdefault(str(_shape(value)[axis]), name)
     for value in [*model.graph.inputs, *model.graph.outputs]:
@@ -96,3 +120,34 @@ def _tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
             value.metadata_props.clear()
     for value in [*model.graph.inputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
+
+
+def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> None:
+    """Point the weights of `model` at the same bytes in the data file of `other`, so that they are stored once.
+
+    What is not there, or is small, stays in the graph.
+    """
+    places = {}
+    for weight in other.graph.initializers.values():
+        if isinstance(weight.const_value, onnx_ir.ExternalTensor):
+            places[_content(weight.const_value)] = weight.const_value
+    for weight in model.graph.initializers.values():
+        if weight.const_value is None:
+            continue
+        place = places.get(_content(weight.const_value))
+        if place is not None:
+            weight.const_value = onnx_ir.ExternalTensor(
+                location=place.location,
+                offset=place.offset,
+                length=place.length,
+                dtype=place.dtype,
+                shape=place.shape,
+                name=str(weight.name),
+                base_dir=folder,
+            )
+
+
+def _content(tensor: onnx_ir.TensorProtocol) -> tuple[str, tuple[int, ...], str]:
+    """What tells a tensor from others: dtype, shape, and a digest of its bytes."""
+    digest = hashlib.sha256(tensor.tobytes()).hexdigest()
+    return tensor.dtype.name, tuple(tensor.shape.numpy()), digest

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -16,6 +19,7 @@ from transformers import (
 )
 
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.families.vision import ConditionedVision
 
 AUTO_CLASSES = {
     "feature-extraction": AutoModel,
@@ -128,6 +132,164 @@ def checkpoint(tiny_network: Callable[..., Any], tmp_path: Path) -> Callable[...
     def save(model_type: str, task: str = "feature-extraction", name: str = "network", **settings: Any) -> Path:
         folder = tmp_path / name
         tiny_network(model_type, task, **settings).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+class ImageNetwork(NamedTuple):
+    """A tiny image network: what it does, its class, its sizes, and the size of its images."""
+
+    task: str
+    architecture: str
+    settings: Mapping[str, Any]
+    image_size: tuple[int, int] = (32, 32)
+
+
+FEATURES, CLASSES = "image-feature-extraction", "image-classification"
+WIDTHS: Mapping[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48}
+PATCHES: Mapping[str, Any] = {"image_size": 32, "patch_size": 8, "num_channels": 3}
+VIT = {**WIDTHS, **PATCHES, "num_hidden_layers": 3}
+DEEPER_VIT = VIT | {"num_hidden_layers": 4}
+OTHER_SIZE = VIT | {"image_size": 64, "mlp_ratio": 2}
+DPT_NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16, "backbone_out_indices": [0, 1, 2, 3]}
+SEGFORMER = {"num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [2, 1], "hidden_sizes": [8, 16]} | {
+    "num_attention_heads": [1, 2],
+    "patch_sizes": [7, 3],
+    "strides": [4, 2],
+    "mlp_ratios": [2, 2],
+    "decoder_hidden_size": 16,
+}
+
+IMAGE_NETWORKS: Mapping[str, ImageNetwork] = {
+    "beit": ImageNetwork(CLASSES, "BeitForImageClassification", VIT | {"use_relative_position_bias": True}),
+    "beit-segments": ImageNetwork(
+        "semantic-segmentation",
+        "BeitForSemanticSegmentation",
+        DEEPER_VIT | {"use_relative_position_bias": True, "out_indices": [1, 2, 3, 4], "num_labels": 5},
+    ),
+    "beit-shared": ImageNetwork(FEATURES, "BeitModel", VIT | {"use_shared_relative_position_bias": True}),
+    "clip": ImageNetwork(FEATURES, "CLIPVisionModel", VIT),
+    "clip-classes": ImageNetwork(CLASSES, "CLIPForImageClassification", {"vision_config": VIT}),
+    "convnext": ImageNetwork(
+        FEATURES, "ConvNextModel", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "image_size": 32}
+    ),
+    "data2vec": ImageNetwork(FEATURES, "Data2VecVisionModel", VIT),
+    "deit": ImageNetwork(FEATURES, "DeiTModel", VIT),
+    "dinov2": ImageNetwork(FEATURES, "Dinov2Model", OTHER_SIZE),
+    "dinov2-registers": ImageNetwork(FEATURES, "Dinov2WithRegistersModel", OTHER_SIZE | {"num_register_tokens": 3}),
+    "dinov3": ImageNetwork(FEATURES, "DINOv3ViTModel", VIT | {"num_register_tokens": 2}),
+    "dpt": ImageNetwork(FEATURES, "DPTModel", VIT),
+    "dpt-segments": ImageNetwork(
+        "semantic-segmentation", "DPTForSemanticSegmentation", DEEPER_VIT | DPT_NECK | {"num_labels": 5}
+    ),
+    "hiera": ImageNetwork(
+        FEATURES,
+        "HieraModel",
+        {"embed_dim": 16, "patch_stride": [4, 4], "depths": [1, 1], "num_heads": [2, 4]}
+        | {"num_query_pool": 1, "image_size": [64, 64]},
+        (64, 64),
+    ),
+    "ijepa": ImageNetwork(FEATURES, "IJepaModel", VIT),
+    "segformer": ImageNetwork("semantic-segmentation", "SegformerForSemanticSegmentation", SEGFORMER),
+    "siglip": ImageNetwork(FEATURES, "SiglipVisionModel", VIT),
+    "siglip-classes": ImageNetwork(CLASSES, "SiglipForImageClassification", {"vision_config": VIT}),
+    "swin": ImageNetwork(
+        FEATURES,
+        "SwinModel",
+        {"patch_size": 4, "embed_dim": 16, "depths": [2], "num_heads": [2], "window_size": 4, "image_size": 32},
+    ),
+    "swin-stages": ImageNetwork(
+        FEATURES,
+        "SwinModel",
+        {"patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4, "image_size": 32},
+    ),
+    "vit": ImageNetwork(FEATURES, "ViTModel", VIT),
+    "vit-classes": ImageNetwork(CLASSES, "ViTForImageClassification", VIT),
+    "vit_msn": ImageNetwork(FEATURES, "ViTMSNModel", VIT),
+    "yolos": ImageNetwork(
+        "object-detection",
+        "YolosForObjectDetection",
+        VIT | {"image_size": [32, 48], "num_detection_tokens": 5, "num_labels": 4},
+        (32, 48),
+    ),
+}
+"""A tiny network of each image architecture."""
+
+IMAGE_NETWORKS_WITHOUT_TOKENS = {
+    "convnext": "does not dispatch its attention",
+    "data2vec": "does not dispatch its attention",
+    "hiera": "does not dispatch its attention",
+    "segformer": "has layers of different key and value sizes",
+    "swin": "attends within windows of an image",
+    "swin-stages": "has layers of different key and value sizes",
+}
+"""Why virtual tokens do not enter some: these take a pixel prompt only."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give `image_network_name` every tiny image network, and `transformer_name` those that take virtual tokens."""
+    names = {"image_network_name": [*IMAGE_NETWORKS]}
+    names["transformer_name"] = [name for name in IMAGE_NETWORKS if name not in IMAGE_NETWORKS_WITHOUT_TOKENS]
+    for argument, values in names.items():
+        if argument in metafunc.fixturenames:
+            metafunc.parametrize(argument, values)
+
+
+@pytest.fixture(scope="session")
+def image_network() -> Callable[..., Any]:
+    """Builds a tiny random image network as transformers gives it; its weights are large enough that all count."""
+
+    def build(name: str, **settings: Any) -> Any:
+        architecture = getattr(transformers, IMAGE_NETWORKS[name].architecture)
+        config = architecture.config_class(**dict(IMAGE_NETWORKS[name].settings) | settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = architecture(config).eval().requires_grad_(requires_grad=False)
+            for parameter_name, parameter in network.named_parameters():
+                if parameter.dim() > 1:
+                    torch.nn.init.normal_(parameter, std=0.2)
+                elif "bias" in parameter_name:
+                    torch.nn.init.normal_(parameter, std=0.1)
+                elif "lambda" in parameter_name:
+                    torch.nn.init.constant_(parameter, 0.7)
+        return network
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def conditioned_image(image_network: Callable[..., Any]) -> Callable[..., ConditionedVision]:
+    """Builds a tiny random image network and conditions it."""
+
+    def build(name: str, pooling: str | None = None, **settings: Any) -> ConditionedVision:
+        network = IMAGE_NETWORKS[name]
+        return ConditionedVision(image_network(name, **settings), network.task, pooling, network.image_size).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def vision(conditioned_image: Callable[..., ConditionedVision]) -> Callable[[str], ConditionedVision]:
+    """A tiny conditioned image network, built once; not to be changed."""
+    return cache(conditioned_image)
+
+
+@pytest.fixture(scope="session")
+def image_reasons() -> Mapping[str, str]:
+    """Why some tiny image networks take no virtual tokens."""
+    return IMAGE_NETWORKS_WITHOUT_TOKENS
+
+
+@pytest.fixture
+def image_checkpoint(image_network: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny random image network to a folder, with the image processor given."""
+
+    def save(name: str, processor: Mapping[str, Any] | None = None, **settings: Any) -> Path:
+        folder = tmp_path / name
+        image_network(name, **settings).save_pretrained(folder)
+        if processor is not None:
+            (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
         return folder
 
     return save

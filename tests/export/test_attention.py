@@ -103,7 +103,7 @@ def test_a_fully_masked_row_stays_finite() -> None:
     allowed = torch.tensor([[False] * SEQUENCE, [True] * SEQUENCE])[:, None, None]
     additive = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
     for mask in (allowed, additive):
-        bias = PrefixPass().bias(mask, key)  # not every engine keeps a softmax over -inf alone from being NaN
+        bias = PrefixPass().bias(mask, query, key)  # not every engine keeps a softmax over -inf alone from being NaN
         assert bias is not None
         assert bias.isfinite().all()
         found, _ = prefix_attention(nn.Identity(), query, key, value, mask)
@@ -128,6 +128,21 @@ def test_scaling_is_the_one_asked_for() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     found, _ = prefix_attention(nn.Identity(), query, key, value, None, scaling=0.5)
     torch.testing.assert_close(found, attended(query * 0.5 * HEAD_DIM**0.5, key, value))
+
+
+@pytest.mark.parametrize("position_bias", [None, torch.ones(1, HEADS, SEQUENCE, SEQUENCE)])
+def test_with_gradients_it_gives_the_same_numbers(position_bias: Tensor | None) -> None:
+    query, key, value = (random_heads(seed=seed) for seed in range(3))
+    mask = torch.ones(BATCH, 1, 1, SEQUENCE, dtype=torch.bool)
+    mask[0, :, :, 3:] = False
+    found = []
+    for prefix in (random_prefix(), random_prefix().requires_grad_()):
+        with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
+            found.append(
+                prefix_attention(nn.Identity(), query, key, value, mask, scaling=0.5, position_bias=position_bias)[0]
+            )
+    assert found[1].requires_grad
+    torch.testing.assert_close(*found)
 
 
 def test_grouped_queries_share_their_keys_and_values() -> None:

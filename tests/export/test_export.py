@@ -15,10 +15,13 @@ from edge_prompt.bundle import Bundle, read_bundle
 from edge_prompt.errors import BackboneError, EdgePromptError, InputError, ParityError, WriteError
 from edge_prompt.files import sha256_of
 from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt.version import __version__
 from edge_prompt_export import export, export_backbone
-from edge_prompt_export.export import FORMATS, Format, kinds_of, refused_kinds
+from edge_prompt_export.export import FORMATS, Format
+from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.fold_graph import GraphFiles
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE
@@ -68,6 +71,8 @@ def test_the_manifest_says_what_was_exported(bundle: Bundle, tiny_backbone: Path
     assert manifest.backbone.feature_size == 32
     assert manifest.kinds == {"soft": (None, 32), "prefix": (2, 2, 4, None, 8)}
     assert manifest.refused_kinds == {}
+    assert manifest.preprocessing == loaded.preprocessing
+    assert isinstance(manifest.preprocessing, TextPreprocessing)
     assert (manifest.preprocessing.max_tokens, manifest.preprocessing.max_positions) == (48, 64)
     assert (manifest.preprocessing.pooling, manifest.preprocessing.normalize) == ("mean", False)
     assert manifest.versions["edge-prompt"] == __version__
@@ -120,6 +125,7 @@ def test_one_format_and_what_sentence_transformers_says(tiny_backbone: Path, tmp
     bundle = export_backbone(source, target, formats=("openvino", "openvino"))
     assert tuple(bundle.manifest.graphs) == ("openvino",)
     assert bundle.manifest.parity.keys() == {"tolerance", "openvino"}
+    assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     assert bundle.manifest.preprocessing.pooling == "cls"
     assert bundle.manifest.preprocessing.max_tokens == 20
     assert bundle.manifest.preprocessing.normalize
@@ -163,7 +169,7 @@ def test_a_backbone_that_cannot_be_loaded_leaves_nothing_behind(tmp_path: Path, 
 def test_an_export_that_is_interrupted_leaves_nothing_behind(
     error: type[BaseException], tiny_backbone: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_module: ConditionedTextEncoder, folder: Path, _metadata: object) -> tuple[str, ...]:
+    def interrupted(_module: ConditionedModule, folder: Path, _metadata: object) -> GraphFiles:
         (folder / "model.onnx").write_bytes(b"half")
         raise error
 
@@ -219,7 +225,7 @@ def test_a_network_that_ignores_a_kind_is_not_exported(
         return forward(self, input_ids, mask, soft_prompt, prefix, token_type_ids)
 
     monkeypatch.setattr(ConditionedTextEncoder, "forward", ignoring)
-    assert f"a {kind} prompt changes the feature by only" in str(refused(tiny_backbone, target))
+    assert f"a {kind} prompt changes the outputs by only" in str(refused(tiny_backbone, target))
 
 
 def test_a_network_whose_features_are_off_by_something_is_not_exported(
@@ -245,7 +251,7 @@ def test_a_network_that_mixes_padding_into_its_tokens_is_not_exported(
 
 def test_kinds_are_those_that_the_network_takes(conditioned: Callable[..., ConditionedTextEncoder]) -> None:
     both, soft_only = conditioned("qwen3"), conditioned("deberta-v2")
-    assert kinds_of(both) == {"soft": (None, 32), "prefix": (2, 2, 2, None, 8)}
-    assert refused_kinds(both) == {}
-    assert kinds_of(soft_only) == {"soft": (None, 32)}
-    assert refused_kinds(soft_only) == {"prefix": "DebertaV2Model does not dispatch its attention"}
+    assert both.kinds == {"soft": (None, 32), "prefix": (2, 2, 2, None, 8)}
+    assert both.refused_kinds == {}
+    assert soft_only.kinds == {"soft": (None, 32)}
+    assert soft_only.refused_kinds == {"prefix": "DebertaV2Model does not dispatch its attention"}

@@ -11,6 +11,7 @@ import pytest
 from edge_prompt.arrays import write_npy
 from edge_prompt.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt.errors import PromptShapeError
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference
@@ -41,6 +42,7 @@ def test_albert_takes_virtual_tokens_of_its_embedding_size(checkpoint: Checkpoin
 
 def test_modernbert_with_sliding_windows(checkpoint: Checkpoint, tmp_path: Path) -> None:
     manifest = exported(checkpoint("modernbert"), tmp_path).manifest
+    assert isinstance(manifest.preprocessing, TextPreprocessing)
     assert manifest.preprocessing.max_positions is None
     assert manifest.refused_kinds == {}
 
@@ -50,6 +52,7 @@ def test_roberta_with_its_own_classifier(checkpoint: Checkpoint, tmp_path: Path)
     bundle = exported(checkpoint("roberta", "text-classification", id2label=labels), tmp_path)
     assert bundle.manifest.backbone.labels == ("bad", "good")
     assert bundle.manifest.backbone.task == "text-classification"
+    assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     assert bundle.manifest.preprocessing.pad_token_id == 1
     assert bundle.manifest.preprocessing.max_positions == 510
     tokens = {"input_ids": np.array([[5, 6, 7]])}

@@ -16,6 +16,7 @@ from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt.version import __version__
 from edge_prompt_export import onnx_graph
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.fold_graph import GraphFiles
 from edge_prompt_export.onnx_graph import ONNX_DATA_FILE, ONNX_FILE, write_onnx
 
 METADATA = {"edge-prompt": "1.2.3", "fingerprint": "f" * 64, "source": "somewhere"}
@@ -78,7 +79,7 @@ def test_weights_above_the_bound_lie_beside_the_file_and_are_found_there(
 ) -> None:
     module = conditioned("electra")
     monkeypatch.setattr(onnx_graph, "EXTERNAL_DATA_ABOVE_BYTES", 1000)
-    assert write_onnx(module, tmp_path, METADATA) == (ONNX_FILE, ONNX_DATA_FILE)
+    assert write_onnx(module, tmp_path, METADATA) == GraphFiles((ONNX_FILE, ONNX_DATA_FILE))
     assert sorted(path.name for path in tmp_path.iterdir()) == [ONNX_FILE, ONNX_DATA_FILE]
     assert (tmp_path / ONNX_DATA_FILE).stat().st_size > 20_000
     moved = tmp_path.rename(tmp_path.with_name("moved"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,22 @@ import torch
 from edge_prompt.arrays import write_npy
 from edge_prompt.bundle import REFERENCE_NAME, Bundle, read_bundle
 from edge_prompt.errors import ParityError
+from edge_prompt.preprocessing import TextPreprocessing
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import load_backbone
-from edge_prompt_export.parity import LEAST_EFFECT, _require, measure_parity, token_inputs, write_reference
+from edge_prompt_export.parity import LEAST_EFFECT, _require, measure_parity, write_reference
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference
 
+PREPROCESSING = TextPreprocessing(48, 64, 120, 2, 0, "mean", normalize=False)
 SIZES = [(batch, sequence) for batch in (1, 3) for sequence in (2, 17)]
 
 
 @pytest.fixture
 def module(tiny_backbone: Path) -> ConditionedTextEncoder:
-    return load_backbone(str(tiny_backbone)).module
+    module = load_backbone(str(tiny_backbone)).module
+    assert isinstance(module, ConditionedTextEncoder)
+    return module
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def test_a_network_that_is_not_as_its_authors_wrote_it_fails(
 ) -> None:
     untouched = module.untouched
     monkeypatch.setattr(
-        module, "untouched", lambda **tokens: {name: out + 2e-3 for name, out in untouched(**tokens).items()}
+        module, "untouched", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
     )
     with pytest.raises(ParityError, match="without a prompt differs from the untouched network"):
         measure_parity(bundle, module, "onnxruntime")
@@ -104,12 +109,12 @@ def test_each_figure_has_its_own_sentence(figure: str, sentence: str, value: flo
 def test_a_kind_that_changes_nothing_is_named(kind: str, value: float) -> None:
     effect = {"soft": LEAST_EFFECT, "prefix": LEAST_EFFECT}
     _require({"torch": 0.0}, effect, "BertModel", "openvino")
-    with pytest.raises(ParityError, match=f"a {kind} prompt changes the feature by only"):
+    with pytest.raises(ParityError, match=f"a {kind} prompt changes the outputs by only"):
         _require({"torch": 0.0}, effect | {kind: value}, "BertModel", "openvino")
 
 
 def test_the_reference_is_what_torch_gives(module: ConditionedTextEncoder, tmp_path: Path) -> None:
-    write_reference(tmp_path, module)
+    write_reference(tmp_path, module, PREPROCESSING)
     with np.load(tmp_path / REFERENCE_NAME) as arrays:
         reference = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     assert {tensor.dtype for tensor in reference.values()} == {torch.float32}
@@ -127,16 +132,29 @@ def test_the_reference_is_what_torch_gives(module: ConditionedTextEncoder, tmp_p
         torch.testing.assert_close(features, reference[f"features_{kind}"])
 
 
-def test_token_inputs_are_without_prompts_and_differ_in_length(module: ConditionedTextEncoder) -> None:
-    inputs = token_inputs(module, batch=3, sequence=5, seed=1)
-    assert inputs.keys() == {"input_ids", "attention_mask", "token_type_ids"}
-    assert {array.shape for array in inputs.values()} == {(3, 5)}
-    assert inputs["attention_mask"].sum(1).tolist() == [5, 4, 3]
+def test_requests_to_compare_at_are_without_prompts_and_differ_in_size_and_length(
+    module: ConditionedTextEncoder,
+) -> None:
+    requests = module.parity_requests(PREPROCESSING)
+    for inputs in requests:
+        assert inputs.keys() == {"input_ids", "attention_mask", "token_type_ids"}
+        assert len({tensor.shape for tensor in inputs.values()}) == 1
+    assert [tuple(inputs["input_ids"].shape) for inputs in requests] == [(1, 2), (3, 17), (2, 40)]
+    assert requests[1]["attention_mask"].sum(1).tolist() == [17, 16, 15]
+
+
+@pytest.mark.parametrize(("max_tokens", "max_positions", "longest"), [(10, 64, 10), (48, 20, 14), (48, None, 40)])
+def test_requests_to_compare_at_fit_beside_the_longest_prompt(
+    module: ConditionedTextEncoder, max_tokens: int, max_positions: int | None, longest: int
+) -> None:
+    preprocessing = replace(PREPROCESSING, max_tokens=max_tokens, max_positions=max_positions)
+    lengths = [request["input_ids"].shape[1] for request in module.parity_requests(preprocessing)]
+    assert max(lengths) == longest
 
 
 def test_the_reference_of_a_soft_only_network_has_no_prefix(
     conditioned: Callable[..., ConditionedTextEncoder], tmp_path: Path
 ) -> None:
-    write_reference(tmp_path, conditioned("mpnet"))
+    write_reference(tmp_path, conditioned("mpnet"), PREPROCESSING)
     with np.load(tmp_path / REFERENCE_NAME) as arrays:
         assert set(arrays.files) == {"input_ids", "attention_mask", "soft", "features_base", "features_soft"}

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_prompt_export.loading import AUTO_CLASSES, LoadOptions
+from edge_prompt_export import loading_image, loading_text
+from edge_prompt_export.image_pooling import IMAGE_POOLINGS
+from edge_prompt_export.loading import LoadOptions
 from edge_prompt_export.pooling import POOLINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,13 +21,13 @@ def loading_options(function: F) -> F:
 
     @click.option(
         "--task",
-        type=click.Choice(list(AUTO_CLASSES)),
+        type=click.Choice([*loading_text.AUTO_CLASSES, *loading_image.AUTO_CLASSES]),
         help="What the network does.  [default: its own head's, or features]",
     )
     @click.option(
         "--pooling",
-        type=click.Choice(list(POOLINGS)),
-        help="From token vectors to a feature.  [default: the checkpoint's, or mean]",
+        type=click.Choice(list(dict.fromkeys([*POOLINGS, *IMAGE_POOLINGS]))),
+        help="From token vectors to a feature.  [default: the checkpoint's, or what suits the network]",
     )
     @click.option("--revision", help="Branch, tag or commit on the hub.")
     @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")

@@ -13,10 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from edge_prompt_export.commands.options import loading_options
 from edge_prompt_export.loading import LoadOptions
+from edge_prompt_export.tuning.augment import AUGMENTATIONS
 from edge_prompt_export.tuning.initialise import INITS
+from edge_prompt_export.tuning.initialise_images import IMAGE_INITS
 from edge_prompt_export.tuning.loop import PRECISIONS
+from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.tuning.schedule import SCHEDULES
-from edge_prompt_export.tuning.tune import DTYPES, HEADS, LEARNING_RATES, TuneSettings, tune_prompt
+from edge_prompt_export.tuning.settings import DTYPES, HEADS, KINDS, TuneSettings
+from edge_prompt_export.tuning.tune import tune_prompt
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,27 +56,29 @@ _FILE = click.Path(path_type=Path)
 @click.argument("model")
 @click.argument("train", type=_FILE)
 @click.option("--output", "-o", type=_FILE, required=True, help="The .npy file to write.")
-@click.option("--validation", type=_FILE, help="Examples to choose by.  [default: a tenth of TRAIN]")
-@_setting("kind", click.Choice(list(LEARNING_RATES)), "How the prompt enters the network.")
-@_setting("virtual_tokens", _COUNT, "Length of the prompt.")
+@click.option("--validation", type=_FILE, help="Examples to choose the best epoch by.  [default: the last is kept]")
+@_setting("kind", click.Choice(KINDS), "How the prompt enters the network.")
+@_setting("virtual_tokens", _COUNT, "Length of the prompt.  [default: 64 of a prefix for texts, otherwise 16]")
 @_setting("head", click.Choice(HEADS), "A linear head of the task's own, or the network's own head.")
-@_setting("init", click.Choice(list(INITS)), "What the prompt starts from.")
+@_setting("init", click.Choice([*INITS, *IMAGE_INITS]), "What the prompt starts from.  [default: the training data]")
 @_setting("init_text", str, "The text for --init text.")
-@_setting("learning_rate", _RATE, "Of the prompt.  [default: the best measured for the kind]")
+@_setting("learning_rate", _RATE, "Of the prompt.  [default: the kind's]")
 @_setting("head_learning_rate", _RATE, "Of the head.")
 @_setting("epochs", _COUNT, "Passes over the training examples.")
-@_setting("batch_size", _COUNT, "Texts a forward.")
+@_setting("batch_size", _COUNT, "Examples a forward.")
 @_setting("accumulate", _COUNT, "Forwards an optimiser step.")
 @_setting("schedule", click.Choice(list(SCHEDULES)), "Of the learning rates.")
-@_setting("patience", _COUNT, "Epochs without improvement before it ends.  [default: no such end]")
+@_setting("patience", _COUNT, "Epochs without improvement of --validation before it ends.  [default: no such end]")
 @_setting("max_tokens", click.IntRange(3), "Tokens of a text that are read.  [default: all that fit]")
+@_setting("augment", click.Choice(list(AUGMENTATIONS)), "What happens to images in each epoch.")
+@_setting("pixel_form", click.Choice(list(PIXEL_FORMS)), "Where in the image a pixel prompt is.")
 @_setting("template", str, "The text put around every text.")
 @click.option(
     "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, while tuning."
 )
 @_setting("precision", click.Choice(list(PRECISIONS)), "Of matrix products; bf16 is quicker where the CPU has it.")
 @_setting("dtype", click.Choice(list(DTYPES)), "Of the file.")
-@_setting("seed", int, "For the split, the order, and what is drawn.")
+@_setting("seed", int, "For the order, and what is drawn.")
 @loading_options
 def command(
     model: str,
@@ -86,8 +92,9 @@ def command(
 ) -> None:
     """Tune a prompt for a task on a frozen backbone.
 
-    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label.
-    Ctrl-C ends tuning and keeps the best so far.
+    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label, a
+    .csv file with the fields path and label, or a folder that holds a folder of images a class.
+    Ctrl-C ends tuning and keeps what it has.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -110,7 +117,8 @@ def command(
             observer=_ProgressBar(progress),
         )
     size_bytes = output.stat().st_size
-    click.echo(f"wrote {output}: {size_bytes:,} bytes, validation accuracy {tuned.accuracy:.1%}")
+    validated = "" if tuned.accuracy is None else f", validation accuracy {tuned.accuracy:.1%}"
+    click.echo(f"wrote {output}: {size_bytes:,} bytes{validated}")
     if tuned.outcome.interrupted:
-        click.echo(f"interrupted; kept the best so far, of epoch {tuned.outcome.best_epoch}", err=True)
+        click.echo(f"interrupted; kept what epoch {tuned.outcome.kept_epoch} had reached", err=True)
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.manifest import PROMPT_INPUTS
+from edge_prompt.preprocessing import Preprocessing, TextPreprocessing
 from edge_prompt_export.attention import ATTENTION_NAME, conditioned_on
+from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.pooling import POOLINGS
 from edge_prompt_export.virtual_tokens import JoinedSequence, join, take_slots
 
@@ -25,6 +29,9 @@ TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
 TOKEN_TASKS = frozenset({"token-classification", "fill-mask"})
 """Tasks whose `logits` are `[batch, sequence, classes]`."""
 
+PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
+"""Batch and sequence lengths at which a bundle is compared, or what it takes if that is less."""
+
 _DYNAMIC_AXES = {
     "input_ids": {0: "batch", 1: "sequence"},
     "attention_mask": {0: "batch", 1: "prefix_length + num_virtual_tokens + sequence"},
@@ -34,7 +41,7 @@ _DYNAMIC_AXES = {
 }
 
 
-class ConditionedTextEncoder(nn.Module):
+class ConditionedTextEncoder(ConditionedModule):
     """A frozen text encoder whose prompts are arguments: the module that is tuned, and the one that is exported.
 
     Args:
@@ -43,13 +50,14 @@ class ConditionedTextEncoder(nn.Module):
         pooling: A key of `edge_prompt_export.pooling.POOLINGS`.
 
     Attributes:
-        input_names: The graph's inputs, in order.
-        output_names: The graph's outputs, in order.
         layer_shapes: `(num_kv_heads, head_dim)` a layer; empty if the architecture does not dispatch its attention.
         prefix_refusal: Why the network takes no prefix; empty if it does.
         position_offset: What the network adds to the first position (RoBERTa starts after its padding index).
         num_positions: Positions it learned, for prefix, virtual tokens and tokens together; None if it learned none.
     """
+
+    model: PreTrainedModel
+    embedding: nn.Embedding
 
     def __init__(self, model: PreTrainedModel, task: str, pooling: str) -> None:
         super().__init__()
@@ -78,6 +86,11 @@ class ConditionedTextEncoder(nn.Module):
             *(("prefix",) if not self.prefix_refusal else ()),
         )
         self.output_names = TASK_OUTPUTS[task]
+        self.kinds = {"soft": (None, self.embedding_size)}
+        self.refused_kinds = {"prefix": self.prefix_refusal} if self.prefix_refusal else {}
+        if not self.prefix_refusal:
+            heads, head_dim = self.layer_shapes[0]
+            self.kinds["prefix"] = (len(self.layer_shapes), 2, heads, None, head_dim)
 
     @property
     def embedding_size(self) -> int:
@@ -123,6 +136,45 @@ class ConditionedTextEncoder(nn.Module):
             shape = (len(self.layer_shapes), 2, 1, heads, prefix_length, head_dim)
             inputs["prefix"] = torch.randn(shape, generator=random)
         return {name: inputs[name] for name in self.input_names}
+
+    def trace_inputs(self) -> Tensors:
+        """See `ConditionedModule.trace_inputs`."""
+        return self.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
+
+    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
+        """Tokens in batches of several lengths, or of what fits beside the longest prompt; rows differ in length."""
+        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - made for this family
+        room = preprocessing.max_tokens
+        if preprocessing.max_positions is not None:
+            room = min(room, preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1])
+        return [self._tokens(batch, min(tokens, room), seed) for seed, (batch, tokens) in enumerate(PARITY_SIZES)]
+
+    def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
+        """See `ConditionedModule.example_prompt`."""
+        inputs = self.example_inputs(1, 2, virtual_tokens, virtual_tokens, seed)
+        return inputs["soft_prompt"][0] if kind == "soft" else inputs["prefix"][:, :, 0]
+
+    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+        """The graph's inputs for `request` under prompts, which are attended to by all rows."""
+        inputs = {**request, **self.empty_prompts(), **prompts}
+        length = inputs["soft_prompt"].shape[1] + (inputs["prefix"].shape[4] if "prefix" in inputs else 0)
+        mask = request["attention_mask"]
+        inputs["attention_mask"] = torch.cat([mask.new_ones(len(mask), length), mask], 1)
+        return {name: inputs[name] for name in self.input_names}
+
+    def alone(self, request: Tensors, row: int) -> Tensors:
+        """One row without its padding."""
+        length = int(request["attention_mask"][row].sum())
+        return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
+
+    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
+        """The outputs at real tokens only."""
+        mask = request["attention_mask"].numpy() > 0
+        return {name: output[mask] if output.ndim == 3 else output for name, output in outputs.items()}
+
+    def _tokens(self, batch: int, sequence: int, seed: int) -> Tensors:
+        inputs = self.example_inputs(batch, sequence, virtual_tokens=0, prefix_length=0, seed=seed)
+        return {name: inputs[name] for name in inputs if name not in PROMPT_INPUTS.values()}
 
     def forward(
         self,
@@ -173,22 +225,13 @@ class ConditionedTextEncoder(nn.Module):
         return self._outputs(hidden, logits, joined)
 
     @torch.no_grad()
-    def untouched(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def untouched(self, request: Tensors) -> Tensors:
         """What the network gives as its authors wrote it: its own attention, its own embedding of the tokens.
 
-        Args:
-            input_ids: `[batch, sequence]` int64.
-            attention_mask: `[batch, sequence]` int64.
-            token_type_ids: `[batch, sequence]` int64.
-
-        Returns:
-            The outputs of `forward` by name, where the network itself has them (the feature is pooled by us).
+        The feature is pooled by us, from that.
         """
-        arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if token_type_ids is not None:
-            arguments["token_type_ids"] = token_type_ids
+        input_ids, attention_mask = request["input_ids"], request["attention_mask"]
+        arguments: dict[str, Any] = dict(request)
         self._set_attention(self._original_attention)
         try:
             hidden, logits = self._run(arguments)

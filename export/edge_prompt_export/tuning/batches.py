@@ -1,4 +1,4 @@
-"""Batches: token rows of like length together, so that little is spent on padding."""
+"""Examples of texts: token rows of like length in a batch, so that little is spent on padding."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from edge_prompt.card import TEMPLATE_FIELD
 from edge_prompt_export.tuning.data import Example
+from edge_prompt_export.tuning.examples import Batch
 
 _POOL_BATCHES = 32
 """Rows are sorted by length within so many batches: little padding, and yet another order every epoch."""
@@ -24,12 +24,54 @@ class Row(NamedTuple):
     label: int
 
 
-class Batch(NamedTuple):
-    """Rows filled up to the longest: `input_ids` and `attention_mask` `[batch, sequence]`, `labels [batch]`; int64."""
+class TextRows:
+    """Tokenised examples; see `Examples`.
 
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
+    Args:
+        rows: The examples.
+        pad_token_id: What fills rows up.
+        takes_types: Whether the network wants token types; they are all 0.
+    """
+
+    def __init__(self, rows: Sequence[Row], pad_token_id: int, *, takes_types: bool) -> None:
+        self.rows = rows
+        self._pad_token_id = pad_token_id
+        self._takes_types = takes_types
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.rows)
+
+    def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
+        """All rows once, in an order that `rng` gives, rows of like length together."""
+        order = list(range(len(self.rows)))
+        rng.shuffle(order)
+        pool = batch_size * _POOL_BATCHES
+        groups = []
+        for start in range(0, len(order), pool):
+            by_length = sorted(order[start : start + pool], key=lambda index: len(self.rows[index].input_ids))
+            groups += [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
+        rng.shuffle(groups)
+        return (self._collated([self.rows[index] for index in group]) for group in groups)
+
+    def ordered(self, batch_size: int) -> Iterator[Batch]:
+        """All rows once, the shortest first."""
+        by_length = sorted(self.rows, key=lambda row: len(row.input_ids))
+        for start in range(0, len(by_length), batch_size):
+            yield self._collated(by_length[start : start + batch_size])
+
+    def _collated(self, rows: Sequence[Row]) -> Batch:
+        """Fill rows up to the longest."""
+        longest = max(len(row.input_ids) for row in rows)
+        input_ids = torch.full((len(rows), longest), self._pad_token_id)
+        attention_mask = torch.zeros(len(rows), longest, dtype=torch.long)
+        for number, row in enumerate(rows):
+            input_ids[number, : len(row.input_ids)] = torch.tensor(row.input_ids)
+            attention_mask[number, : len(row.input_ids)] = 1
+        request = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._takes_types:
+            request["token_type_ids"] = torch.zeros_like(input_ids)
+        return Batch(request, torch.tensor([row.label for row in rows]))
 
 
 def tokenise(
@@ -44,34 +86,3 @@ def tokenise(
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
     index = {label: number for number, label in enumerate(labels)}
     return [Row(ids, index[example.label]) for ids, example in zip(encoded, examples, strict=True)]
-
-
-def shuffled_batches(rows: Sequence[Row], batch_size: int, pad_token_id: int, rng: random.Random) -> list[Batch]:
-    """All rows once, in an order that `rng` gives, rows of like length together."""
-    order = list(range(len(rows)))
-    rng.shuffle(order)
-    pool = batch_size * _POOL_BATCHES
-    groups = []
-    for start in range(0, len(order), pool):
-        by_length = sorted(order[start : start + pool], key=lambda index: len(rows[index].input_ids))
-        groups += [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
-    rng.shuffle(groups)
-    return [collate([rows[index] for index in group], pad_token_id) for group in groups]
-
-
-def sorted_batches(rows: Sequence[Row], batch_size: int, pad_token_id: int) -> Iterator[Batch]:
-    """All rows once, the shortest first."""
-    by_length = sorted(rows, key=lambda row: len(row.input_ids))
-    for start in range(0, len(by_length), batch_size):
-        yield collate(by_length[start : start + batch_size], pad_token_id)
-
-
-def collate(rows: Sequence[Row], pad_token_id: int) -> Batch:
-    """Fill rows up to the longest."""
-    longest = max(len(row.input_ids) for row in rows)
-    input_ids = torch.full((len(rows), longest), pad_token_id)
-    attention_mask = torch.zeros(len(rows), longest, dtype=torch.long)
-    for number, row in enumerate(rows):
-        input_ids[number, : len(row.input_ids)] = torch.tensor(row.input_ids)
-        attention_mask[number, : len(row.input_ids)] = 1
-    return Batch(input_ids, attention_mask, torch.tensor([row.label for row in rows]))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
-import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 from edge_prompt.errors import TrainingDataError
 from edge_prompt.files import require_file
@@ -53,7 +52,7 @@ def read_examples(path: Path) -> list[Example]:
     return examples
 
 
-def labels_of(examples: list[Example], path: Path) -> tuple[str, ...]:
+def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
     """The classes of `examples`, sorted.
 
     Raises:
@@ -67,7 +66,7 @@ def labels_of(examples: list[Example], path: Path) -> tuple[str, ...]:
     return labels
 
 
-def require_known_labels(examples: list[Example], labels: tuple[str, ...], path: Path) -> None:
+def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path: Path) -> None:
     """Refuse examples of a class that is not among `labels`."""
     unknown = Counter(example.label for example in examples if example.label not in labels)
     if unknown:
@@ -76,27 +75,6 @@ def require_known_labels(examples: list[Example], labels: tuple[str, ...], path:
             wanted=f"only {', '.join(labels[:20])}",
             remedy="correct the labels or leave those lines out",
         )
-
-
-def split_validation(examples: list[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """Split off `share` of every class for validation, at least one of a class that has two.
-
-    Returns:
-        Training and validation examples.
-    """
-    by_label: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_label[example.label].append(example)
-    training: list[Example] = []
-    validation: list[Example] = []
-    rng = random.Random(seed)
-    for label in sorted(by_label):
-        rows = by_label[label]
-        rng.shuffle(rows)
-        held = min(max(1, round(share * len(rows))), len(rows) - 1)
-        validation += rows[:held]
-        training += rows[held:]
-    return training, validation
 
 
 def _read_json_lines(stream: TextIO, path: Path) -> Iterator[Example]:
@@ -122,7 +100,7 @@ def _read_table(delimiter: str) -> Callable[[TextIO, Path], Iterator[Example]]:
                     _refuse(path, rows.line_num, f"not the {len(rows.fieldnames or ())} columns of the first line")
                 yield _example(dict(row), path, rows.line_num)
         except csv.Error as error:
-            _refuse(path, rows.line_num, f"a broken row ({error})")
+            _refuse(path, rows.reader.line_num, f"a broken row ({error})")
 
     return read
 

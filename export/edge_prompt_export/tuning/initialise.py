@@ -34,8 +34,10 @@ def token_source(
         seed: For what is drawn.
 
     Raises:
-        InputError: `text` without a text, or a text without the choice `text`.
+        InputError: There is no such start for texts; or `text` without a text, or a text without the choice `text`.
     """
+    if init not in INITS:
+        raise InputError(found=f"init {init!r} for texts", wanted=f"one of {', '.join(INITS)}", remedy="choose one")
     if (init == "text") != bool(init_text and init_text.strip()):
         raise InputError(
             found=f"init {init!r} {'without' if init == 'text' else 'with'} an init text",
@@ -45,8 +47,8 @@ def token_source(
     return INITS[init](init_text or "", backbone, rows, count, random.Random(seed))
 
 
-def initial_prompt(kind: str, module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
-    """The prompt that `ids` give, in the shape that the graph takes with a leading batch of 1.
+def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
+    """The prompt that `ids` give, with the axes of a prompt file.
 
     Raises:
         InputError: A prefix of more tokens than the network has positions.
@@ -59,7 +61,7 @@ def _from_vocabulary(
 ) -> list[int]:
     """Random tokens that are no special ones."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
-    words = [index for index in range(backbone.module.embedding.weight.shape[0]) if index not in special]
+    words = [index for index in range(backbone.text.vocab_size) if index not in special]
     return [rng.choice(words) for _ in range(count)]
 
 
@@ -95,7 +97,7 @@ INITS: dict[str, Callable[[str, LoadedBackbone, Sequence[Row], int, random.Rando
 def _initial_soft(module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
     with torch.no_grad():
         embedded: Tensor = module.embedding(torch.tensor([ids]))
-    return embedded.clone()
+    return embedded[0].clone()
 
 
 def _initial_prefix(module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
@@ -109,7 +111,7 @@ def _initial_prefix(module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
     inputs = {name: empty[name] for name in ("soft_prompt", "prefix")}
     with torch.no_grad(), capture_keys_and_values() as captured:
         module(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), **inputs)
-    return torch.stack(captured)
+    return torch.stack(captured)[:, :, 0].clone()
 
 
 _INITIAL: dict[str, Callable[[ConditionedTextEncoder, list[int]], Tensor]] = {

@@ -1,4 +1,8 @@
-"""The training loop: steps, validation, the best checkpoint, early stopping, and an end at any moment."""
+"""The training loop: steps to the end of the schedule, or to the best epoch that validation saw, or to Ctrl-C.
+
+Without validation the last parameters are kept: the learning rate has fallen to nothing by then, so they are settled,
+and a few hundred examples held out to choose an epoch would be missed in training and choose by chance.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_prompt_export.tuning.batches import Batch, Row, shuffled_batches, sorted_batches
+from edge_prompt_export.tuning.examples import Batch, Examples
 from edge_prompt_export.tuning.schedule import SCHEDULES
 
 EVALUATION_BATCH_SIZE = 64
@@ -26,7 +31,7 @@ class Observer(Protocol):
         """An optimiser step was made."""
 
     def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
-        """An epoch ended with that accuracy on the validation examples."""
+        """An epoch ended with that accuracy on the validation examples; not told where there are none."""
 
 
 class Silent:
@@ -45,12 +50,12 @@ class LoopSettings:
 
     Attributes:
         epochs: Passes over the training rows.
-        batch_size: Rows a forward.
+        batch_size: Examples a forward.
         accumulate: Forwards an optimiser step.
         schedule: A key of `SCHEDULES`.
-        patience: Epochs without improvement after which training ends; None goes on to the end.
+        patience: Epochs without improvement of validation after which training ends; None goes on to the end.
         precision: A key of `PRECISIONS`.
-        seed: For the order of the rows.
+        seed: For the order of the examples.
     """
 
     epochs: int
@@ -67,13 +72,13 @@ class Outcome:
     """How training ended.
 
     Attributes:
-        accuracies: On the validation rows, after each epoch, 0 to 1.
-        best_epoch: The epoch whose parameters were kept, from 1; 0 is the start.
+        accuracies: On the validation examples, after each epoch, 0 to 1; empty without such.
+        kept_epoch: The epoch whose parameters were kept, from 1; 0 is the start.
         interrupted: Whether the user ended it.
     """
 
     accuracies: tuple[float, ...]
-    best_epoch: int
+    kept_epoch: int
     interrupted: bool
 
 
@@ -83,22 +88,20 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 def train(
     module: nn.Module,
     groups: Sequence[dict[str, Any]],
-    training: Sequence[Row],
-    validation: Sequence[Row],
-    pad_token_id: int,
+    training: Examples,
+    validation: Examples | None,
     settings: LoopSettings,
     observer: Observer | None = None,
 ) -> Outcome:
-    """Train the parameters in `groups` and leave the module with the best that validation saw, in evaluation mode.
+    """Train the parameters in `groups` and leave the module in evaluation mode, with the best or the last of them.
 
-    Ctrl-C ends training early and keeps the best so far.
+    Ctrl-C ends training early and keeps the best so far; without validation, what was reached.
 
     Args:
         module: From a `Batch` to logits `[batch, num_labels]`.
         groups: AdamW's parameter groups, each with its learning rate.
-        training: The rows to train on.
-        validation: The rows to choose by.
-        pad_token_id: What fills rows up.
+        training: The examples to train on.
+        validation: The examples to choose the best epoch by; None keeps the last.
         settings: How.
         observer: Who is told.
     """
@@ -110,42 +113,42 @@ def train(
     factor = SCHEDULES[settings.schedule]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
     rng = random.Random(settings.seed)
-    best = accuracy_of(module, validation, pad_token_id, settings.precision)
-    kept, best_epoch, accuracies, interrupted = _copied(parameters), 0, [], False
+    chosen = None if validation is None else _Best(parameters, accuracy_of(module, validation, settings.precision))
+    accuracies: list[float] = []
+    epoch, interrupted = 0, False
     module.train()
     try:
         for epoch in range(1, settings.epochs + 1):
-            batches = shuffled_batches(training, settings.batch_size, pad_token_id, rng)
-            for start in range(0, len(batches), settings.accumulate):
-                loss = _step(module, batches[start : start + settings.accumulate], parameters, optimizer, settings)
+            batches = training.shuffled(settings.batch_size, rng)
+            for step in range(1, steps_an_epoch + 1):
+                loss = _step(module, list(islice(batches, settings.accumulate)), parameters, optimizer, settings)
                 scheduler.step()
-                observer.step((epoch - 1) * steps_an_epoch + start // settings.accumulate + 1, steps, loss)
-            accuracy = accuracy_of(module, validation, pad_token_id, settings.precision)
-            accuracies.append(accuracy)
-            observer.epoch(epoch, accuracy, best=accuracy >= best)
-            if accuracy >= best:  # of equals the later one: it has seen more
-                best, kept, best_epoch = accuracy, _copied(parameters), epoch
-            elif settings.patience is not None and epoch - best_epoch >= settings.patience:
+                observer.step((epoch - 1) * steps_an_epoch + step, steps, loss)
+            if chosen is None or validation is None:
+                continue
+            accuracies.append(accuracy_of(module, validation, settings.precision))
+            observer.epoch(epoch, accuracies[-1], best=chosen.see(epoch, accuracies[-1]))
+            if settings.patience is not None and epoch - chosen.epoch >= settings.patience:
                 break
     except KeyboardInterrupt:
         interrupted = True
     finally:
         module.eval()
-    with torch.no_grad():
-        for parameter, value in zip(parameters, kept, strict=True):
-            parameter.copy_(value)
-    return Outcome(tuple(accuracies), best_epoch, interrupted)
+    if chosen is None:
+        return Outcome((), epoch, interrupted)
+    chosen.restore()
+    return Outcome(tuple(accuracies), chosen.epoch, interrupted)
 
 
-def accuracy_of(module: nn.Module, rows: Sequence[Row], pad_token_id: int, precision: str) -> float:
-    """The share of `rows` that the module classifies right, 0 to 1."""
+def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:
+    """The share of `examples` that the module classifies right, 0 to 1."""
     right = 0
     with _evaluating(module), torch.no_grad():
-        for batch in sorted_batches(rows, EVALUATION_BATCH_SIZE, pad_token_id):
+        for batch in examples.ordered(EVALUATION_BATCH_SIZE):
             with in_precision(precision):
                 logits = module(batch)
             right += int((logits.argmax(1) == batch.labels).sum())
-    return right / len(rows)
+    return right / len(examples)
 
 
 @contextmanager
@@ -188,5 +191,24 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         module.train(training)
 
 
-def _copied(parameters: Sequence[Tensor]) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in parameters]
+class _Best:
+    """Keeps the parameters of the best epoch so far, the start being epoch 0."""
+
+    def __init__(self, parameters: Sequence[Tensor], accuracy: float) -> None:
+        self._parameters = parameters
+        self._accuracy = accuracy
+        self.epoch = 0
+        self._kept = [parameter.detach().clone() for parameter in parameters]
+
+    def see(self, epoch: int, accuracy: float) -> bool:
+        """Whether that epoch is the best; of equals the later one is, for it has seen more."""
+        if accuracy < self._accuracy:
+            return False
+        self._accuracy, self.epoch = accuracy, epoch
+        self._kept = [parameter.detach().clone() for parameter in self._parameters]
+        return True
+
+    def restore(self) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._kept, strict=True):
+                parameter.copy_(value)

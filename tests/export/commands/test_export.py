@@ -6,6 +6,7 @@ import pytest
 
 from edge_prompt.bundle import read_bundle
 from edge_prompt.cli import main
+from edge_prompt.preprocessing import TextPreprocessing
 
 
 def test_a_backbone_becomes_a_bundle(tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -14,6 +15,7 @@ def test_a_backbone_becomes_a_bundle(tiny_backbone: Path, tmp_path: Path, capsys
     assert ended.value.code == 0
     manifest = read_bundle(tmp_path / "bundle").manifest
     assert list(manifest.graphs) == ["onnxruntime"]
+    assert isinstance(manifest.preprocessing, TextPreprocessing)
     assert manifest.preprocessing.pooling == "cls"
     output = capsys.readouterr()
     assert "soft and prefix prompts" in output.out

@@ -55,7 +55,7 @@ def test_bad_data_is_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "option", ["--kind=deep", "--virtual-tokens=0", "--epochs=0", "--learning-rate=0", "--head=none"]
+    "option", ["--kind=lora", "--virtual-tokens=0", "--epochs=0", "--learning-rate=0", "--head=none"]
 )
 def test_an_impossible_option_is_a_usage_error(
     option: str, tiny_backbone: Path, train_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

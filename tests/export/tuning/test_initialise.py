@@ -4,11 +4,17 @@ import pytest
 import torch
 
 from edge_prompt.errors import InputError
+from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.batches import Row
-from edge_prompt_export.tuning.initialise import initial_prompt, token_source
+from edge_prompt_export.tuning.initialise import prompt_of_tokens, token_source
 
 ROWS = [Row([2, 10, 11, 3], 0), Row([2, 12, 3], 1)]
+
+
+def text_encoder(loaded: LoadedBackbone) -> ConditionedTextEncoder:
+    assert isinstance(loaded.module, ConditionedTextEncoder)
+    return loaded.module
 
 
 def test_training_text_starts_as_a_text_does_and_has_no_other_special_tokens(loaded: LoadedBackbone) -> None:
@@ -43,21 +49,21 @@ def test_a_text_and_the_choice_of_it_go_together(loaded: LoadedBackbone, init: s
 
 
 def test_a_soft_prompt_starts_as_embeddings(loaded: LoadedBackbone) -> None:
-    prompt = initial_prompt("soft", loaded.module, [10, 11])
-    assert torch.equal(prompt[0], loaded.module.embedding.weight[[10, 11]])
+    prompt = prompt_of_tokens("soft", text_encoder(loaded), [10, 11])
+    assert torch.equal(prompt, text_encoder(loaded).embedding.weight[[10, 11]])
 
 
 def test_a_prefix_starts_as_past_tokens_would_be(loaded: LoadedBackbone) -> None:
     """Keys and values of the first layer are its projections of the embedded tokens."""
-    prompt = initial_prompt("prefix", loaded.module, [10, 11, 12])
-    network = loaded.module.model
+    prompt = prompt_of_tokens("prefix", text_encoder(loaded), [10, 11, 12])
+    network = text_encoder(loaded).model
     with torch.no_grad():
         embedded = network.embeddings(input_ids=torch.tensor([[10, 11, 12]]))
         key = network.encoder.layer[0].attention.self.key(embedded).view(1, 3, 4, 8).transpose(1, 2)
-    assert prompt.shape == (2, 2, 1, 4, 3, 8)
-    assert torch.allclose(prompt[0, 0], key, atol=1e-6)
+    assert prompt.shape == (2, 2, 4, 3, 8)
+    assert torch.allclose(prompt[0, 0], key[0], atol=1e-6)
 
 
 def test_a_prefix_of_more_tokens_than_positions_is_refused(loaded: LoadedBackbone) -> None:
     with pytest.raises(InputError, match="64 positions"):
-        initial_prompt("prefix", loaded.module, [10] * 65)
+        prompt_of_tokens("prefix", text_encoder(loaded), [10] * 65)

@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_prompt_export.tuning.batches import Batch, Row
-from edge_prompt_export.tuning.loop import LoopSettings, accuracy_of, train
+from edge_prompt_export.tuning.batches import Row, TextRows
+from edge_prompt_export.tuning.examples import Batch
+from edge_prompt_export.tuning.loop import LoopSettings, Outcome, accuracy_of, train
 
-ROWS = [Row([number % 7 + 1], int(number % 7 > 3)) for number in range(70)]
+LABELLED = [(number % 7 + 1, int(number % 7 > 3)) for number in range(70)]
+ROWS = TextRows([Row([token], label) for token, label in LABELLED], 0, takes_types=False)
+TURNED = TextRows([Row([token], 1 - label) for token, label in LABELLED], 0, takes_types=False)
 
 
 class Table(nn.Module):
@@ -19,7 +22,7 @@ class Table(nn.Module):
         nn.init.zeros_(self.table.weight)
 
     def forward(self, batch: Batch) -> Tensor:
-        logits: Tensor = self.table(batch.input_ids[:, 0])
+        logits: Tensor = self.table(batch.request["input_ids"][:, 0])
         return logits
 
 
@@ -47,8 +50,8 @@ def groups(module: nn.Module, rate: float = 0.3) -> list[dict[str, object]]:
 
 def test_it_learns() -> None:
     module, watcher = Table(), Watcher()
-    outcome = train(module, groups(module), ROWS, ROWS, 0, settings(), watcher)
-    assert accuracy_of(module, ROWS, 0, "fp32") == 1.0
+    outcome = train(module, groups(module), ROWS, ROWS, settings(), watcher)
+    assert accuracy_of(module, ROWS, "fp32") == 1.0
     assert watcher.epochs == [1, 2, 3, 4, 5, 6]
     assert watcher.steps[-1] == (54, 54)
     assert len(watcher.steps) == 54
@@ -63,10 +66,27 @@ def test_the_best_epoch_is_kept() -> None:
         module.table.weight[1:4, 1] = 1.0
         module.table.weight[4:, 0] = 1.0
     start = module.table.weight.clone()
-    turned = [Row(row.input_ids, 1 - row.label) for row in ROWS]
-    outcome = train(module, groups(module), ROWS, turned, 0, settings())
-    assert outcome.best_epoch == 0
+    outcome = train(module, groups(module), ROWS, TURNED, settings())
+    assert outcome.kept_epoch == 0
     assert torch.equal(module.table.weight, start)
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    module, watcher = Table(), Watcher()
+    outcome = train(module, groups(module), ROWS, None, settings(patience=1), watcher)
+    assert accuracy_of(module, ROWS, "fp32") == 1.0
+    assert watcher.epochs == []
+    assert outcome == Outcome((), 6, interrupted=False)
+    assert not module.training
+
+
+def test_validation_does_not_change_the_steps() -> None:
+    ends = []
+    for validation in (ROWS, None):
+        module = Table()
+        train(module, groups(module), ROWS, validation, settings())
+        ends.append(module.table.weight.detach().clone())
+    assert torch.equal(*ends)
 
 
 def test_patience_ends_it_early() -> None:
@@ -74,8 +94,7 @@ def test_patience_ends_it_early() -> None:
     with torch.no_grad():
         module.table.weight[1:4, 1] = 1.0
         module.table.weight[4:, 0] = 1.0
-    turned = [Row(row.input_ids, 1 - row.label) for row in ROWS]
-    outcome = train(module, groups(module, 1.0), ROWS, turned, 0, settings(epochs=50, patience=2))
+    outcome = train(module, groups(module, 1.0), ROWS, TURNED, settings(epochs=50, patience=2))
     assert len(outcome.accuracies) == 2
 
 
@@ -84,22 +103,31 @@ def test_accumulated_batches_are_one_large_batch() -> None:
     moved = []
     for batch_size, accumulate in ((70, 1), (35, 2)):
         module = Table()
-        train(module, groups(module), ROWS, ROWS, 0, settings(epochs=1, batch_size=batch_size, accumulate=accumulate))
+        train(module, groups(module), ROWS, ROWS, settings(epochs=1, batch_size=batch_size, accumulate=accumulate))
         moved.append(module.table.weight.detach().clone())
     assert torch.allclose(moved[0], moved[1], atol=1e-6)
 
 
-def test_an_interruption_keeps_the_best_so_far() -> None:
-    class Interrupting(Watcher):
-        def step(self, step: int, steps: int, loss: float) -> None:
-            if step == 30:
-                raise KeyboardInterrupt
+class Interrupting(Watcher):
+    def step(self, step: int, steps: int, loss: float) -> None:
+        if step == 30:
+            raise KeyboardInterrupt
 
+
+def test_an_interruption_keeps_the_best_so_far() -> None:
     module = Table()
-    outcome = train(module, groups(module), ROWS, ROWS, 0, settings(), Interrupting())
+    outcome = train(module, groups(module), ROWS, ROWS, settings(), Interrupting())
     assert outcome.interrupted
-    assert outcome.best_epoch == len(outcome.accuracies) == 3
-    assert accuracy_of(module, ROWS, 0, "fp32") == outcome.accuracies[-1]
+    assert outcome.kept_epoch == len(outcome.accuracies) == 3
+    assert accuracy_of(module, ROWS, "fp32") == outcome.accuracies[-1]
+
+
+def test_an_interruption_without_validation_keeps_what_was_reached() -> None:
+    module = Table()
+    outcome = train(module, groups(module), ROWS, None, settings(), Interrupting())
+    assert outcome == Outcome((), 4, interrupted=True)
+    assert module.table.weight.abs().max() > 0
+    assert not module.training
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -107,7 +135,7 @@ def test_the_same_seed_gives_the_same_numbers(precision: str) -> None:
     ends = []
     for _ in range(2):
         module = Table()
-        train(module, groups(module), ROWS, ROWS, 0, settings(precision=precision))
+        train(module, groups(module), ROWS, ROWS, settings(precision=precision))
         ends.append(module.table.weight.detach().clone())
     assert torch.equal(*ends)
 
@@ -121,6 +149,6 @@ def test_dropout_is_on_while_training_and_off_while_validating() -> None:
             return super().forward(batch)
 
     module = Noting()
-    train(module, groups(module), ROWS, ROWS, 0, settings(epochs=1))
+    train(module, groups(module), ROWS, ROWS, settings(epochs=1))
     assert modes == [False, False] + [True] * 9 + [False, False]
     assert not module.training

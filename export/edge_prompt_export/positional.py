@@ -1,0 +1,24 @@
+"""A module that takes its inputs by position, as tracers pass them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class Positional(nn.Module):
+    """Passes inputs on by name.
+
+    Args:
+        module: The module, which takes its inputs by name.
+        input_names: Their names, in order.
+    """
+
+    def __init__(self, module: nn.Module, input_names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.module = module
+        self._input_names = input_names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the module."""
+        outputs: tuple[Tensor, ...] = self.module(**dict(zip(self._input_names, inputs, strict=True)))
+        return outputs

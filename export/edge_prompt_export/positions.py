@@ -1,0 +1,36 @@
+"""Position embeddings that a vision transformer interpolates to the size of its images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def keep_interpolated_positions(model: nn.Module) -> None:
+    """Let exported graphs of a network whose images have one size hold the interpolated positions as a constant.
+
+    transformers interpolates anew in every forward while it is traced. That is work for nothing, and the engines'
+    bicubic filters are not all torch's (with antialiasing, as in DINOv2 with registers, they differ by 4e-3).
+    """
+    for module in model.modules():
+        original = getattr(module, "interpolate_pos_encoding", None)
+        if callable(original) and isinstance(module, nn.Module):
+            module.interpolate_pos_encoding = _kept(original)
+
+
+def _kept(original: Any) -> Any:
+    kept: dict[tuple[int, ...], Tensor] = {}
+
+    def interpolate_pos_encoding(embeddings: Tensor, *sizes: Any) -> Tensor:
+        exporting = torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
+        key = tuple(int(size) for size in sizes if not isinstance(size, Tensor) or size.ndim == 0)  # Hiera: positions
+        if exporting and key in kept:
+            return kept[key]
+        positions: Tensor = original(embeddings, *sizes)
+        if not exporting:
+            kept[key] = positions.detach()
+        return positions
+
+    return interpolate_pos_encoding
