@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo demo-vision test lint format clean
 
 demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
 	$(BIN)/python examples/demo.py
+
+demo-vision: $(STAMP)  ## the same with an image backbone, and a picture of its answers
+	$(BIN)/python examples/demo_vision.py
 
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/python -m pytest -n auto --dist loadfile

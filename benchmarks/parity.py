@@ -13,14 +13,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from edge_prompt.arrays import write_npy
 from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt_export import export_backbone
-from edge_prompt_export.loading import LoadedBackbone, load_backbone
+from edge_prompt_export.families.conditioned import Tensors
+from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
+from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference
 from examples.real_data import minilm
@@ -30,59 +31,53 @@ SEQUENCES = (2, 17, 128)
 VIRTUAL_TOKENS = (0, 1, 16, 64)
 
 
-def token_inputs(inputs: dict[str, torch.Tensor], length: int) -> dict[str, np.ndarray]:
-    """The tokens among `inputs`, whose mask has `length` virtual tokens before."""
-    tokens = {name: inputs[name].numpy() for name in ("input_ids", "token_type_ids") if name in inputs}
-    return tokens | {"attention_mask": inputs["attention_mask"][:, length:].numpy()}
+def tokens_of(module: ConditionedTextEncoder, batch: int, sequence: int, seed: int) -> Tensors:
+    """Random tokens; rows differ in how many of theirs are real."""
+    inputs = module.example_inputs(batch, sequence, virtual_tokens=0, prefix_length=0, seed=seed)
+    return {name: inputs[name] for name in module.input_names if name not in PROMPT_INPUTS.values()}
 
 
-def valid(outputs: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
-    """Outputs at real tokens only."""
-    return {name: output[mask > 0] if output.ndim == 3 else output for name, output in outputs.items()}
+def numbers(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Tensors as the runtime takes and gives them."""
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def against_torch(runtime: Runtime, backbone: LoadedBackbone, kind: str, folder: Path) -> dict[str, float]:
+def against_torch(runtime: Runtime, module: ConditionedTextEncoder, kind: str, folder: Path) -> dict[str, float]:
     """The largest difference to torch by number of virtual tokens, and of length 0 to the untouched network."""
     worst: dict[str, float] = {}
-    module = backbone.module
     for batch, sequence, length in itertools.product(BATCHES, SEQUENCES, VIRTUAL_TOKENS):
-        soft, prefix = (length, 0) if kind == "soft" else (0, length)
-        inputs = module.example_inputs(batch, sequence, soft, prefix, seed=batch + sequence + length)
-        tokens = token_inputs(inputs, length)
-        with torch.no_grad():
-            outputs = dict(zip(module.output_names, (tensor.numpy() for tensor in module(**inputs)), strict=True))
-        task = None
+        seed = batch + sequence + length
+        tokens = tokens_of(module, batch, sequence, seed)
+        task, prompt = None, None
         if length:
-            prompt = inputs[PROMPT_INPUTS[kind]].numpy()
-            write_npy(folder / "prompt.npy", prompt[0] if kind == "soft" else prompt[:, :, 0])
-            runtime.load("prompt", folder / "prompt.npy")
+            prompt = module.example_prompt(kind, length, seed)
+            write_npy(folder / "prompt.npy", prompt.numpy())
             task = "prompt"
-        found = valid(runtime.infer(tokens, task), tokens["attention_mask"])
+            runtime.load(task, folder / "prompt.npy", kind)
+        found = module.valid(runtime.infer(numbers(tokens), task), tokens)
+        reference = module.valid(numbers(module.outputs_under(tokens, kind, prompt)), tokens)
         key = f"{kind} {length}"
-        worst[key] = max(worst.get(key, 0), difference(found, valid(outputs, tokens["attention_mask"])))
+        worst[key] = max(worst.get(key, 0), difference(found, reference))
         if length == 0:
-            untouched = module.untouched(**{name: torch.from_numpy(array) for name, array in tokens.items()})
-            reference = valid({name: tensor.numpy() for name, tensor in untouched.items()}, tokens["attention_mask"])
-            worst["untouched"] = max(worst.get("untouched", 0), difference(found, reference))
+            untouched = module.valid(numbers(module.untouched(tokens)), tokens)
+            worst["untouched"] = max(worst.get("untouched", 0), difference(found, untouched))
     return worst
 
 
-def mixed_against_alone(runtime: Runtime, backbone: LoadedBackbone, folder: Path) -> float:
+def mixed_against_alone(runtime: Runtime, module: ConditionedTextEncoder, folder: Path) -> float:
     """The largest difference of a row in a batch of eight tasks to that row alone."""
     tasks: list[str | None] = [None]
-    for kind, length in itertools.product(PROMPT_INPUTS, (1, 16, 64)):
-        prompt = backbone.module.example_inputs(1, 2, length, length, seed=length)[PROMPT_INPUTS[kind]].numpy()
+    for kind, length in itertools.product(module.kinds, (1, 16, 64)):
         path = folder / f"{kind}_{length}.npy"
-        write_npy(path, prompt[0] if kind == "soft" else prompt[:, :, 0])
-        runtime.load(path.stem, path)
+        write_npy(path, module.example_prompt(kind, length, seed=length).numpy())
+        runtime.load(path.stem, path, kind)
         tasks.append(path.stem)
     tasks.append(None)
-    tokens = token_inputs(backbone.module.example_inputs(len(tasks), 40, 0, 0), 0)
-    together = runtime.infer(tokens, tasks)["features"]
+    tokens = tokens_of(module, len(tasks), 40, seed=0)
+    together = runtime.infer(numbers(tokens), tasks)["features"]
     worst = 0.0
     for row, task in enumerate(tasks):
-        length = int(tokens["attention_mask"][row].sum())
-        alone = runtime.infer({name: array[row : row + 1, :length] for name, array in tokens.items()}, task)["features"]
+        alone = runtime.infer(numbers(module.alone(tokens, row)), task)["features"]
         worst = max(worst, difference({"features": together[row : row + 1]}, {"features": alone}))
     return worst
 
@@ -92,14 +87,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = export_backbone(minilm(), folder / "bundle")
-        backbone = load_backbone(str(minilm()))
+        module = load_backbone(str(minilm())).module
+        assert isinstance(module, ConditionedTextEncoder)
         columns = {}
         for engine in bundle.manifest.graphs:
             runtime = Runtime(folder / "bundle", engine)
             figures: dict[str, float] = {}
-            for kind in PROMPT_INPUTS:
-                figures |= against_torch(runtime, backbone, kind, folder)
-            columns[engine] = figures | {"mixed batch of 8": mixed_against_alone(runtime, backbone, folder)}
+            for kind in module.kinds:
+                figures |= against_torch(runtime, module, kind, folder)
+            columns[engine] = figures | {"mixed batch of 8": mixed_against_alone(runtime, module, folder)}
     table = Table("compared", *columns, title=f"largest relative difference (tolerance {TOLERANCE:.0e})")
     for row in next(iter(columns.values())):
         table.add_row(row, *(f"{figures[row]:.1e}" for figures in columns.values()))

@@ -3,8 +3,8 @@
     python benchmarks/quality.py                       # every task and method; most of an hour on two cores
     python benchmarks/quality.py --task tweets --method prefix --method full
 
-Every method sees the same training texts in the same number of epochs, keeps its best epoch by the same validation
-texts, and is scored on the whole test split. Learning rates were chosen on tweets and newsgroups: see the README.
+Every method sees the same training texts in the same number of epochs, keeps its last parameters, and is scored on the
+whole test split, a prompt in the numbers of its file. How settings were chosen: see the README.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from pathlib import Path
 from time import perf_counter
 
 import click
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
-from edge_prompt_export.tuning.batches import Row, tokenise
-from edge_prompt_export.tuning.data import Example, split_validation
+from edge_prompt_export.tuning.data import Example
+from edge_prompt_export.tuning.examples import Examples
 from edge_prompt_export.tuning.loop import LoopSettings, accuracy_of, train
+from edge_prompt_export.tuning.modalities import Labelled, text_rows
 from edge_prompt_export.tuning.probe import fit_head
 from edge_prompt_export.tuning.prompted import PromptedClassifier
-from edge_prompt_export.tuning.tune import VALIDATION_SHARE, TuneSettings, features_of, pad_token_id_of, tune_examples
+from edge_prompt_export.tuning.settings import DTYPES, TuneSettings
+from edge_prompt_export.tuning.tune import features_of, round_prompt, tune_examples
 from examples.real_data import TEXT_TASKS, minilm, text_task
 
 FINE_TUNING_RATE = 1e-4
@@ -52,15 +55,12 @@ class Trial:
 
     backbone: LoadedBackbone
     training: list[Example]
-    validation: list[Example]
     labels: tuple[str, ...]
     settings: TuneSettings
 
-    def rows(self, examples: list[Example]) -> list[Row]:
-        """Examples as token rows."""
-        assert self.backbone.tokenizer is not None
-        max_tokens = self.settings.max_tokens or self.backbone.max_tokens
-        return tokenise(examples, self.labels, self.backbone.tokenizer, self.settings.template, max_tokens)
+    def rows(self, examples: list[Example]) -> Examples:
+        """Examples as batches."""
+        return text_rows(self.backbone, examples, self.labels, self.settings)
 
 
 class FineTuned(PromptedClassifier):
@@ -74,8 +74,7 @@ class FineTuned(PromptedClassifier):
 def linear_head(trial: Trial) -> PromptedClassifier:
     """A linear head on the frozen features."""
     nothing = PromptedClassifier(trial.backbone.module, "", torch.zeros(0), None)
-    pad = pad_token_id_of(trial.backbone)
-    features = features_of(nothing, trial.rows(trial.training), pad, trial.settings.precision)
+    features = features_of(nothing, trial.rows(trial.training), trial.settings.precision)
     return PromptedClassifier(trial.backbone.module, "", torch.zeros(0), fit_head(*features, len(trial.labels)))
 
 
@@ -84,7 +83,9 @@ def prompt(kind: str) -> Callable[[Trial], PromptedClassifier]:
 
     def tuned(trial: Trial) -> PromptedClassifier:
         settings = replace(trial.settings, kind=kind)
-        return tune_examples(trial.backbone, trial.training, trial.validation, trial.labels, settings)[0]
+        classifier = tune_examples(trial.backbone, Labelled("text", trial.training, [], trial.labels), settings)[0]
+        round_prompt(classifier, settings)
+        return classifier
 
     return tuned
 
@@ -101,8 +102,7 @@ def full_fine_tuning(trial: Trial) -> PromptedClassifier:
     ]
     settings = trial.settings
     loop = LoopSettings(settings.epochs, 32, 1, settings.schedule, None, settings.precision, settings.seed)
-    training, validation = trial.rows(trial.training), trial.rows(trial.validation)
-    train(classifier, groups, training, validation, pad_token_id_of(trial.backbone), loop)
+    train(classifier, groups, trial.rows(trial.training), None, loop)
     return classifier
 
 
@@ -120,33 +120,35 @@ def measure(task: str, method: str, examples: int, settings: TuneSettings) -> Re
     data = text_task(task)
     given = list(data.train)
     torch_order = torch.randperm(len(given), generator=torch.Generator().manual_seed(1)).tolist()
-    given = [given[index] for index in torch_order[:examples]]
-    training, validation = split_validation(given, VALIDATION_SHARE, settings.seed)
+    training = [given[index] for index in torch_order[:examples]]
     labels = tuple(sorted({example.label for example in data.train}))
-    trial = Trial(load_backbone(str(minilm())), training, validation, labels, settings)
+    trial = Trial(load_backbone(str(minilm())), training, labels, settings)
     start = perf_counter()
     classifier = METHODS[method](trial)
     seconds = perf_counter() - start
-    accuracy = accuracy_of(classifier, trial.rows(data.test), pad_token_id_of(trial.backbone), "fp32")
-    return Result(task, method, round(100 * accuracy, 2), _bytes_of(classifier), round(seconds))
+    accuracy = accuracy_of(classifier, trial.rows(data.test), "fp32")
+    return Result(task, method, round(100 * accuracy, 2), _bytes_of(classifier, settings), round(seconds))
 
 
-def _bytes_of(classifier: PromptedClassifier) -> int:
-    """What a task needs on disk in fp32: all that was trained."""
-    trained: list[Tensor] = [classifier.prompt, *(classifier.head.parameters() if classifier.head is not None else ())]
+def _bytes_of(classifier: PromptedClassifier, settings: TuneSettings) -> int:
+    """What a task needs on disk: all that was trained, a prompt in its file's dtype and the rest in fp32."""
+    trained: list[Tensor] = [*(classifier.head.parameters() if classifier.head is not None else ())]
     if isinstance(classifier, FineTuned):
         trained += list(classifier.network.parameters())
-    return _BYTES_A_NUMBER * sum(tensor.numel() for tensor in trained)
+    prompt_bytes = np.dtype(DTYPES[settings.dtype]).itemsize * classifier.prompt.numel()
+    return prompt_bytes + _BYTES_A_NUMBER * sum(tensor.numel() for tensor in trained)
 
 
 @click.command()
 @click.option("--task", "tasks", type=click.Choice(list(TEXT_TASKS)), multiple=True, default=list(TEXT_TASKS))
 @click.option("--method", "methods", type=click.Choice(list(METHODS)), multiple=True, default=list(METHODS))
 @click.option("--examples", default=3000, show_default=True, help="Training texts a task.")
-@click.option("--epochs", default=5, show_default=True)
-@click.option("--virtual-tokens", default=16, show_default=True)
+@click.option("--epochs", default=TuneSettings().epochs, show_default=True)
+@click.option("--virtual-tokens", type=int, help="Of prompts.  [default: that of `edge-prompt tune` for the kind]")
 @click.option("--max-tokens", default=64, show_default=True, help="Tokens of a text.")
-@click.option("--dropout/--no-dropout", default=False, show_default=True, help="The network's own, for prompts.")
+@click.option(
+    "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, for prompts."
+)
 @click.option("--head-learning-rate", default=TuneSettings().head_learning_rate, show_default=True, help="For prompts.")
 @click.option("--precision", default="bf16", show_default=True, help="Of training; scoring is in fp32.")
 @click.option("--threads", default=2, show_default=True)
@@ -158,7 +160,7 @@ def main(
     methods: tuple[str, ...],
     examples: int,
     epochs: int,
-    virtual_tokens: int,
+    virtual_tokens: int | None,
     max_tokens: int,
     dropout: bool,
     head_learning_rate: float,

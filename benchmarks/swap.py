@@ -30,7 +30,7 @@ from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.tokenizing import token_batch_of
+from edge_prompt_runtime.requests import open_requests
 from examples.real_data import minilm
 
 VIRTUAL_TOKENS = 16
@@ -41,13 +41,13 @@ Variants = dict[str, Callable[[], object]]
 def our_variants(runtime: Runtime, folder: Path) -> Variants:
     """Our swaps on one engine."""
     names = runtime.bundle.graph(runtime.engine).inputs
-    tokens = token_batch_of(dict(TOKENS))
+    tokens = open_requests(runtime.bundle).take(TOKENS).of_rows([0])
     tasks = itertools.cycle(("a", "b"))
     engine = runtime.engine
     return {
         f"{engine}: name to task": lambda: runtime.task(next(tasks)),
-        f"{engine}: warm swap": lambda: feeds_of(tokens, [runtime.task(next(tasks))], names),
-        f"{engine}: no swap": lambda: feeds_of(tokens, [runtime.task("a")], names),
+        f"{engine}: warm swap": lambda: feeds_of(tokens, [runtime.task(next(tasks))], names, masked=True),
+        f"{engine}: no swap": lambda: feeds_of(tokens, [runtime.task("a")], names, masked=True),
         f"{engine}: cold swap (file to task)": lambda: runtime.load("c", folder / f"{next(tasks)}.npy"),
         f"{engine}: request, same task": lambda: runtime.classify(TOKENS, task="a"),
         f"{engine}: request, other task every time": lambda: runtime.classify(TOKENS, task=next(tasks)),

