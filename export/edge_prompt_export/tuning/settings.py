@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_prompt.card import TEMPLATE_FIELD
+from edge_prompt.errors import InputError
 
 LEARNING_RATES = {
     "text": {"soft": 1e-2, "prefix": 5e-2},
@@ -22,6 +23,9 @@ VIRTUAL_TOKENS = {
 
 INITS = {"text": "training-text", "image": "training-image"}
 """Where a prompt starts, by modality, where nothing else is asked for."""
+
+MEANINGLESS = {"text": ("augment", "pixel_form"), "image": ("init_text", "template", "max_tokens")}
+"""Settings that say nothing about examples of a modality."""
 
 KINDS = ("soft", "prefix", "deep", "pixel")
 HEADS = ("linear", "own")
@@ -78,7 +82,20 @@ class TuneSettings:
     seed: int = 0
 
     def complete(self, modality: str) -> TuneSettings:
-        """The same, with what suits the modality and the kind where nothing else was asked for."""
+        """The same, with what suits the modality and the kind where nothing else was asked for.
+
+        Raises:
+            InputError: Something was asked for that means nothing there: a request is never silently ignored.
+        """
+        asked = [name for name in MEANINGLESS[modality] if getattr(self, name) != getattr(TuneSettings(), name)]
+        if self.kind == "pixel" and self.virtual_tokens:
+            asked.append("virtual_tokens")
+        if asked:
+            raise InputError(
+                found=f"{', '.join(asked)} for a {self.kind} prompt of {modality} examples",
+                wanted="settings that mean something there",
+                remedy="leave these out",
+            )
         return replace(
             self,
             init=self.init or INITS[modality],

@@ -92,7 +92,7 @@ def tune_prompt(
     labelled = read_labelled(train_file, None if validation_file is None else Path(validation_file))
     started = time.monotonic()
     backbone = load_backbone(str(source), task, pooling, options)
-    settings = settings.complete(modality_of(backbone.preprocessing))
+    settings = settings.complete(labelled.require(modality_of(backbone.preprocessing), backbone))
     classifier, outcome, validation = tune_examples(backbone, labelled, settings, observer)
     array = round_prompt(classifier, settings)
     accuracy = None if validation is None else accuracy_of(classifier, validation, settings.precision)
@@ -136,11 +136,11 @@ def tune_examples(
         InputError: The backbone takes no such examples, or the prompt leaves no room for a text.
         TrainingDataError: A class is not among those of the backbone's own head.
     """
-    name = modality_of(backbone.preprocessing)
+    name = labelled.require(modality_of(backbone.preprocessing), backbone)
     settings = settings.complete(name)
     _require_backbone(backbone, settings)
     torch.manual_seed(settings.seed)
-    modality = MODALITIES[labelled.require(name, backbone)]
+    modality = MODALITIES[name]
     training = modality.examples(backbone, labelled.training, labelled.labels, settings)
     validation = modality.examples(backbone, labelled.held, labelled.labels, settings) if labelled.held else None
     prompt = modality.initial(backbone, training, settings)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge_prompt.errors import InputError
 from edge_prompt_export.tuning.initialise import INITS as TEXT_INITS
 from edge_prompt_export.tuning.initialise_images import IMAGE_INITS
 from edge_prompt_export.tuning.settings import INITS, KINDS, LEARNING_RATES, VIRTUAL_TOKENS, TuneSettings
@@ -31,3 +32,19 @@ def test_every_kind_has_its_defaults() -> None:
     for table in (LEARNING_RATES, VIRTUAL_TOKENS):
         assert set(table["image"]) == set(KINDS)
         assert set(table["text"]) == {"soft", "prefix"}
+
+
+@pytest.mark.parametrize(
+    ("modality", "settings"),
+    [
+        ("text", TuneSettings(augment="move")),
+        ("text", TuneSettings(pixel_form="patch")),
+        ("image", TuneSettings(template="a photo of {text}")),
+        ("image", TuneSettings(max_tokens=8)),
+        ("image", TuneSettings(init_text="a")),
+        ("image", TuneSettings(kind="pixel", virtual_tokens=4)),
+    ],
+)
+def test_what_means_nothing_is_refused(modality: str, settings: TuneSettings) -> None:
+    with pytest.raises(InputError, match="leave these out"):
+        settings.complete(modality)

@@ -15,6 +15,7 @@ import transformers
 
 from edge_prompt.cli import main
 from edge_prompt.errors import InputError, TrainingDataError, UnsupportedArchitectureError
+from edge_prompt.preprocessing import ImagePreprocessing
 from edge_prompt.prompt import read_prompt
 from edge_prompt_export import tune_prompt
 from edge_prompt_export.families.vision import ConditionedVision
@@ -103,8 +104,10 @@ def test_the_runtime_folds_a_deep_prompt_to_what_was_tuned(
         runtime.load("warmth", output)
         task = runtime.task("warmth")
         assert task.prompts["prefix"].shape == (2, 2, 1, 4, 3, 8)
-        settings = runtime.bundle.manifest.preprocessing.settings  # type: ignore[union-attr]
-        pixel_values = torch.from_numpy(prepare_images(paths, settings).pixel_values)
+        preprocessing = runtime.bundle.manifest.preprocessing
+        assert isinstance(preprocessing, ImagePreprocessing)
+        assert preprocessing.settings is not None
+        pixel_values = torch.from_numpy(prepare_images(paths, preprocessing.settings).pixel_values)
         with torch.no_grad():
             wanted = vision.naive_deep(pixel_values, torch.from_numpy(np.load(output).astype(np.float32)))[0].numpy()
         np.testing.assert_allclose(runtime.embed(paths, task="warmth"), wanted, atol=1e-4 * np.abs(wanted).max())
@@ -177,13 +180,13 @@ def test_with_images_moved(augment: str, loaded_vision: LoadedBackbone, image_fo
 
 
 def test_texts_are_refused_by_an_image_backbone(tiny_image_backbone: Path, train_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="text examples for .*, which reads image; wanted image examples"):
+    with pytest.raises(InputError, match=r"text examples for .*, which reads image; wanted image examples"):
         tune_prompt(tiny_image_backbone, train_file, tmp_path / "x.npy", settings=QUICK)
     assert not list(tmp_path.glob("x*"))
 
 
 def test_images_are_refused_by_a_text_backbone(tiny_backbone: Path, image_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image examples for .*, which reads text; wanted text examples"):
+    with pytest.raises(InputError, match=r"image examples for .*, which reads text; wanted text examples"):
         tune_prompt(tiny_backbone, image_folder, tmp_path / "x.npy", settings=replace(QUICK, kind="soft"))
     assert not list(tmp_path.glob("x*"))
 
