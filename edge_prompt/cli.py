@@ -25,6 +25,7 @@ class LazyCommand(NamedTuple):
 
 COMMANDS = {
     "export": LazyCommand("edge_prompt_export.commands.export", "export", "Export a frozen backbone into a bundle."),
+    "quantize": LazyCommand("edge_prompt_export.commands.quantize", "quantize", "Quantise a bundle of images to int8."),
     "tune": LazyCommand("edge_prompt_export.commands.tune", "export", "Tune a prompt for a task on a frozen backbone."),
     "fold": LazyCommand("edge_prompt_runtime.commands.fold", "", "Fold a deep prompt to a prefix, ahead of time."),
     "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),

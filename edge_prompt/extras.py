@@ -6,10 +6,13 @@ from importlib.util import find_spec
 
 from edge_prompt.errors import MissingExtraError
 
+_EXPORT = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "PIL")
+
 EXTRA_PACKAGES = {
     "onnxruntime": ("onnxruntime", "tokenizers", "PIL"),
     "openvino": ("openvino", "tokenizers", "PIL"),
-    "export": ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "PIL"),
+    "export": _EXPORT,
+    "quantize": (*_EXPORT, "nncf"),
 }
 """What each extra brings, by import name."""
 

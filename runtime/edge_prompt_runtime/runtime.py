@@ -51,6 +51,8 @@ class Runtime:
         bundle: The bundle's folder.
         engine: `onnxruntime` or `openvino`; None takes the first that is installed.
         threads: How many threads the engine may use; None leaves it to the engine.
+        precision: What the network is computed in: `f32`, or `bf16` on OpenVINO where the processor has it. Prompts are
+            folded in f32 always.
 
     Attributes:
         bundle: The bundle.
@@ -61,11 +63,14 @@ class Runtime:
         ManifestError: The bundle is malformed, altered, or from a newer format.
         UnknownEngineError: There is no such engine, or no graph for it.
         MissingExtraError: The engine is not installed.
+        InputError: The engine does not have that precision here.
     """
 
-    def __init__(self, bundle: str | Path, engine: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: str | Path, engine: str | None = None, threads: int | None = None, precision: str = "f32"
+    ) -> None:
         self.bundle: Bundle = read_bundle(Path(bundle))
-        self.engine, self._engine = open_engine(self.bundle, engine, threads)
+        self.engine, self._engine = open_engine(self.bundle, engine, threads, precision)
         self._graph = self.bundle.graph(self.engine)
         self._base = base_task(self.bundle.manifest)
         self._tasks: dict[str, Task] = {}

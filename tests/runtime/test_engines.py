@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle, extras, read_bundle
-from edge_prompt.errors import ManifestError, MissingExtraError, UnknownEngineError
+from edge_prompt.errors import InputError, ManifestError, MissingExtraError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt_runtime import engines
-from edge_prompt_runtime.engines import ENGINES, Engine, open_engine, open_graph
+from edge_prompt_runtime.engines import ENGINES, PRECISIONS, Engine, open_engine, open_graph
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.tasks import base_task
@@ -155,6 +156,39 @@ def test_a_graph_that_the_engine_cannot_load_is_refused(bundle_copy: Path, engin
     broken = with_graph(read_bundle(bundle_copy), engine, content)
     with pytest.raises(ManifestError, match=r"cannot load it .*wanted a graph that it can run"):
         open_engine(broken, engine, None)
+
+
+def test_openvino_computes_in_bf16_where_the_processor_can(bundle: Bundle) -> None:
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in capabilities:
+        with pytest.raises(InputError, match="the precision bf16 on a processor without it"):
+            open_engine(bundle, "openvino", 1, "bf16")
+        return
+    exact, coarse = (
+        open_engine(bundle, "openvino", 1, precision)[1].run(feeds(bundle, 7, 8), OUTPUTS) for precision in PRECISIONS
+    )
+    for name in OUTPUTS:
+        assert exact[name].dtype == coarse[name].dtype == np.float32
+        assert 1e-4 < np.abs(exact[name] - coarse[name]).max() < 0.1 * np.abs(exact[name]).max()
+
+
+def test_bf16_on_openvino_is_refused_without_a_processor_for_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    with pytest.raises(InputError, match="the precision bf16 on a processor without it"):
+        open_engine(bundle, "openvino", 1, "bf16")
+
+
+def test_onnx_runtime_refuses_bf16(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match=r"bf16 on ONNX Runtime's CPU, .*; wanted f32"):
+        open_engine(bundle, "onnxruntime", 1, "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", ""])
+def test_an_unknown_precision_is_refused(bundle: Bundle, engine: str, precision: str) -> None:
+    with pytest.raises(InputError, match=f"the precision '{precision}'; wanted one of f32, bf16"):
+        open_engine(bundle, engine, 1, precision)
 
 
 def test_an_altered_graph_is_refused(bundle_copy: Path, engine: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from edge_prompt.bundle import REFERENCE_NAME
 from edge_prompt.errors import ManifestError, UnknownEngineError
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import load_backbone
+from edge_prompt_runtime import Runtime, engines
+from edge_prompt_runtime.engines import Engine
 from edge_prompt_runtime.folding import Folder
 
 DEEP = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
@@ -37,6 +40,23 @@ def test_an_engine_folds_to_the_prefix_that_torch_folds_to(images: Bundle, engin
     assert (found.shape, found.dtype) == ((2, 2, 4, 5, 8), np.dtype(np.float32))
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, folded_by_torch(images.folder, DEEP), atol=1e-4)
+
+
+def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
+    tiny_image_bundle: Path, monkeypatch: pytest.MonkeyPatch, make_prompt: Callable[..., Path]
+) -> None:
+    opened: list[str] = []
+
+    def open_file(_name: str, _graph: Path, _weights: Path | None, _threads: int | None, precision: str) -> Engine:
+        opened.append(precision)
+        return original(_name, _graph, _weights, _threads, "f32")
+
+    original = engines.open_file
+    monkeypatch.setattr(engines, "open_file", open_file)
+    Runtime(tiny_image_bundle, "openvino", 1, precision="bf16").load(
+        "deep", make_prompt("deep", "deep", bundle=tiny_image_bundle)
+    )
+    assert opened == ["bf16", "f32"]
 
 
 def test_one_object_folds_prompts_of_any_length(images: Bundle, engine: str) -> None:

@@ -14,7 +14,7 @@ from edge_prompt.bundle import REFERENCE_NAME
 from edge_prompt.errors import ArrayFileError, ManifestError, ParityError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt_runtime.reference import TOLERANCE, check_reference, difference
+from edge_prompt_runtime.reference import TOLERANCE, TOLERANCES, check_reference, difference
 
 
 def tampered(folder: Path, name: str, change: float) -> Bundle:
@@ -50,6 +50,28 @@ def test_another_number_than_torch_gave_is_refused_by_kind(bundle_copy: Path, en
 def test_another_prompt_than_torch_had_is_refused(bundle_copy: Path, engine: str, kind: str) -> None:
     with pytest.raises(ParityError, match=f"on {engine}, {kind}"):
         check_reference(tampered(bundle_copy, kind, 10), engine)
+
+
+def with_weights(folder: Path, weights: str) -> Bundle:
+    manifest = folder / MANIFEST_NAME
+    value = json.loads(manifest.read_text(encoding="utf-8"))
+    for graph in value["graphs"]:
+        graph["weights"] = weights
+    manifest.write_text(json.dumps(value), encoding="utf-8")
+    return read_bundle(folder)
+
+
+def test_a_graph_in_int8_may_differ_by_more(bundle_copy: Path, engine: str) -> None:
+    tampered(bundle_copy, "features_soft", 0.01)
+    assert check_reference(with_weights(bundle_copy, "int8"), engine)["soft"] > TOLERANCE
+    tampered(bundle_copy, "features_soft", 100)
+    with pytest.raises(ParityError, match=f"on {engine}, soft: .*; wanted at most {TOLERANCES['int8']}"):
+        check_reference(read_bundle(bundle_copy), engine)
+
+
+def test_weights_that_nobody_knows_are_refused(bundle_copy: Path, engine: str) -> None:
+    with pytest.raises(ManifestError, match="weights in 'int3'; wanted one of fp32, int8"):
+        check_reference(with_weights(bundle_copy, "int3"), engine)
 
 
 def test_an_altered_reference_is_refused(bundle_copy: Path) -> None:

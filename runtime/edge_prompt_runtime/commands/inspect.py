@@ -98,8 +98,10 @@ _REQUEST_ROWS: dict[str, Callable[[Any], Rows]] = {"text": _text_rows, "image": 
 
 
 def _parity(figures: Any) -> str:
-    torch = figures.get("torch") if isinstance(figures, dict) else None
-    return f", {torch:.1e} from torch" if isinstance(torch, float) else ""
+    """How far the graph is from torch, or an int8 one from that in fp32."""
+    given = figures if isinstance(figures, dict) else {}
+    told = [f", {given[name]:.1e} from {name}" for name in ("torch", "fp32") if isinstance(given.get(name), float)]
+    return "".join(told)
 
 
 def _prompt_rows(prompt: Prompt) -> Rows:

@@ -15,7 +15,7 @@ import numpy as np
 from edge_prompt.errors import InputError
 from edge_prompt.files import require_file
 from edge_prompt.preprocessing import modality_of
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines import ENGINES, PRECISIONS
 from edge_prompt_runtime.results import Segmentation
 from edge_prompt_runtime.runtime import Runtime, TaskName
 
@@ -39,6 +39,7 @@ MODALITIES = ("text", "image")
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(
     bundle: Path,
@@ -49,6 +50,7 @@ def command(
     input_file: Path | None,
     engine: str | None,
     threads: int | None,
+    precision: str,
     *,
     as_json: bool,
 ) -> None:
@@ -60,7 +62,7 @@ def command(
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
         raise click.UsageError("pass one of --text, --image and --input")
-    runtime = Runtime(bundle, engine, threads)
+    runtime = Runtime(bundle, engine, threads, precision)
     modality = _modality(runtime, given)
     task: TaskName = None
     if prompt is not None:

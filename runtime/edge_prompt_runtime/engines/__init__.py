@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
-from edge_prompt.errors import UnknownEngineError
+from edge_prompt.errors import InputError, UnknownEngineError
 from edge_prompt.extras import require_extra
 from edge_prompt.manifest import Graph
 
@@ -22,7 +22,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class Engine(Protocol):
     """One opened graph. Any number of threads may call `run` at once."""
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
         """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it; see `open_engine`."""
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -35,14 +35,18 @@ ENGINES = {
 }
 """The module of each engine; its class is `GraphEngine`. The name is also that of the package and of the extra."""
 
+PRECISIONS = ("f32", "bf16")
+"""What a graph may be computed in, whatever its weights are stored in; int8 layers of an int8 graph stay int8."""
 
-def open_engine(bundle: Bundle, name: str | None, threads: int | None) -> tuple[str, Engine]:
+
+def open_engine(bundle: Bundle, name: str | None, threads: int | None, precision: str = "f32") -> tuple[str, Engine]:
     """Open the bundle's graph.
 
     Args:
         bundle: The bundle.
         name: A key of `ENGINES`; None takes the first that is installed and that the bundle has a graph for.
         threads: How many threads the engine may use; None leaves it to the engine.
+        precision: One of `PRECISIONS`.
 
     Returns:
         The name of the engine, and the engine.
@@ -51,34 +55,43 @@ def open_engine(bundle: Bundle, name: str | None, threads: int | None) -> tuple[
         UnknownEngineError: There is no such engine, or the bundle has no graph for it.
         MissingExtraError: The engine is not installed.
         ManifestError: The graph is missing or altered.
+        InputError: There is no such precision, or the engine does not have it here.
     """
+    if precision not in PRECISIONS:
+        raise InputError(
+            found=f"the precision {precision!r}", wanted=f"one of {', '.join(PRECISIONS)}", remedy="choose one of them"
+        )
     name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(
             found=f"the engine {name!r}", wanted=f"one of {', '.join(ENGINES)}", remedy="choose one of them"
         )
-    return name, open_graph(bundle, bundle.graph(name), threads)
+    return name, open_graph(bundle, bundle.graph(name), threads, precision)
 
 
-def open_graph(bundle: Bundle, graph: Graph, threads: int | None) -> Engine:
+def open_graph(bundle: Bundle, graph: Graph, threads: int | None, precision: str = "f32") -> Engine:
     """Open one graph of the bundle.
 
     Args:
         bundle: The bundle.
         graph: One of its graphs.
         threads: As for `open_engine`.
+        precision: As for `open_engine`.
 
     Raises:
         MissingExtraError: The engine is not installed.
         ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
+        InputError: The engine does not have that precision here.
     """
-    return open_file(graph.engine, *bundle.files_of(graph), threads)
+    return open_file(graph.engine, *bundle.files_of(graph), threads, precision)
 
 
-def open_file(name: str, graph_file: Path, weights_file: Path | None, threads: int | None) -> Engine:
+def open_file(
+    name: str, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str = "f32"
+) -> Engine:
     """Open a graph's file on the engine `name`, a key of `ENGINES`; see `open_graph`."""
     require_extra(name, f"the engine {name!r}")
-    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, threads)
+    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, threads, precision)
     return engine
 
 

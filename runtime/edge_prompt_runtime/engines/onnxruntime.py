@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt.errors import ManifestError
+from edge_prompt.errors import InputError, ManifestError
 from edge_prompt_runtime.engines import Arrays
 
 
@@ -18,9 +18,22 @@ class GraphEngine:
 
     Raises:
         ManifestError: ONNX Runtime cannot load the graph.
+        InputError: Another precision than f32.
     """
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:  # noqa: ARG002 - the graph names it
+    def __init__(
+        self,
+        graph_file: Path,
+        weights_file: Path | None,  # noqa: ARG002 - the graph names it
+        threads: int | None,
+        precision: str,
+    ) -> None:
+        if precision != "f32":
+            raise InputError(
+                found=f"the precision {precision} on ONNX Runtime's CPU, which computes in f32 alone",
+                wanted="f32",
+                remedy="leave the precision out, use the engine openvino, or quantise the bundle to int8",
+            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

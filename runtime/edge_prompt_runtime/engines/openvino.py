@@ -10,7 +10,7 @@ from typing import Any
 import openvino
 from numpy.typing import NDArray
 
-from edge_prompt.errors import ManifestError
+from edge_prompt.errors import InputError, ManifestError
 from edge_prompt_runtime.engines import Arrays
 
 
@@ -19,15 +19,22 @@ class GraphEngine:
 
     Raises:
         ManifestError: OpenVINO cannot load the graph.
+        InputError: The processor does not have the precision.
     """
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
         # left alone, the plugin computes in bfloat16 where the machine can, and parity with torch is lost
-        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError(
+                found="the precision bf16 on a processor without it",
+                wanted="a processor with AVX512-BF16 or AMX",
+                remedy="leave the precision out, or quantise the bundle to int8",
+            )
         try:
-            core = openvino.Core()
             model = graph_file if weights_file is None else core.read_model(graph_file, weights_file)
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:

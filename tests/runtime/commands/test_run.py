@@ -45,6 +45,19 @@ def test_without_a_head_it_embeds(command: Command, tiny_bundle: Path) -> None:
     assert np.allclose(json.loads(out)["embedding"], wanted, atol=1e-6)
 
 
+def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> None:
+    arguments = ("run", tiny_bundle, "--text", "w1 w2", "--precision", "bf16")
+    code, _, err = command(*arguments, "--engine", "onnxruntime")
+    assert code == 1
+    assert err.startswith("Error: the precision bf16 on ONNX Runtime's CPU")
+    code, out, err = command(*arguments, "--engine", "openvino", "--json")
+    if code == 0:
+        exact = Runtime(tiny_bundle, "openvino").embed("w1 w2")
+        assert 0 < np.abs(np.array(json.loads(out)["embedding"]) - exact).max() < 0.1
+    else:
+        assert "on a processor without it" in err
+
+
 def test_tokens_are_labelled(command: Command, tiny_tagger_bundle: Path) -> None:
     code, out, _ = command("run", tiny_tagger_bundle, "--text", "w1 w2", "--json")
     assert code == 0
