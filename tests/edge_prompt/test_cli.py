@@ -80,7 +80,7 @@ def test_a_command_whose_extra_is_missing_says_the_pip_line(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith(f"Error: edge-prompt {name} needs torch")
-    assert shown.err.endswith("pip install 'edge-prompt[export]'\n")
+    assert shown.err.endswith(f"pip install 'edge-prompt[{COMMANDS[name].extra}]'\n")
 
 
 def test_our_errors_become_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,8 @@ from transformers import (
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.families.vision import ConditionedVision
 
+torch.set_num_threads(1)  # networks are tiny and workers several: more threads only wait for each other
+
 AUTO_CLASSES = {
     "feature-extraction": AutoModel,
     "text-classification": AutoModelForSequenceClassification,

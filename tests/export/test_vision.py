@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edge_prompt.errors import BackboneError, UnsupportedArchitectureError
 from edge_prompt_export.families.vision import IMAGE_TASK_OUTPUTS, ConditionedVision
+from edge_prompt_export.image_pooling import IMAGE_POOLINGS, Pooled
 
 Vision = Callable[[str], ConditionedVision]
 Network = Callable[..., Any]
@@ -56,6 +57,31 @@ def test_the_network_answers_as_before_once_it_is_conditioned(
         assert torch.equal(
             getattr(module.model(images), name), getattr(image_network(image_network_name)(images), name)
         )
+
+
+def test_the_feature_is_pooled_from_what_the_network_gives(
+    image_network_name: str, vision: Vision, image_network: Network
+) -> None:
+    module = vision(image_network_name)
+    images = images_for(module)
+    network = image_network(image_network_name)
+    below = getattr(network, "vision_model", network.base_model)
+    with torch.no_grad():
+        output = network(images) if module.task == "image-feature-extraction" else below(images)
+    pooler = getattr(output, "pooler_output", None)
+    reference = IMAGE_POOLINGS[module.pooling](Pooled(output.last_hidden_state, pooler, network))
+    assert torch.equal(module.outputs_under({"pixel_values": images}, "", None)["features"], reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "head"), [("vit-classes", "cls", "classifier"), ("siglip-classes", "mean", "classifier")]
+)
+def test_the_feature_below_a_head_is_what_the_head_reads(
+    name: str, pooling: str, head: str, conditioned_image: Callable[..., ConditionedVision]
+) -> None:
+    module = conditioned_image(name, pooling)
+    outputs = module.outputs_under({"pixel_values": images_for(module)}, "", None)
+    assert_close(getattr(module.model, head)(outputs["features"]), outputs["logits"])
 
 
 def test_every_kind_changes_every_row_and_keeps_every_shape(image_network_name: str, vision: Vision) -> None:

@@ -15,6 +15,7 @@ from edge_prompt.errors import InputError, UnsupportedArchitectureError
 from edge_prompt.kinds import FREE_AXIS, KIND_AXES
 from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
+from edge_prompt_export.attention import rows_of
 from edge_prompt_export.families.conditioned import ConditionedModule, Tensors
 
 CUSTOM_TASK = "custom"
@@ -55,10 +56,10 @@ class ConditionedCustom(ConditionedModule):
 
     Args:
         model: The module; it is frozen and put into evaluation mode. Its forward takes the arrays of the description by
-            name, and a prompt by the name of its graph input: `soft_prompt [batch|1, num_virtual_tokens, hidden_size]`,
-            `prefix [num_layers, 2, batch|1, num_kv_heads, prefix_length, head_dim]`, `pixel_prompt [batch|1, channels,
-            height, width]`. It must broadcast a leading 1, and be the network itself at length 0 (at zeros, of a pixel
-            prompt). It returns a tensor, or several in a tuple.
+            name, and a prompt by the name of its graph input, a row each: `soft_prompt [batch, num_virtual_tokens,
+            hidden_size]`, `prefix [num_layers, 2, batch, num_kv_heads, prefix_length, head_dim]`, `pixel_prompt [batch,
+            channels, height, width]`. It must be the network itself at length 0 (at zeros, of a pixel prompt). It
+            returns a tensor, or several in a tuple.
         description: What it takes and gives.
 
     Raises:
@@ -130,7 +131,12 @@ class ConditionedCustom(ConditionedModule):
         return {name: inputs[name] for name in self.input_names}
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the module."""
+        """Run the module; a prompt for all rows is given to it as one for each, so that it need not broadcast."""
+        first = inputs[self.input_names[0]]
+        for kind in self.kinds:
+            name, (batch_axis, *_) = PROMPT_INPUTS[kind], _FREE_AXES[kind]
+            prompt = inputs[name]
+            inputs[name] = prompt.index_select(batch_axis, rows_of(prompt.shape[batch_axis], first))
         output = self.model(**inputs)
         return tuple(output) if isinstance(output, (tuple, list)) else (output,)
 

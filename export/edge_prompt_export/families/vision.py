@@ -263,21 +263,25 @@ class ConditionedVision(ConditionedModule):
         return features, *(own[name] for name in self.output_names[1:])
 
     def _run(self, pixel_values: Tensor) -> tuple[Pooled, Any]:
-        """What the feature is pooled from, and the network's whole output."""
+        """What the feature is pooled from, and the network's whole output.
+
+        Where the output has no last hidden state, as that of heads, it is that of the network below.
+        """
         caught: list[Any] = []
         hook = _backbone_of(self.model).register_forward_hook(lambda _module, _args, output: caught.append(output))
         try:
             output = self.model(pixel_values, return_dict=True)
         finally:
             hook.remove()
-        hidden = getattr(caught[0], "last_hidden_state", None)
+        own = output if hasattr(output, "last_hidden_state") else caught[0]
+        hidden = getattr(own, "last_hidden_state", None)
         if hidden is None:
             raise UnsupportedArchitectureError(
                 found=f"{type(self.model).__name__} gives no last hidden state",
                 wanted="an image backbone that does",
                 remedy="export another backbone",
             )
-        return Pooled(hidden, getattr(caught[0], "pooler_output", None), self.model), output
+        return Pooled(hidden, getattr(own, "pooler_output", None), self.model), output
 
 
 def _backbone_of(model: PreTrainedModel) -> nn.Module:
