@@ -125,7 +125,7 @@ def measure(task: str, method: str, examples: int, settings: TuneSettings) -> Re
     training = examples_of(task, train_digits)
     random.Random(1).shuffle(training)
     labels = tuple(sorted({label for _, label in training}))
-    trial = Trial(load_backbone(str(dinov2())), training[:examples], labels, settings.complete("image"))
+    trial = Trial(load_backbone(str(dinov2())), training[:examples], labels, settings)
     start = perf_counter()
     classifier = METHODS[method](trial)
     seconds = perf_counter() - start
