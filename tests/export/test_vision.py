@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from edge_prompt.errors import BackboneError, UnsupportedArchitectureError
+from edge_prompt_export.attention import UNMASKED_ATTENTION_NAME
 from edge_prompt_export.families.vision import IMAGE_TASK_OUTPUTS, ConditionedVision
 from edge_prompt_export.image_pooling import IMAGE_POOLINGS, Pooled
 
@@ -175,6 +176,7 @@ def test_networks_without_layers_of_one_kind_of_tokens_take_pixel_prompts_only(
         assert module.kinds == {"pixel": (3, *module.image_size)}
         assert module.input_names == ("pixel_values", "pixel_prompt")
         assert module.refused_kinds.keys() == {"soft", "deep", "prefix"}
+        assert module.model.config._attn_implementation != UNMASKED_ATTENTION_NAME
         assert set(module.refused_kinds.values()) == {f"{type(module.model).__name__} {reason}"}
 
 
