@@ -35,7 +35,7 @@ from edge_prompt_export.tuning.tune import features_of, round_prompt, tune_examp
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
 from examples.tune_image_prompts import SETTINGS
 
-FINE_TUNING_RATE = 1e-4
+FINE_TUNING_RATE = 3e-5
 FINE_TUNING_HEAD_RATE = 1e-3
 _BYTES_A_NUMBER = 4
 

@@ -88,7 +88,7 @@ class TuneSettings:
             InputError: Something was asked for that means nothing there: a request is never silently ignored.
         """
         asked = [name for name in MEANINGLESS[modality] if getattr(self, name) != getattr(TuneSettings(), name)]
-        if self.kind == "pixel" and self.virtual_tokens:
+        if modality == "image" and self.kind == "pixel" and self.virtual_tokens:
             asked.append("virtual_tokens")
         if asked:
             raise InputError(

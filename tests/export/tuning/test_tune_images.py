@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,10 @@ KINDS = ("soft", "deep", "prefix", "pixel")
 QUICK = TuneSettings(kind="deep", virtual_tokens=3, epochs=2, batch_size=8)
 
 
+def quick(kind: str, **changes: Any) -> TuneSettings:
+    return replace(QUICK, kind=kind, virtual_tokens=None if kind == "pixel" else 3, **changes)
+
+
 @pytest.fixture
 def three_classes(image_folder: Path, written: Callable[[str, str], Path]) -> Path:
     """A table of the pictures with the classes of the network's own head, most of them `blue`, whatever they show."""
@@ -59,7 +64,7 @@ def test_a_tuned_prompt_answers_in_the_runtime_as_it_was_measured(
     kind: str, tiny_image_backbone: Path, tiny_image_bundle: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "warmth.npy"
-    settings = replace(QUICK, kind=kind)
+    settings = quick(kind)
     tuned = tune_prompt(tiny_image_backbone, image_folder, output, validation_file=image_folder, settings=settings)
     assert tuned.accuracy is not None
     assert tuned.accuracy > 0.95
@@ -78,7 +83,7 @@ def test_through_the_networks_own_head(
     kind: str, tiny_image_backbone: Path, tiny_image_bundle: Path, three_classes: Path, tmp_path: Path
 ) -> None:
     """Nothing but the prompt is tuned, so what is better is the prompt's doing."""
-    settings = replace(QUICK, kind=kind, head="own", epochs=4, learning_rate=0.3)
+    settings = quick(kind, head="own", epochs=4, learning_rate=0.3)
     output = tmp_path / "own.npy"
     tuned = tune_prompt(tiny_image_backbone, three_classes, output, validation_file=three_classes, settings=settings)
     assert tuned.card.head is None
@@ -118,7 +123,7 @@ def test_a_pixel_prompt_is_zero_outside_of_its_form(
     form: str, tiny_image_backbone: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "warmth.npy"
-    settings = replace(QUICK, kind="pixel", pixel_form=form)
+    settings = quick("pixel", pixel_form=form)
     tuned = tune_prompt(tiny_image_backbone, image_folder, output, validation_file=image_folder, settings=settings)
     array, mask = np.load(output), PIXEL_FORMS[form](32, 32).numpy() > 0
     assert tuned.outcome.kept_epoch == 2
@@ -144,7 +149,7 @@ def test_the_backbone_stays_as_it_was(loaded_vision: LoadedBackbone, image_folde
     module = loaded_vision.module
     before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
     for kind in KINDS:
-        tune_examples(loaded_vision, read_labelled(image_folder, None), replace(QUICK, kind=kind, epochs=1))
+        tune_examples(loaded_vision, read_labelled(image_folder, None), quick(kind, epochs=1))
     after = module.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert not any(inner.training for inner in module.modules())
@@ -168,7 +173,7 @@ def test_the_same_seed_gives_the_same_file(
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_bf16(kind: str, loaded_vision: LoadedBackbone, image_folder: Path) -> None:
     labelled = read_labelled(image_folder, image_folder)
-    _, outcome, _ = tune_examples(loaded_vision, labelled, replace(QUICK, kind=kind, precision="bf16"))
+    _, outcome, _ = tune_examples(loaded_vision, labelled, quick(kind, precision="bf16"))
     assert outcome.accuracies[-1] > 0.95
 
 
@@ -196,14 +201,14 @@ def test_a_kind_that_the_network_does_not_take_is_refused(
     kind: str, without_tokens: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UnsupportedArchitectureError, match=r"does not dispatch its attention; .*\(--kind pixel\)"):
-        tune_prompt(without_tokens, image_folder, tmp_path / "x.npy", settings=replace(QUICK, kind=kind))
+        tune_prompt(without_tokens, image_folder, tmp_path / "x.npy", settings=quick(kind))
     assert not list(tmp_path.glob("x*"))
 
 
 def test_a_network_without_virtual_tokens_takes_a_pixel_prompt(
     without_tokens: Path, image_folder: Path, tmp_path: Path
 ) -> None:
-    settings = replace(QUICK, kind="pixel")
+    settings = quick("pixel")
     tuned = tune_prompt(
         without_tokens, image_folder, tmp_path / "x.npy", validation_file=image_folder, settings=settings
     )
@@ -227,7 +232,7 @@ def test_own_labels_must_be_those_of_the_head(tiny_image_backbone: Path, image_f
 
 
 def test_features_have_no_own_head(without_tokens: Path, image_folder: Path, tmp_path: Path) -> None:
-    settings = replace(QUICK, kind="pixel", head="own")
+    settings = quick("pixel", head="own")
     with pytest.raises(InputError, match="image-feature-extraction"):
         tune_prompt(without_tokens, image_folder, tmp_path / "x.npy", settings=settings)
 
