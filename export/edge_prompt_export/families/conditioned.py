@@ -6,6 +6,7 @@ Everything after it (graphs, parity, manifest, tuning) knows only this.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,8 +24,10 @@ Tensors = dict[str, Tensor]
 PARITY_VIRTUAL_TOKENS = (1, 6)
 """Lengths of the prompts a bundle is compared under; length 0 is the base model."""
 
+_TRACE_VIRTUAL_TOKENS = {"soft": 3, "prefix": 4, "pixel": 0}
 
-class ConditionedModule(nn.Module):
+
+class ConditionedModule(nn.Module, ABC):
     """A frozen network whose prompts are arguments: the module that is tuned, and the one that is exported.
 
     Attributes:
@@ -45,25 +48,26 @@ class ConditionedModule(nn.Module):
     _empty_prompts: Tensors | None = None
 
     @property
+    @abstractmethod
     def feature_size(self) -> int:
         """Width of the feature that heads read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """The axes of each input whose length is the request's or the prompt's, with their names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def trace_inputs(self) -> Tensors:
         """All inputs, in sizes that a tracer can tell apart and takes for no constants: none is 0 or 1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
         """Requests of several sizes (without prompts) at which a bundle is compared with the network."""
-        raise NotImplementedError
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
         """A random prompt with the axes of a prompt file, as large as numbers in this network, so that it counts."""
-        raise NotImplementedError
+        shape = [virtual_tokens if length is None else length for length in self.kinds[kind]]
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` under prompts, which are given with the graph's axes; the others are empty.
@@ -72,11 +76,20 @@ class ConditionedModule(nn.Module):
             request: The inputs of a request.
             prompts: Prompts by the name of their input, with a leading batch or 1.
         """
-        raise NotImplementedError
+        inputs = {**request, **self.empty_prompts(), **prompts}
+        return {name: inputs[name] for name in self.input_names}
 
+    def example_prompts(self) -> Tensors:
+        """A prompt for every prompt input, in lengths that a tracer can tell apart, as the graph takes them."""
+        prompts: Tensors = {}
+        for kind, length in _TRACE_VIRTUAL_TOKENS.items():
+            if kind in self.kinds:
+                prompts |= self.as_input(kind, self.example_prompt(kind, length, 0))
+        return prompts
+
+    @abstractmethod
     def untouched(self, request: Tensors) -> Tensors:
         """What the network gives as its authors wrote it, by output name."""
-        raise NotImplementedError
 
     def alone(self, request: Tensors, row: int) -> Tensors:
         """The request of one row by itself, without what other rows made necessary."""

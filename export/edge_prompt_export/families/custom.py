@@ -27,7 +27,6 @@ _FREE_AXES = {
 }
 _TRACE_BATCH = 2
 _TRACE_LENGTH = 5
-_TRACE_VIRTUAL_TOKENS = {"soft": 3, "prefix": 4, "pixel": 0}
 _TENSOR_DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 
@@ -111,24 +110,11 @@ class ConditionedCustom(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """See `ConditionedModule.trace_inputs`."""
-        prompts: Tensors = {}
-        for kind in self.kinds:
-            prompts |= self.as_input(kind, self.example_prompt(kind, _TRACE_VIRTUAL_TOKENS[kind], 0))
-        return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), prompts)
+        return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
 
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - it says no more
         """See `ConditionedModule.parity_requests`."""
         return [self._request(batch, length, seed) for seed, (batch, length) in enumerate(((1, 3), (3, 7)))]
-
-    def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
-        """See `ConditionedModule.example_prompt`."""
-        shape = tuple(virtual_tokens if length is None else length for length in self.kinds[kind])
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
-        """See `ConditionedModule.under`."""
-        inputs = {**request, **self.empty_prompts(), **prompts}
-        return {name: inputs[name] for name in self.input_names}
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the module; a prompt for all rows is given to it as one for each, so that it need not broadcast."""

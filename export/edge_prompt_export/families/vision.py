@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -166,25 +165,11 @@ class ConditionedVision(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """All inputs, in sizes that a tracer can tell apart and takes for no constants."""
-        prompts = {"soft": 3, "prefix": 4, "pixel": 0}
-        given = [
-            self.as_input(kind, self.example_prompt(kind, prompts[kind], 0)) for kind in prompts if kind in self.kinds
-        ]
-        return self.under({"pixel_values": self._example_images(2, 0)}, {n: t for one in given for n, t in one.items()})
+        return self.under({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
 
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - images have no length
         """Requests of several sizes (without prompts) at which a bundle is compared with the network."""
         return [{"pixel_values": self._example_images(batch, seed)} for seed, batch in enumerate((1, 2))]
-
-    def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
-        """A random prompt with the axes of a prompt file, as large as numbers in this network are."""
-        shape = tuple(virtual_tokens if length is None else length for length in self.kinds[kind])
-        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
-        """The graph's inputs for `request` under prompts; see `ConditionedModule.under`."""
-        inputs = {**request, **self.empty_prompts(), **prompts}
-        return {name: inputs[name] for name in self.input_names}
 
     def as_input(self, kind: str, array: Tensor) -> dict[str, Tensor]:
         """A prompt with the axes of its file as the graph takes it; a deep prompt is folded to a prefix."""
