@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 import numpy as np
 
 from edge_prompt.bundle import Bundle
@@ -10,17 +12,23 @@ from edge_prompt_runtime.tasks import Float32
 
 
 class Folder:
-    """Folds deep prompts to prefixes. The graph is opened when the first is folded, and let go with this object.
+    """Folds deep prompts to prefixes; any number of threads may share one.
+
+    The graph is opened when the first is folded, and kept: checking the digest of its weights and opening it takes far
+    longer than folding. It holds no more weights than those that make keys and values.
 
     Args:
         bundle: The bundle.
         engine: The engine to fold on.
+        threads: How many threads the engine may use; None leaves it to the engine.
     """
 
-    def __init__(self, bundle: Bundle, engine: str) -> None:
+    def __init__(self, bundle: Bundle, engine: str, threads: int | None = None) -> None:
         self._bundle = bundle
         self._name = engine
+        self._threads = threads
         self._engine: Engine | None = None
+        self._opening = Lock()
 
     def __call__(self, deep_prompt: Float32) -> Float32:
         """The prefix that `deep_prompt` amounts to.
@@ -32,9 +40,18 @@ class Folder:
             `[num_layers, 2, num_kv_heads, num_virtual_tokens, head_dim]` float32.
 
         Raises:
+            UnknownEngineError: The bundle folds nothing on this engine.
             ManifestError: The fold graph is missing or altered.
         """
-        if self._engine is None:
-            self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), threads=None)
-        prefix = self._engine.run({"deep_prompt": deep_prompt}, ("prefix",))["prefix"]
+        prefix = self._opened().run({"deep_prompt": deep_prompt}, ("prefix",))["prefix"]
         return np.ascontiguousarray(prefix[:, :, 0])
+
+    def release(self) -> None:
+        """Let go of the graph; folding under way ends on it, and the next deep prompt opens it again."""
+        self._engine = None
+
+    def _opened(self) -> Engine:
+        with self._opening:  # threads that fold the first prompts at once open one graph
+            if self._engine is None:
+                self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._threads)
+            return self._engine

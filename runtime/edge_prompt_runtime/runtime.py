@@ -75,6 +75,7 @@ class Runtime:
         self._base = base_task(self.bundle.manifest)
         self._tasks: dict[str, Task] = {}
         self._requests = open_requests(self.bundle)
+        self._fold = Folder(self.bundle, self.engine, threads)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -101,6 +102,8 @@ class Runtime:
     def load(self, name: str, path: str | Path, kind: str | None = None) -> None:
         """Load a prompt as task `name`, in place of an older one of that name.
 
+        The first deep prompt opens the graph that folds, which is then kept; see `release_fold_graph`.
+
         Args:
             name: The name to ask for it by.
             path: The `.npy` file; its card and head lie beside it.
@@ -109,8 +112,7 @@ class Runtime:
         Raises:
             EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
         """
-        fold = Folder(self.bundle, self.engine)
-        self._tasks[name] = load_task(name, Path(path), kind, self.bundle, self._base, fold)
+        self._tasks[name] = load_task(name, Path(path), kind, self.bundle, self._base, self._fold)
 
     def load_all(self, folder: str | Path) -> tuple[str, ...]:
         """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
@@ -128,8 +130,7 @@ class Runtime:
                 found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
             )
         paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
-        fold = Folder(self.bundle, self.engine)
-        loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, fold) for path in paths}
+        loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, self._fold) for path in paths}
         self._tasks.update(loaded)
         return tuple(loaded)
 
@@ -141,6 +142,13 @@ class Runtime:
         """
         self.task(name)
         self._tasks.pop(name, None)
+
+    def release_fold_graph(self) -> None:
+        """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.
+
+        For devices short of memory. Where there is none to spare at all, fold ahead with `edge-prompt fold`.
+        """
+        self._fold.release()
 
     @overload
     def classify(self, inputs: Single, task: TaskName = None) -> Classification: ...

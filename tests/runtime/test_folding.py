@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ from edge_prompt import Bundle, read_bundle
 from edge_prompt.arrays import read_npz
 from edge_prompt.bundle import REFERENCE_NAME
 from edge_prompt.errors import ManifestError, UnknownEngineError
+from edge_prompt.manifest import Graph
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import load_backbone
-from edge_prompt_runtime import Runtime, engines
+from edge_prompt_runtime import Runtime, engines, folding
 from edge_prompt_runtime.engines import Engine
 from edge_prompt_runtime.folding import Folder
 
@@ -40,6 +43,43 @@ def test_an_engine_folds_to_the_prefix_that_torch_folds_to(images: Bundle, engin
     assert (found.shape, found.dtype) == ((2, 2, 4, 5, 8), np.dtype(np.float32))
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, folded_by_torch(images.folder, DEEP), atol=1e-4)
+
+
+def test_a_runtime_opens_the_fold_graph_once_until_it_is_released(
+    tiny_image_bundle: Path, tmp_path: Path, make_prompt: Callable[..., Path], engine: str
+) -> None:
+    bundle = read_bundle(shutil.copytree(tiny_image_bundle, tmp_path / "bundle"))
+    runtime = Runtime(bundle.folder, engine, 1)
+    prompts = [make_prompt(name, "deep", bundle=bundle.folder) for name in ("a", "b")]
+    runtime.load("a", prompts[0])
+    (bundle.folder / bundle.fold_graph(engine).file).unlink()
+    runtime.load("b", prompts[1])
+    runtime.load_all(prompts[0].parent)
+    runtime.release_fold_graph()
+    with pytest.raises(ManifestError, match="is missing"):
+        runtime.load("a", prompts[0])
+    assert runtime.tasks == ("a", "b")
+
+
+def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Graph] = []
+
+    def open_graph(bundle: Bundle, graph: Graph, threads: int | None) -> Engine:
+        opened.append(graph)
+        return engines.open_graph(bundle, graph, threads)
+
+    monkeypatch.setattr(folding, "open_graph", open_graph)
+    fold, together = Folder(images, engine, threads=1), Barrier(4)
+
+    def fold_together(_number: int) -> NDArray[np.float32]:
+        together.wait()
+        return fold(DEEP)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(fold_together, range(4)))
+    assert len(opened) == 1
+    for prefix in found:
+        np.testing.assert_allclose(prefix, Folder(images, engine)(DEEP), atol=1e-5)
 
 
 def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
