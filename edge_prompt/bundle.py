@@ -33,13 +33,12 @@ class Bundle:
         Raises:
             UnknownEngineError: The bundle has none.
         """
-        if engine not in self.manifest.graphs:
-            raise UnknownEngineError(
-                found=f"{self.folder} has no graph for the engine {engine!r}",
-                wanted=f"one of {', '.join(self.manifest.graphs)}",
-                remedy="choose such an engine, or export the backbone with another --format",
-            )
-        return self.manifest.graphs[engine]
+        return self._graph_for(
+            engine,
+            self.manifest.graphs,
+            lacks="no graph",
+            remedy="choose such an engine, or export the backbone with another --format",
+        )
 
     def fold_graph(self, engine: str) -> Graph:
         """The graph that folds deep prompts, for `engine`.
@@ -47,13 +46,21 @@ class Bundle:
         Raises:
             UnknownEngineError: The bundle has none.
         """
-        if engine not in self.manifest.fold_graphs:
+        return self._graph_for(
+            engine,
+            self.manifest.fold_graphs,
+            lacks="no graph that folds deep prompts",
+            remedy="use another kind of prompt, or export the backbone again",
+        )
+
+    def _graph_for(self, engine: str, graphs: Mapping[str, Graph], lacks: str, remedy: str) -> Graph:
+        if engine not in graphs:
             raise UnknownEngineError(
-                found=f"{self.folder} has no graph that folds deep prompts on the engine {engine!r}",
-                wanted="one" if not self.manifest.fold_graphs else f"one of {', '.join(self.manifest.fold_graphs)}",
-                remedy="use another kind of prompt, or export the backbone again",
+                found=f"{self.folder} has {lacks} for the engine {engine!r}",
+                wanted=f"one of {', '.join(graphs)}" if graphs else "one",
+                remedy=remedy,
             )
-        return self.manifest.fold_graphs[engine]
+        return graphs[engine]
 
     def files_of(self, graph: Graph) -> tuple[Path, Path | None]:
         """The paths of a graph and of its weights file, if it has one apart, once all it needs was found unaltered.

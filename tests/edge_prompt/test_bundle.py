@@ -71,14 +71,14 @@ def test_the_graph_that_folds_for_an_engine_is_found(bundle_copy: Path, engine: 
     folding = replace(bundle, manifest=replace(bundle.manifest, fold_graphs=fold_graphs))
     assert folding.fold_graph(engine) == fold_graphs[engine]
     with pytest.raises(
-        UnknownEngineError, match="folds deep prompts on the engine 'abacus'; wanted one of onnxruntime"
+        UnknownEngineError, match="folds deep prompts for the engine 'abacus'; wanted one of onnxruntime"
     ):
         folding.fold_graph("abacus")
 
 
 def test_a_bundle_without_a_graph_that_folds_says_so(bundle_copy: Path, engine: str) -> None:
     with pytest.raises(
-        UnknownEngineError, match=f"no graph that folds deep prompts on the engine '{engine}'; wanted one"
+        UnknownEngineError, match=f"no graph that folds deep prompts for the engine '{engine}'; wanted one"
     ):
         read_bundle(bundle_copy).fold_graph(engine)
 

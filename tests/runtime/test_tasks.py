@@ -100,7 +100,7 @@ def test_a_deep_prompt_is_fed_as_the_prefix_it_folds_to(bundle: Bundle, tmp_path
 
 def test_a_deep_prompt_without_a_graph_that_folds_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", np.ones((2, 5, 32), np.float32))
-    with pytest.raises(UnknownEngineError, match="no graph that folds deep prompts on the engine 'onnxruntime'"):
+    with pytest.raises(UnknownEngineError, match="no graph that folds deep prompts for the engine 'onnxruntime'"):
         load(with_kinds(bundle, deep=(2, None, 32)), tmp_path / "x.npy")
 
 
