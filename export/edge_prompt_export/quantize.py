@@ -42,7 +42,7 @@ COMPARED_IMAGES = 32
 
 _VERSIONS_OF = ("edge-prompt", "nncf", "onnxruntime", "openvino")
 
-Quantise = Callable[[Path, Path | None, Path, Sequence[Arrays]], tuple[str, ...]]
+Quantize = Callable[[Path, Path | None, Path, Sequence[Arrays]], tuple[str, ...]]
 """From a graph's file, its weights file, the folder to write to and the feeds to calibrate on, to what was written."""
 
 
@@ -71,7 +71,7 @@ def quantize_bundle(
     """
     require_extra("quantize", "quantising")
     source = read_bundle(Path(bundle))
-    _require_quantisable(source)
+    _require_quantizable(source)
     items = _thinned(_items(images))
     with folder_written_atomically(Path(output)) as folder:
         _copy_unaltered(source, folder)
@@ -80,7 +80,7 @@ def quantize_bundle(
         for engine, graph in source.manifest.graphs.items():
             logger.info("quantising for %s", engine)
             feeds = list(_feeds(source, graph, items, list(tasks[engine].values())))
-            files = _quantise_of(engine)(*source.files_of(graph), folder, feeds)
+            files = _quantize_of(engine)(*source.files_of(graph), folder, feeds)
             digests = {name: sha256_of(folder / name) for name in files}
             graphs[engine] = replace(graph, file=files[0], weights="int8", sha256=digests, weights_file=None)
         versions = {**source.manifest.versions, **{name: version(name) for name in _VERSIONS_OF}}
@@ -95,10 +95,10 @@ def quantize_bundle(
     return read_bundle(Path(output))
 
 
-def _quantise_of(engine: str) -> Quantise:
+def _quantize_of(engine: str) -> Quantize:
     """What quantises a graph of `engine`; imported here, since only then are the quantisers needed."""
-    quantise: Quantise = importlib.import_module(_MODULES[engine]).quantise
-    return quantise
+    quantize_graph: Quantize = importlib.import_module(_MODULES[engine]).quantize_graph
+    return quantize_graph
 
 
 _MODULES = {
@@ -107,7 +107,7 @@ _MODULES = {
 }
 
 
-def _require_quantisable(bundle: Bundle) -> None:
+def _require_quantizable(bundle: Bundle) -> None:
     modality = modality_of(bundle.manifest.preprocessing)
     if modality != "image":
         raise UnsupportedArchitectureError(
@@ -171,10 +171,10 @@ def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[T
 
 
 def _compare(
-    source: Bundle, quantised: Bundle, engine: str, items: Sequence[Any], tasks: Mapping[str, Task]
+    source: Bundle, quantized: Bundle, engine: str, items: Sequence[Any], tasks: Mapping[str, Task]
 ) -> dict[str, float]:
     """The largest difference of the int8 features from those in fp32, under each task."""
-    engines = [open_engine(bundle, engine, None)[1] for bundle in (source, quantised)]
+    engines = [open_engine(bundle, engine, None)[1] for bundle in (source, quantized)]
     worst = dict.fromkeys(tasks, 0.0)
     for name, task in tasks.items():
         for feeds in _feeds(source, source.graph(engine), items, [task]):

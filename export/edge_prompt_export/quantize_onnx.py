@@ -46,8 +46,13 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if batch is None else dict(batch)
 
 
-def quantise(graph_file: Path, weights_file: Path | None, folder: Path, feeds: Sequence[Arrays]) -> tuple[str, ...]:  # noqa: ARG001 - the graph names it
-    """Write the graph in int8; see `quantize_openvino.quantise`."""
+def quantize_graph(
+    graph_file: Path,
+    weights_file: Path | None,  # noqa: ARG001 - the graph names it
+    folder: Path,
+    feeds: Sequence[Arrays],
+) -> tuple[str, ...]:
+    """Write the graph in int8; see `quantize_openvino.quantize_graph`."""
     with tempfile.TemporaryDirectory() as name:
         whole, prepared, smoothed = (Path(name) / f"{step}.onnx" for step in ("whole", "prepared", "smoothed"))
         onnx.save(onnx.load(graph_file), whole)  # the next step does not find weights that lie beside a graph

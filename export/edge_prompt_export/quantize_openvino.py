@@ -24,7 +24,9 @@ FULL_PRECISION = ("ScaledDotProductAttention", "Convolution")
 """Where prompts enter by themselves, keys and values of a prefix and pixels: their range is not that of calibration."""
 
 
-def quantise(graph_file: Path, weights_file: Path | None, folder: Path, feeds: Sequence[Arrays]) -> tuple[str, ...]:
+def quantize_graph(
+    graph_file: Path, weights_file: Path | None, folder: Path, feeds: Sequence[Arrays]
+) -> tuple[str, ...]:
     """Write the graph in int8.
 
     Args:
@@ -40,7 +42,7 @@ def quantise(graph_file: Path, weights_file: Path | None, folder: Path, feeds: S
     model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
     nncf.set_log_level(logging.ERROR)
     with quiet(), redirect_stdout(sys.stderr):  # its bars
-        quantised = nncf.quantize(
+        quantized = nncf.quantize(
             model,
             nncf.Dataset([dict(batch) for batch in feeds]),
             subset_size=len(feeds),
@@ -51,5 +53,5 @@ def quantise(graph_file: Path, weights_file: Path | None, folder: Path, feeds: S
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=SMOOTHING)
             ),
         )
-    openvino.save_model(quantised, folder / OPENVINO_INT8_FILE, compress_to_fp16=False)
+    openvino.save_model(quantized, folder / OPENVINO_INT8_FILE, compress_to_fp16=False)
     return OPENVINO_INT8_FILE, Path(OPENVINO_INT8_FILE).with_suffix(".bin").name

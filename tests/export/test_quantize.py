@@ -134,12 +134,12 @@ def test_the_command_takes_a_folder_and_prompts(
 ) -> None:
     calls: list[Any] = []
 
-    def quantise(_graph: Path, _weights: Path | None, folder: Path, feeds: Any) -> tuple[str, ...]:
+    def quantize_graph(_graph: Path, _weights: Path | None, folder: Path, feeds: Any) -> tuple[str, ...]:
         calls.append([{name: array.shape for name, array in batch.items()} for batch in feeds])
         (folder / "model_int8.onnx").write_bytes((tiny_image_bundle / "model.onnx").read_bytes())
         return ("model_int8.onnx",)
 
-    monkeypatch.setattr(quantize, "_quantise_of", lambda _engine: quantise)
+    monkeypatch.setattr(quantize, "_quantize_of", lambda _engine: quantize_graph)
     monkeypatch.setattr(quantize, "_compare", lambda *_: {"base": 0.01})
     for name in "abcdefghijkl":
         make_image(name)
@@ -189,7 +189,7 @@ def test_what_is_too_far_is_not_left_behind(
     tiny_image_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TOLERANCES, "int8", 1e-6)
-    monkeypatch.setattr(quantize, "_quantise_of", lambda _engine: _as_it_was)
+    monkeypatch.setattr(quantize, "_quantize_of", lambda _engine: _as_it_was)
     monkeypatch.setattr(quantize, "difference", lambda *_: 1e-3)
     with pytest.raises(ParityError, match=r"base: int8 features differ from fp32 by 1.0e-03"):
         quantize_bundle(tiny_image_bundle, tmp_path / "out", pictures(1))
