@@ -95,6 +95,14 @@ class InputError(EdgePromptError, ValueError):
     """A request cannot be answered as it was made."""
 
 
+class ChatTemplateError(EdgePromptError, ValueError):
+    """A chat template is malformed, refuses the messages, or tries what no template needs."""
+
+
+class LogitsError(EdgePromptError, ArithmeticError):
+    """A network gave no numbers that a token can be chosen by."""
+
+
 class UnsupportedArchitectureError(EdgePromptError, ValueError):
     """The backbone cannot take a prompt of that kind."""
 

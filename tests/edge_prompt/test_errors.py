@@ -17,6 +17,7 @@ BUILTINS = {
     "UnknownTaskError": KeyError,
     "MissingExtraError": ImportError,
     "ParityError": ArithmeticError,
+    "LogitsError": ArithmeticError,
 }
 
 

@@ -1,0 +1,144 @@
+"""How a text is generated: what a caller may ask for, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, NamedTuple, NoReturn
+
+from edge_prompt.errors import InputError
+
+DEFAULT_MAX_NEW_TOKENS = 256
+"""Where neither the caller nor the model says when to end."""
+
+MAX_STOPS = 64
+MAX_STOP_CHARACTERS = 1024
+"""Bounds of stop strings: a piece of text is compared with each of them."""
+
+
+class _Range(NamedTuple):
+    kind: type[int | float]
+    least: float
+    most: float
+    wanted: str
+
+
+_RANGES = {
+    "max_new_tokens": _Range(int, 1, 2**31 - 1, "an integer from 1, or None"),
+    "max_length": _Range(int, 1, 2**31 - 1, "an integer from 1, or None"),
+    "temperature": _Range(float, 0.0, 1e6, "a number from 0, which is greedy, to 1e6"),
+    "top_k": _Range(int, 0, 2**31 - 1, "an integer from 1, or 0 or None for all tokens"),
+    "top_p": _Range(float, 0.0, 1.0, "a number from 0 to 1, or None for all tokens"),
+    "min_p": _Range(float, 0.0, 1.0, "a number from 0 to 1, or None for all tokens"),
+    "repetition_penalty": _Range(float, 1e-6, 1e6, "a number from 1e-6 to 1e6, or None for no penalty"),
+    "seed": _Range(int, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1, or None for another text each time"),
+    "top_logprobs": _Range(int, 0, 1000, "an integer from 0 to 1000, or None for no log-probabilities"),
+}
+
+_ALWAYS = frozenset({"temperature"})
+"""What may not be None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How a row is generated. None is off.
+
+    Attributes:
+        max_new_tokens: The most tokens to generate; None leaves it to `max_length`, or to `DEFAULT_MAX_NEW_TOKENS`.
+        max_length: The most tokens of request and generated text together; `max_new_tokens` goes before it.
+        temperature: What logits are divided by before a token is drawn; 0 is greedy: the most likely token is taken.
+        top_k: Only so many of the most likely tokens are drawn from; 0 is off.
+        top_p: Only the most likely tokens that together have this probability are drawn from; 1 is off.
+        min_p: Only tokens of at least this share of the most likely token's probability are drawn from; 0 is off.
+        repetition_penalty: What the logits of tokens that were there already, in the request or in what was generated,
+            are divided by, or multiplied by if negative; 1 is off (Keskar et al. 2019, https://arxiv.org/abs/1909.05858).
+        seed: Makes sampling repeatable. Every row starts from it alike, so in a batch it gives what it gives alone.
+        stop: Texts that end the row; they are no part of its text. One by itself may be given as it is.
+        stop_token_ids: Tokens that end the row; their text is no part of its text.
+        top_logprobs: Give the log-probability of each token, and those of so many of the most likely.
+
+    Raises:
+        InputError: A value is of another type or out of range.
+    """
+
+    max_new_tokens: int | None = None
+    max_length: int | None = None
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    top_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value and give it its type."""
+        for name, wanted in _RANGES.items():
+            value = getattr(self, name)
+            if value is None and name not in _ALWAYS:
+                continue
+            _require(name, value, wanted)
+            object.__setattr__(self, name, wanted.kind(value))
+        object.__setattr__(self, "stop", _stop_strings(self.stop))
+        object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken."""
+        return self.temperature == 0.0
+
+    def limit(self, num_prompt_tokens: int) -> int:
+        """How many tokens may be generated after a request of `num_prompt_tokens` tokens; at least 1.
+
+        Raises:
+            InputError: The request alone is as long as `max_length`.
+        """
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        if self.max_length is None:
+            return DEFAULT_MAX_NEW_TOKENS
+        if num_prompt_tokens >= self.max_length:
+            raise InputError(
+                found=f"a request of {num_prompt_tokens} tokens",
+                wanted=f"less than max_length, {self.max_length} tokens of request and generated text together",
+                remedy="pass max_new_tokens, or shorten the request",
+            )
+        return self.max_length - num_prompt_tokens
+
+
+def _require(name: str, value: object, wanted: _Range) -> None:
+    ill_typed = isinstance(value, bool) or not isinstance(value, Integral if wanted.kind is int else Real)
+    if ill_typed or not wanted.least <= value <= wanted.most:  # type: ignore[operator]  # NaN is in no range
+        _refuse(name, value, wanted.wanted)
+
+
+def _stop_strings(stop: Any) -> tuple[str, ...]:
+    wanted = f"a text or a list of at most {MAX_STOPS}, each of 1 to {MAX_STOP_CHARACTERS} characters"
+    stops = (stop,) if isinstance(stop, str) else _listed("stop", stop, wanted)
+    faulty = [text for text in stops if not isinstance(text, str) or not 1 <= len(text) <= MAX_STOP_CHARACTERS]
+    if faulty or len(stops) > MAX_STOPS:
+        _refuse("stop", faulty[0] if faulty else stops, wanted)
+    return stops
+
+
+def _token_ids(tokens: Any) -> tuple[int, ...]:
+    wanted = "token ids, integers from 0"
+    listed = (tokens,) if isinstance(tokens, Integral) else _listed("stop_token_ids", tokens, wanted)
+    for token in listed:
+        if isinstance(token, bool) or not isinstance(token, Integral) or not 0 <= int(token) < 2**31:
+            _refuse("stop_token_ids", token, wanted)
+    return tuple(int(token) for token in listed)
+
+
+def _listed(name: str, values: Any, wanted: str) -> tuple[Any, ...]:
+    try:
+        return tuple(values)
+    except TypeError:
+        _refuse(name, values, wanted)
+
+
+def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+    found = f"{name}={repr(value)[:60]}"
+    raise InputError(found=found, wanted=wanted, remedy=f"pass another {name} or leave it out")
