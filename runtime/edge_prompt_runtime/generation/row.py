@@ -1,0 +1,85 @@
+"""One row of a batch: its sampler, its text, its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.errors import InputError
+from edge_prompt_runtime.generation.pieces import Decoder, Pieces
+from edge_prompt_runtime.generation.results import FinishReason, Piece
+from edge_prompt_runtime.generation.sampling import Sampler
+from edge_prompt_runtime.generation.settings import GenerationSettings
+from edge_prompt_runtime.generation.stopping import StopStrings
+
+
+@dataclass(frozen=True, eq=False)
+class RowRequest:
+    """What to generate from.
+
+    Attributes:
+        tokens: The token ids of the request, `[length]` int64; at least one.
+        settings: How.
+        room: How many tokens the network has places for after them; None if it counts no places.
+    """
+
+    tokens: NDArray[np.int64]
+    settings: GenerationSettings = field(default_factory=GenerationSettings)
+    room: int | None = None
+
+
+class Row:
+    """A row under way.
+
+    Args:
+        index: Its place in the batch as it was asked for.
+        request: What to generate from.
+        decoder: The bundle's tokenizer; None where there is none: then the row has tokens and no text.
+
+    Raises:
+        InputError: There are stop strings and no tokenizer, or the request fills `max_length`.
+    """
+
+    def __init__(self, index: int, request: RowRequest, decoder: Decoder | None) -> None:
+        settings = request.settings
+        if decoder is None and settings.stop:
+            raise InputError(
+                found="stop strings and no tokenizer",
+                wanted="stop_token_ids",
+                remedy="give the tokens to stop at, or a bundle with a tokenizer.json",
+            )
+        limit = settings.limit(len(request.tokens))
+        self._index = index
+        self._left = limit if request.room is None else min(limit, request.room)
+        self._stop_tokens = frozenset(settings.stop_token_ids)
+        self._sampler = Sampler(settings, request.tokens)
+        self._pieces = None if decoder is None else Pieces(decoder)
+        self._stops = StopStrings(settings.stop)
+
+    def advance(self, logits: NDArray[np.float32]) -> Piece:
+        """Choose the next token by `logits [vocab]`."""
+        token, logprobs = self._sampler.choose(logits)
+        self._left -= 1
+        ended = token in self._stop_tokens
+        text = "" if ended or self._pieces is None else self._stops.push(self._pieces.push(token))
+        reason: FinishReason | None = None
+        if ended or self._stops.found is not None:
+            reason = "stop"
+        elif self._left <= 0:
+            reason = "length"
+        if reason is not None:
+            rest, reason = self._rest(reason)
+            text += rest
+        return Piece(self._index, text, token, logprobs, reason)
+
+    def cancel(self) -> Piece:
+        """End the row as it is."""
+        text, _reason = self._rest("cancelled")
+        return Piece(self._index, text, None, None, "cancelled")
+
+    def _rest(self, reason: FinishReason) -> tuple[str, FinishReason]:
+        """The text that waited for what follows. It may complete a stop string of U+FFFD: then that is the reason."""
+        text = "" if self._pieces is None else self._stops.push(self._pieces.flush())
+        return text + self._stops.flush(), "stop" if self._stops.found is not None else reason
