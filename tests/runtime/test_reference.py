@@ -14,7 +14,7 @@ from edge_prompt.bundle import REFERENCE_NAME
 from edge_prompt.errors import ArrayFileError, ManifestError, ParityError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt_runtime.reference import TOLERANCE, TOLERANCES, check_reference, difference
+from edge_prompt_runtime.reference import TOLERANCE, bounds_of, check_reference, compare_reference, difference
 
 
 def tampered(folder: Path, name: str, change: float) -> Bundle:
@@ -52,21 +52,38 @@ def test_another_prompt_than_torch_had_is_refused(bundle_copy: Path, engine: str
         check_reference(tampered(bundle_copy, kind, 10), engine)
 
 
-def with_weights(folder: Path, weights: str) -> Bundle:
+def with_weights(folder: Path, weights: str, parity: dict[str, Any] | None = None) -> Bundle:
     manifest = folder / MANIFEST_NAME
     value = json.loads(manifest.read_text(encoding="utf-8"))
     for graph in value["graphs"]:
         graph["weights"] = weights
+    value["parity"] = parity or {}
     manifest.write_text(json.dumps(value), encoding="utf-8")
     return read_bundle(folder)
 
 
-def test_a_graph_in_int8_may_differ_by_more(bundle_copy: Path, engine: str) -> None:
-    tampered(bundle_copy, "features_soft", 0.01)
-    assert check_reference(with_weights(bundle_copy, "int8"), engine)["soft"] > TOLERANCE
-    tampered(bundle_copy, "features_soft", 100)
-    with pytest.raises(ParityError, match=f"on {engine}, soft: .*; wanted at most {TOLERANCES['int8']}"):
-        check_reference(read_bundle(bundle_copy), engine)
+def test_a_graph_in_int8_may_be_three_times_as_far_as_when_it_was_quantised(bundle_copy: Path, engine: str) -> None:
+    tampered(bundle_copy, "features_soft", 0.02)
+    measured = compare_reference(read_bundle(bundle_copy), engine)
+    assert measured["soft"] > TOLERANCE
+    for share, is_allowed in ((1.0, True), (0.4, True), (0.3, False)):
+        reference = measured | {"soft": share * measured["soft"]}
+        bundle = with_weights(bundle_copy, "int8", {engine: {"reference": reference}})
+        bound = bounds_of(bundle, engine)["soft"]
+        assert bound == pytest.approx(3 * share * measured["soft"])
+        if is_allowed:
+            assert check_reference(bundle, engine) == pytest.approx(measured, abs=1e-5)
+        else:
+            with pytest.raises(ParityError, match=f"on {engine}, soft: .*; wanted at most {bound:.2g};"):
+                check_reference(bundle, engine)
+
+
+@pytest.mark.parametrize("parity", [{}, {"reference": {}}, {"reference": {"base": "near", "soft": 1, "prefix": 1}}])
+def test_a_graph_in_int8_of_which_nothing_was_measured_is_refused(
+    bundle_copy: Path, engine: str, parity: dict[str, Any]
+) -> None:
+    with pytest.raises(ManifestError, match=f"parity: {engine}: .*'(reference|base)'"):
+        check_reference(with_weights(bundle_copy, "int8", {engine: parity}), engine)
 
 
 def test_weights_that_nobody_knows_are_refused(bundle_copy: Path, engine: str) -> None:

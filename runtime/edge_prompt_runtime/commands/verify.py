@@ -10,7 +10,7 @@ import click
 from edge_prompt.bundle import Bundle, read_bundle
 from edge_prompt.errors import MissingExtraError
 from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.reference import check_reference, tolerance_of
+from edge_prompt_runtime.reference import bounds_of, check_reference
 from edge_prompt_runtime.runtime import Runtime
 
 
@@ -32,9 +32,9 @@ def command(bundle: Path, prompts: tuple[Path, ...], engine: str | None) -> None
         opened.require_unaltered(graph.sha256)
     click.echo(f"{bundle}: every file is as it was exported")
     for name in _engines(opened, engine):
-        figures = check_reference(opened, name)
-        differences = ", ".join(f"{kind} {value:.1e}" for kind, value in figures.items())
-        click.echo(f"{name}: from torch at export {differences} (at most {tolerance_of(opened.graph(name)):.2g})")
+        figures, bounds = check_reference(opened, name), bounds_of(opened, name)
+        differences = ", ".join(f"{kind} {value:.1e} (at most {bounds[kind]:.2g})" for kind, value in figures.items())
+        click.echo(f"{name}: from torch at export {differences}")
         if prompts:
             _check_prompts(Runtime(bundle, name), prompts)
 
