@@ -1,52 +1,52 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from edge_prompt.errors import InputError
 from edge_prompt.kinds import fits
+from edge_prompt.preprocessing import ImagePreprocessing
 from edge_prompt_export.families.vision import ConditionedVision
-from edge_prompt_export.tuning.examples import Batch
+from edge_prompt_export.loading import LoadedBackbone
+from edge_prompt_export.tuning.image_batches import ImageRows
 from edge_prompt_export.tuning.initialise_images import IMAGE_INITS, prompt_of_images
+
+Pictures = Callable[[int], ImageRows]
+Start = Callable[..., Tensor]
 
 SLOTS = 17
 """Of an image of 32 x 32: patches of 8 x 8, and the class token."""
 
 
-class Images:
-    """Training images that are numbers at random."""
-
-    def __init__(self, count: int) -> None:
-        self.pixel_values = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-
-    def __len__(self) -> int:
-        return len(self.pixel_values)
-
-    def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
-        order = rng.sample(range(len(self)), len(self))
-        for start in range(0, len(self), batch_size):
-            rows = order[start : start + batch_size]
-            yield Batch({"pixel_values": self.pixel_values[rows]}, torch.zeros(len(rows), dtype=torch.long))
-
-    def ordered(self, batch_size: int) -> Iterator[Batch]:
-        raise NotImplementedError
+@pytest.fixture
+def pictures(loaded_vision: LoadedBackbone) -> Pictures:
+    """Training images that are numbers at random: the first so many, always the same."""
+    preprocessing = loaded_vision.preprocessing
+    assert isinstance(preprocessing, ImagePreprocessing)
+    assert preprocessing.settings is not None
+    settings = preprocessing.settings
+    images = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    return lambda count: ImageRows(list(images[:count]), [0] * count, settings, "none", seed=0)
 
 
-def prompt_for(
-    vision: ConditionedVision,
-    kind: str,
-    init: str = "training-image",
-    *,
-    images: int = 5,
-    tokens: int = 6,
-    seed: int = 0,
-) -> Tensor:
-    return prompt_of_images(kind, init, vision, Images(images), tokens, seed)
+@pytest.fixture
+def prompt_for(vision: ConditionedVision, pictures: Pictures) -> Start:
+    """Where a prompt starts: `prompt_for("soft", images=5)`."""
+
+    def start(kind: str, init: str = "training-image", *, images: int = 5, tokens: int = 6, seed: int = 0) -> Tensor:
+        return prompt_of_images(kind, init, vision, pictures(images), tokens, seed)
+
+    return start
+
+
+def pixel_values_of(images: ImageRows) -> Tensor:
+    """All of them, `[count, 3, 32, 32]`."""
+    return next(images.ordered(len(images))).request["pixel_values"]
 
 
 def rows_among(rows: Tensor, states: Tensor) -> bool:
@@ -58,8 +58,10 @@ def rows_among(rows: Tensor, states: Tensor) -> bool:
 @pytest.mark.parametrize("init", IMAGE_INITS)
 @pytest.mark.parametrize("kind", ["soft", "deep", "prefix", "pixel"])
 @pytest.mark.parametrize("tokens", [1, 6, 2 * SLOTS + 1])
-def test_a_prompt_has_the_shape_of_its_kind(vision: ConditionedVision, kind: str, init: str, tokens: int) -> None:
-    prompt = prompt_for(vision, kind, init, images=1, tokens=tokens)
+def test_a_prompt_has_the_shape_of_its_kind(
+    vision: ConditionedVision, prompt_for: Start, kind: str, init: str, tokens: int
+) -> None:
+    prompt = prompt_for(kind, init, images=1, tokens=tokens)
     assert fits(prompt.shape, vision.kinds[kind])
     assert kind == "pixel" or prompt.shape[vision.kinds[kind].index(None)] == tokens
     assert prompt.dtype == torch.float32
@@ -67,17 +69,21 @@ def test_a_prompt_has_the_shape_of_its_kind(vision: ConditionedVision, kind: str
     assert not prompt.requires_grad
 
 
-def test_virtual_tokens_start_as_hidden_states_of_training_images(vision: ConditionedVision) -> None:
-    hidden, _ = vision.layer_states(Images(5).pixel_values)
-    assert rows_among(prompt_for(vision, "soft"), hidden[0])
-    deep = prompt_for(vision, "deep")
+def test_virtual_tokens_start_as_hidden_states_of_training_images(
+    vision: ConditionedVision, prompt_for: Start, pictures: Pictures
+) -> None:
+    hidden, _ = vision.layer_states(pixel_values_of(pictures(5)))
+    assert rows_among(prompt_for("soft"), hidden[0])
+    deep = prompt_for("deep")
     assert all(rows_among(tokens, states) for tokens, states in zip(deep, hidden, strict=True))
     assert not rows_among(deep[1], hidden[0])
 
 
-def test_a_prefix_starts_as_keys_and_values_of_training_images(vision: ConditionedVision) -> None:
-    _, keys_and_values = vision.layer_states(Images(5).pixel_values)
-    prefix = prompt_for(vision, "prefix")
+def test_a_prefix_starts_as_keys_and_values_of_training_images(
+    vision: ConditionedVision, prompt_for: Start, pictures: Pictures
+) -> None:
+    _, keys_and_values = vision.layer_states(pixel_values_of(pictures(5)))
+    prefix = prompt_for("prefix")
     for layer, states in zip(prefix, keys_and_values, strict=True):
         for part in (0, 1):
             for head in range(prefix.shape[2]):
@@ -85,10 +91,12 @@ def test_a_prefix_starts_as_keys_and_values_of_training_images(vision: Condition
 
 
 @pytest.mark.parametrize("kind", ["soft", "deep", "prefix"])
-def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(vision: ConditionedVision, kind: str) -> None:
+def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(
+    vision: ConditionedVision, prompt_for: Start, pictures: Pictures, kind: str
+) -> None:
     """Attention to everything twice is attention to it once, so keys and values, heads and layers are all in place."""
-    prompt = prompt_for(vision, kind, images=1, tokens=SLOTS)
-    one, other = Images(1).pixel_values, Images(2).pixel_values[1:]
+    prompt = prompt_for(kind, images=1, tokens=SLOTS)
+    one, other = pixel_values_of(pictures(1)), pixel_values_of(pictures(2))[1:]
     for images, same in ((one, True), (other, False)):
         request = {"pixel_values": images}
         found, wanted = vision.outputs_under(request, kind, prompt), vision.untouched(request)
@@ -98,34 +106,36 @@ def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(vision: Con
 
 @pytest.mark.parametrize("init", IMAGE_INITS)
 @pytest.mark.parametrize("kind", ["soft", "deep", "prefix"])
-def test_a_seed_gives_the_same_start(vision: ConditionedVision, kind: str, init: str) -> None:
-    first, second, other = (prompt_for(vision, kind, init, seed=seed) for seed in (3, 3, 4))
+def test_a_seed_gives_the_same_start(prompt_for: Start, kind: str, init: str) -> None:
+    first, second, other = (prompt_for(kind, init, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("kind", ["soft", "deep", "prefix"])
-def test_at_random_it_is_uniform_within_the_published_bound(vision: ConditionedVision, kind: str) -> None:
-    prompt = prompt_for(vision, kind, "random", tokens=50)
+def test_at_random_it_is_uniform_within_the_published_bound(prompt_for: Start, kind: str) -> None:
+    prompt = prompt_for(kind, "random", tokens=50)
     bound = math.sqrt(6 / (3 * 16 * 16 + 32))
     assert 0.95 * bound < prompt.abs().max() <= bound
     assert prompt.mean().abs() < 0.1 * bound
 
 
 @pytest.mark.parametrize("init", IMAGE_INITS)
-def test_a_pixel_prompt_starts_at_zeros(vision: ConditionedVision, init: str) -> None:
-    assert torch.equal(prompt_for(vision, "pixel", init), torch.zeros(3, 32, 32))
+def test_a_pixel_prompt_starts_at_zeros(prompt_for: Start, init: str) -> None:
+    assert torch.equal(prompt_for("pixel", init), torch.zeros(3, 32, 32))
 
 
 @pytest.mark.parametrize("init", ["training-text", "vocabulary", "text", ""])
-def test_a_start_for_texts_is_refused(vision: ConditionedVision, init: str) -> None:
+def test_a_start_for_texts_is_refused(prompt_for: Start, init: str) -> None:
     with pytest.raises(InputError, match="for images; wanted one of training-image, random"):
-        prompt_for(vision, "soft", init)
+        prompt_for("soft", init)
 
 
-def test_a_prefix_needs_no_list_of_layers(vision: ConditionedVision, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prefix_needs_no_list_of_layers(
+    vision: ConditionedVision, prompt_for: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A network that keeps its attention elsewhere has keys and values, and no hidden states before layers."""
-    wanted = prompt_for(vision, "prefix")
+    wanted = prompt_for("prefix")
     layer_states = vision.layer_states
     monkeypatch.setattr(vision, "layer_states", lambda images: ([], layer_states(images)[1]))
-    assert torch.equal(prompt_for(vision, "prefix"), wanted)
+    assert torch.equal(prompt_for("prefix"), wanted)
