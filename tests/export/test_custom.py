@@ -13,22 +13,10 @@ from edge_prompt.errors import EdgePromptError, InputError, UnsupportedArchitect
 from edge_prompt.preprocessing import ArrayInput
 from edge_prompt_export.families.custom import ConditionedCustom, ModuleDescription
 from edge_prompt_export.loading_module import load_module
+from tests.export.modules import PromptedLinear
 
 X = {"x": ArrayInput("float32", (None, 16))}
 SOFT: dict[str, tuple[int | None, ...]] = {"soft": (None, 16)}
-
-
-class PromptedLinear(nn.Module):
-    """A linear layer whose prompt is added up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.linear = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
-        return self.linear(x + soft_prompt.sum(1))
 
 
 class Sequences(nn.Module):

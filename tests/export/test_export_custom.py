@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,10 @@ from edge_prompt.preprocessing import ArrayPreprocessing
 from edge_prompt_export import ArrayInput, ModuleDescription, export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference
-
-BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+from tests.conftest import BuildOnce
+from tests.export.modules import PromptedLinear
 
 GUIDE = Path(edge_prompt.__file__).parents[1] / "docs" / "custom_modules.md"
-
-
-class PromptedLinear(nn.Module):
-    """A frozen linear layer over the sum of its virtual tokens and its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.linear = nn.Linear(16, 4)
-
-    def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
-        tokens = torch.cat([soft_prompt, x[:, None]], 1)
-        return self.linear(tokens.sum(1))
 
 
 class Reader(nn.Module):

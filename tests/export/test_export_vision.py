@@ -19,9 +19,9 @@ from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.parity import LEAST_EFFECT
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference, difference
+from tests.conftest import BuildOnce
 
 Network = Callable[..., Any]
-BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 EXPORTED = ("dinov2-registers", "clip", "siglip", "beit-segments")
 """Beside the ViT with a head, the YOLOS and the SegFormer that many tests stand on."""
