@@ -22,6 +22,9 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 HIDDEN_SIZE, LAYERS, HEADS, POSITIONS, MAX_TOKENS = 32, 2, 4, 64, 48
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+MakePrompt = Callable[..., Path]
+MakeImage = Callable[..., Path]
+AssertClose = Callable[[NDArray[Any], NDArray[Any]], None]
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +101,7 @@ def tiny_segmenter_bundle(build_once: BuildOnce) -> Path:
 
 
 @pytest.fixture
-def make_image(tmp_path: Path) -> Callable[..., Path]:
+def make_image(tmp_path: Path) -> MakeImage:
     """Write a picture: `make_image("cat", 40, 30)` gives the path of a PNG of that height and width."""
     from PIL import Image
 
@@ -124,7 +127,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def make_prompt(tmp_path: Path, tiny_bundle: Path) -> Callable[..., Path]:
+def make_prompt(tmp_path: Path, tiny_bundle: Path) -> MakePrompt:
     """Write a random prompt with its card: `make_prompt("spam", "prefix", length=4, classes=3)` gives its path."""
 
     def made(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_prompt import Bundle, read_bundle
 from edge_prompt_runtime import Runtime
+from tests.conftest import AssertClose
 
 
 @pytest.fixture
@@ -27,7 +27,25 @@ def runtime(tiny_bundle: Path, engine: str) -> Runtime:
 
 
 @pytest.fixture
-def assert_close() -> Callable[[NDArray[Any], NDArray[Any]], None]:
+def classifier(tiny_image_bundle: Path, engine: str) -> Runtime:
+    """The tiny bundle that classifies images, on each engine in turn."""
+    return Runtime(tiny_image_bundle, engine, threads=1)
+
+
+@pytest.fixture
+def detector(tiny_detector_bundle: Path, engine: str) -> Runtime:
+    """The tiny bundle that detects objects, on each engine in turn."""
+    return Runtime(tiny_detector_bundle, engine, threads=1)
+
+
+@pytest.fixture
+def segmenter(tiny_segmenter_bundle: Path, engine: str) -> Runtime:
+    """The tiny bundle that labels pixels, on each engine in turn."""
+    return Runtime(tiny_segmenter_bundle, engine, threads=1)
+
+
+@pytest.fixture
+def assert_close() -> AssertClose:
     """The project's tolerance: 1e-4, relative to `max(1, |reference|)`."""
 
     def close(found: NDArray[Any], reference: NDArray[Any]) -> None:

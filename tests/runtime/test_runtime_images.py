@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_prompt.arrays import write_npy
@@ -20,31 +19,13 @@ from edge_prompt.errors import InputError
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference
 from edge_prompt_runtime.results import softmax
-
-MakePrompt = Callable[..., Path]
-MakeImage = Callable[..., Path]
-AssertClose = Callable[[NDArray[Any], NDArray[Any]], None]
+from tests.conftest import AssertClose, MakeImage, MakePrompt
 
 KINDS = ("soft", "deep", "prefix", "pixel")
 
 
 @pytest.fixture
-def runtime(tiny_image_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_image_bundle, engine, threads=1)
-
-
-@pytest.fixture
-def detector(tiny_detector_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_detector_bundle, engine, threads=1)
-
-
-@pytest.fixture
-def segmenter(tiny_segmenter_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_segmenter_bundle, engine, threads=1)
-
-
-@pytest.fixture
-def tasks(runtime: Runtime, make_prompt: MakePrompt) -> list[str | None]:
+def tasks(classifier: Runtime, make_prompt: MakePrompt) -> list[str | None]:
     """The base model and prompts of every kind, of several lengths and heads, loaded."""
     for name, kind, length, classes in (
         ("soft", "soft", 3, 2),
@@ -54,9 +35,9 @@ def tasks(runtime: Runtime, make_prompt: MakePrompt) -> list[str | None]:
         ("prefix", "prefix", 3, 5),
         ("pixel", "pixel", 0, 2),
     ):
-        path = make_prompt(name, kind, length=length, classes=classes, bundle=runtime.bundle.folder)
-        runtime.load(name, path)
-    return [None, *runtime.tasks]
+        path = make_prompt(name, kind, length=length, classes=classes, bundle=classifier.bundle.folder)
+        classifier.load(name, path)
+    return [None, *classifier.tasks]
 
 
 @pytest.fixture
@@ -89,109 +70,109 @@ def answered(bundle: Path, path: Path) -> tuple[Any, Any]:
         return network(**processor(picture_at(path), return_tensors="pt")), processor
 
 
-def test_a_bundle_of_images_gives_what_torch_gave(runtime: Runtime) -> None:
-    figures = check_reference(runtime.bundle, runtime.engine)
+def test_a_bundle_of_images_gives_what_torch_gave(classifier: Runtime) -> None:
+    figures = check_reference(classifier.bundle, classifier.engine)
     assert figures.keys() == {"base", *KINDS}
     assert max(figures.values()) <= TOLERANCE
 
 
 def test_images_are_classified_as_transformers_does(
-    runtime: Runtime, pictures: list[Path], assert_close: AssertClose
+    classifier: Runtime, pictures: list[Path], assert_close: AssertClose
 ) -> None:
-    found = runtime.classify(pictures[:3])
+    found = classifier.classify(pictures[:3])
     for path, answer in zip(pictures, found, strict=False):
-        wanted = softmax(answered(runtime.bundle.folder, path)[0].logits.numpy())[0]
+        wanted = softmax(answered(classifier.bundle.folder, path)[0].logits.numpy())[0]
         assert list(answer.scores) == ["red", "green", "blue"]
         assert_close(np.array(list(answer.scores.values())), wanted)
 
 
 def test_one_image_gives_one_answer_and_several_a_list(
-    runtime: Runtime, pictures: list[Path], assert_close: AssertClose
+    classifier: Runtime, pictures: list[Path], assert_close: AssertClose
 ) -> None:
-    batch = runtime.embed(pictures)
+    batch = classifier.embed(pictures)
     assert (batch.shape, batch.dtype) == ((8, 32), np.dtype(np.float32))
     for path, row in zip(pictures, batch, strict=True):
-        assert_close(runtime.embed(path), row)
-        assert_close(runtime.embed(path.read_bytes()), row)
-    assert runtime.classify(str(pictures[0])).label == runtime.classify(pictures)[0].label
+        assert_close(classifier.embed(path), row)
+        assert_close(classifier.embed(path.read_bytes()), row)
+    assert classifier.classify(str(pictures[0])).label == classifier.classify(pictures)[0].label
 
 
 def test_pixel_values_and_pictures_give_the_same(
-    runtime: Runtime, pictures: list[Path], assert_close: AssertClose
+    classifier: Runtime, pictures: list[Path], assert_close: AssertClose
 ) -> None:
-    _, processor = network_of(runtime.bundle.folder)
+    _, processor = network_of(classifier.bundle.folder)
     pixels = processor([picture_at(path) for path in pictures], return_tensors="np")["pixel_values"]
-    outputs = runtime.infer({"pixel_values": pixels})
+    outputs = classifier.infer({"pixel_values": pixels})
     assert {name: array.shape for name, array in outputs.items()} == {"features": (8, 32), "logits": (8, 3)}
-    assert_close(outputs["features"], runtime.embed(pictures))
+    assert_close(outputs["features"], classifier.embed(pictures))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_prompt_changes_the_answer(
-    runtime: Runtime, make_prompt: MakePrompt, pictures: list[Path], kind: str
+    classifier: Runtime, make_prompt: MakePrompt, pictures: list[Path], kind: str
 ) -> None:
     for name in ("a", "b"):
-        runtime.load(name, make_prompt(name, kind, bundle=runtime.bundle.folder))
-    base, first, second = (runtime.embed(pictures, task) for task in (None, "a", "b"))
+        classifier.load(name, make_prompt(name, kind, bundle=classifier.bundle.folder))
+    base, first, second = (classifier.embed(pictures, task) for task in (None, "a", "b"))
     for one, other in ((base, first), (base, second), (first, second)):
         assert np.abs(one - other).max(axis=1).min() > 0.01
 
 
 def test_a_mixed_batch_equals_its_rows_alone(
-    runtime: Runtime, tasks: list[str | None], pictures: list[Path], assert_close: AssertClose
+    classifier: Runtime, tasks: list[str | None], pictures: list[Path], assert_close: AssertClose
 ) -> None:
     rows = [*tasks, "soft"]
-    mixed = runtime.embed(pictures, rows)
+    mixed = classifier.embed(pictures, rows)
     for path, task, row in zip(pictures, rows, mixed, strict=True):
-        assert_close(row, runtime.embed(path, task))
-    answers = runtime.classify(pictures, rows)
+        assert_close(row, classifier.embed(path, task))
+    answers = classifier.classify(pictures, rows)
     assert [len(answer.scores) for answer in answers] == [3, 2, 4, 2, 3, 5, 2, 2]
     for path, task, answer in zip(pictures, rows, answers, strict=True):
-        assert answer.scores == pytest.approx(runtime.classify(path, task).scores, abs=1e-4)
+        assert answer.scores == pytest.approx(classifier.classify(path, task).scores, abs=1e-4)
 
 
 def test_a_mixed_batch_of_arrays_equals_its_rows_alone(
-    runtime: Runtime, tasks: list[str | None], assert_close: AssertClose
+    classifier: Runtime, tasks: list[str | None], assert_close: AssertClose
 ) -> None:
     pixels = np.random.default_rng(0).standard_normal((len(tasks), 3, 32, 32), dtype=np.float32)
-    mixed = runtime.infer({"pixel_values": pixels}, tasks)
+    mixed = classifier.infer({"pixel_values": pixels}, tasks)
     for row, task in enumerate(tasks):
-        alone = runtime.infer({"pixel_values": pixels[row : row + 1]}, task)
+        alone = classifier.infer({"pixel_values": pixels[row : row + 1]}, task)
         for name, array in alone.items():
             assert_close(mixed[name][row], array[0])
 
 
 def test_tasks_in_eight_threads_never_see_the_numbers_of_each_other(
-    runtime: Runtime, tasks: list[str | None], pictures: list[Path]
+    classifier: Runtime, tasks: list[str | None], pictures: list[Path]
 ) -> None:
-    alone = [runtime.embed(pictures[:2], task) for task in tasks]
+    alone = [classifier.embed(pictures[:2], task) for task in tasks]
     with ThreadPoolExecutor(8) as pool:
         which = [number % len(tasks) for number in range(56)]
-        answers = list(pool.map(lambda index: runtime.embed(pictures[:2], tasks[index]), which))
+        answers = list(pool.map(lambda index: classifier.embed(pictures[:2], tasks[index]), which))
     for index, found in zip(which, answers, strict=True):
         np.testing.assert_allclose(found, alone[index], atol=1e-5)
 
 
 def test_a_deep_prompt_without_a_card_is_loaded_by_its_shape(
-    runtime: Runtime, make_prompt: MakePrompt, tmp_path: Path, pictures: list[Path], assert_close: AssertClose
+    classifier: Runtime, make_prompt: MakePrompt, tmp_path: Path, pictures: list[Path], assert_close: AssertClose
 ) -> None:
-    path = make_prompt("deep", "deep", bundle=runtime.bundle.folder)
-    runtime.load("carded", path)
+    path = make_prompt("deep", "deep", bundle=classifier.bundle.folder)
+    classifier.load("carded", path)
     write_npy(tmp_path / "bare.npy", np.load(path))
-    runtime.load("bare", tmp_path / "bare.npy")
-    assert runtime.task("bare").kind == "deep"
-    assert_close(runtime.embed(pictures, "bare"), runtime.embed(pictures, "carded"))
+    classifier.load("bare", tmp_path / "bare.npy")
+    assert classifier.task("bare").kind == "deep"
+    assert_close(classifier.embed(pictures, "bare"), classifier.embed(pictures, "carded"))
 
 
-def test_a_pixel_prompt_without_a_card_is_loaded_by_its_shape(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_pixel_prompt_without_a_card_is_loaded_by_its_shape(classifier: Runtime, tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", np.ones((3, 32, 32), np.float32))
-    runtime.load("bare", tmp_path / "x.npy")
-    assert (runtime.task("bare").kind, runtime.task("bare").virtual_tokens) == ("pixel", 0)
+    classifier.load("bare", tmp_path / "x.npy")
+    assert (classifier.task("bare").kind, classifier.task("bare").virtual_tokens) == ("pixel", 0)
 
 
-def test_a_folder_of_prompts_of_every_kind_is_loaded(runtime: Runtime, make_prompt: MakePrompt) -> None:
-    paths = [make_prompt(f"all_{kind}", kind, bundle=runtime.bundle.folder) for kind in KINDS]
-    assert sorted(runtime.load_all(paths[0].parent)) == sorted(f"all_{kind}" for kind in KINDS)
+def test_a_folder_of_prompts_of_every_kind_is_loaded(classifier: Runtime, make_prompt: MakePrompt) -> None:
+    paths = [make_prompt(f"all_{kind}", kind, bundle=classifier.bundle.folder) for kind in KINDS]
+    assert sorted(classifier.load_all(paths[0].parent)) == sorted(f"all_{kind}" for kind in KINDS)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4])
@@ -253,9 +234,9 @@ def test_pixels_under_a_pixel_prompt_are_labelled_otherwise(
 
 
 def test_a_backbone_does_only_what_it_was_exported_for(
-    runtime: Runtime, detector: Runtime, segmenter: Runtime, pictures: list[Path]
+    classifier: Runtime, detector: Runtime, segmenter: Runtime, pictures: list[Path]
 ) -> None:
-    for ask, own in ((runtime.detect, "image-classification"), (runtime.segment, "image-classification")):
+    for ask, own in ((classifier.detect, "image-classification"), (classifier.segment, "image-classification")):
         with pytest.raises(InputError, match=f"a bundle for {own}; wanted one for"):
             ask(pictures[0])
     for other in (detector, segmenter):
@@ -270,12 +251,12 @@ def test_objects_and_pixels_are_of_images_not_of_arrays(detector: Runtime, segme
             ask({"pixel_values": np.zeros((1, 3, 32, 48), np.float32)})
 
 
-def test_an_empty_batch_of_images_is_refused(runtime: Runtime) -> None:
-    for ask in (runtime.embed, runtime.classify):
+def test_an_empty_batch_of_images_is_refused(classifier: Runtime) -> None:
+    for ask in (classifier.embed, classifier.classify):
         with pytest.raises(InputError, match="no row; wanted at least one"):
             ask([])
 
 
-def test_a_batch_and_a_task_list_of_different_lengths_are_refused(runtime: Runtime, pictures: list[Path]) -> None:
+def test_a_batch_and_a_task_list_of_different_lengths_are_refused(classifier: Runtime, pictures: list[Path]) -> None:
     with pytest.raises(InputError, match="8 rows and 1 tasks; wanted a task a row"):
-        runtime.embed(pictures, [None])
+        classifier.embed(pictures, [None])

@@ -9,30 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_prompt.errors import InputError, MissingFileError
 from edge_prompt_runtime import Runtime
-
-MakePrompt = Callable[..., Path]
-MakeImage = Callable[..., Path]
-AssertClose = Callable[[NDArray[Any], NDArray[Any]], None]
-
-
-@pytest.fixture
-def images(tiny_image_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_image_bundle, engine, threads=1)
-
-
-@pytest.fixture
-def detector(tiny_detector_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_detector_bundle, engine, threads=1)
-
-
-@pytest.fixture
-def segmenter(tiny_segmenter_bundle: Path, engine: str) -> Runtime:
-    return Runtime(tiny_segmenter_bundle, engine, threads=1)
+from tests.conftest import AssertClose, MakeImage, MakePrompt
 
 
 def forms_of(path: Path) -> list[Any]:
@@ -44,29 +25,29 @@ def forms_of(path: Path) -> list[Any]:
 
 
 def test_every_form_of_an_image_is_answered_alike(
-    images: Runtime, make_image: MakeImage, assert_close: AssertClose
+    classifier: Runtime, make_image: MakeImage, assert_close: AssertClose
 ) -> None:
     forms = forms_of(make_image("cat"))
-    reference = images.embed(forms[0])
+    reference = classifier.embed(forms[0])
     for form in forms:
-        assert_close(images.embed(form), reference)
-        assert images.classify(form).label == images.classify(forms[0]).label
+        assert_close(classifier.embed(form), reference)
+        assert classifier.classify(form).label == classifier.classify(forms[0]).label
     for several in (forms, tuple(forms)):
-        batch = images.embed(several)
+        batch = classifier.embed(several)
         assert batch.shape == (len(forms), 32)
         assert_close(batch, np.stack([reference] * len(forms)))
 
 
 def test_forms_and_tasks_are_mixed_in_one_batch(
-    images: Runtime, make_image: MakeImage, make_prompt: MakePrompt, assert_close: AssertClose
+    classifier: Runtime, make_image: MakeImage, make_prompt: MakePrompt, assert_close: AssertClose
 ) -> None:
     for name, kind in (("soft", "soft"), ("deep", "deep"), ("prefix", "prefix"), ("pixel", "pixel")):
-        images.load(name, make_prompt(name, kind, classes=2, bundle=images.bundle.folder))
+        classifier.load(name, make_prompt(name, kind, classes=2, bundle=classifier.bundle.folder))
     forms, tasks = forms_of(make_image("cat")), ["soft", None, "deep", "pixel", "prefix", "deep"]
     for row, (form, task) in enumerate(zip(forms, tasks, strict=True)):
-        assert_close(images.embed(forms, tasks)[row], images.embed(form, task))
-        together = images.classify(forms, tasks)[row]
-        assert together.scores == pytest.approx(images.classify(form, task).scores, abs=1e-4)
+        assert_close(classifier.embed(forms, tasks)[row], classifier.embed(form, task))
+        together = classifier.classify(forms, tasks)[row]
+        assert together.scores == pytest.approx(classifier.classify(form, task).scores, abs=1e-4)
 
 
 def test_objects_are_found_in_every_form_of_an_image(detector: Runtime, make_image: MakeImage) -> None:
@@ -114,36 +95,36 @@ def test_a_task_and_the_images_of_a_thread_are_its_own(
 
 
 def test_folding_in_one_thread_disturbs_no_answer_in_another(
-    images: Runtime, make_image: MakeImage, make_prompt: MakePrompt
+    classifier: Runtime, make_image: MakeImage, make_prompt: MakePrompt
 ) -> None:
-    prompts = [make_prompt(name, "deep", bundle=images.bundle.folder) for name in ("a", "b")]
+    prompts = [make_prompt(name, "deep", bundle=classifier.bundle.folder) for name in ("a", "b")]
     path = make_image("cat")
     expected = []
     for prompt in prompts:
-        images.load("task", prompt)
-        expected.append(images.embed(path, "task"))
+        classifier.load("task", prompt)
+        expected.append(classifier.embed(path, "task"))
 
     def load_in_turns() -> None:
         for number in range(10):
-            images.load("task", prompts[number % 2])
+            classifier.load("task", prompts[number % 2])
 
     with ThreadPoolExecutor(2) as pool:
         loading = pool.submit(load_in_turns)
-        answers = list(pool.map(lambda _: images.embed(path, "task"), range(20)))
+        answers = list(pool.map(lambda _: classifier.embed(path, "task"), range(20)))
         loading.result()
     for answer in answers:
         assert min(float(np.abs(answer - wanted).max()) for wanted in expected) < 1e-5
 
 
-def test_a_text_is_no_image(images: Runtime, detector: Runtime) -> None:
-    asks: tuple[Callable[..., Any], ...] = (images.embed, images.classify, detector.detect)
+def test_a_text_is_no_image(classifier: Runtime, detector: Runtime) -> None:
+    asks: tuple[Callable[..., Any], ...] = (classifier.embed, classifier.classify, detector.detect)
     for ask in asks:
         with pytest.raises(MissingFileError, match="oil prices rose"):
             ask("oil prices rose")
     with pytest.raises(InputError, match=r"arrays named \['input_ids'\]; wanted pixel_values float32"):
-        images.infer({"input_ids": np.array([[2, 7, 3]])})
+        classifier.infer({"input_ids": np.array([[2, 7, 3]])})
 
 
-def test_images_have_no_tokens(images: Runtime, make_image: MakeImage) -> None:
+def test_images_have_no_tokens(classifier: Runtime, make_image: MakeImage) -> None:
     with pytest.raises(InputError, match="a bundle for image-classification; wanted one for token-classification"):
-        images.label_tokens(str(make_image("cat")))
+        classifier.label_tokens(str(make_image("cat")))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from edge_prompt.errors import (
 from edge_prompt.preprocessing import ImagePreprocessing, TextPreprocessing
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.tasks import BATCH_AXES, Task, as_inputs, base_task, load_task
-
-MakePrompt = Callable[..., Path]
+from tests.conftest import MakePrompt
 
 
 def load(bundle: Bundle, path: Path, kind: str | None = None) -> Task:

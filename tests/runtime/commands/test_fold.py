@@ -11,9 +11,9 @@ from edge_prompt import Head, read_bundle, read_prompt, write_prompt
 from edge_prompt.arrays import write_npy
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.folding import Folder
+from tests.conftest import MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]
-MakePrompt = Callable[..., Path]
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
 

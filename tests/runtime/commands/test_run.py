@@ -14,10 +14,9 @@ from edge_prompt import read_bundle
 from edge_prompt.manifest import write_manifest
 from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime import Runtime
+from tests.conftest import MakeImage, MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]
-MakeImage = Callable[..., Path]
-MakePrompt = Callable[..., Path]
 
 
 def test_a_text_is_classified(command: Command, tiny_bundle: Path, make_prompt: MakePrompt, engine: str) -> None:

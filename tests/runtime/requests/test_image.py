@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from edge_prompt.image_settings import ImageSettings
 from edge_prompt.preprocessing import ImagePreprocessing
 from edge_prompt_runtime.images import prepare_image
 from edge_prompt_runtime.requests import Requests, open_requests
-
-MakeImage = Callable[..., Path]
+from tests.conftest import MakeImage
 
 HALF = (0.5, 0.5, 0.5)
 SQUARE = ImageSettings("exact", (16, 24), 1, 2, (), 1 / 255, HALF, HALF, "none", ())
