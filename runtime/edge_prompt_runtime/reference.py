@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 
 INT8_MARGIN = 3
 """How many times as far from torch an int8 graph may be as where it was quantised. Processors multiply 8 bits each in
-their own way: on OpenVINO, one without VNNI was twice as far as one with it."""
+their own way: OpenVINO without VNNI was twice as far on DINOv2-small as with it, and its answers as often right."""
 
 
 def difference(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
