@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_prompt.cache import past_names, present_names, stateful_inputs, stateful_outputs
 from edge_prompt.errors import ManifestError
 from edge_prompt.fields import Fields
 from edge_prompt.files import read_json, write_json
 from edge_prompt.kinds import FREE_AXIS, KIND_AXES, KindShape
 from edge_prompt.preprocessing import (
     ArrayPreprocessing,
+    LanguagePreprocessing,
     Preprocessing,
     preprocessing_as_json,
     read_preprocessing,
@@ -86,6 +88,8 @@ class Manifest:
         backbone: The network.
         graphs: Its graphs, by engine.
         fold_graphs: The graphs that fold a deep prompt to a prefix, by engine; empty if it takes no deep prompts.
+        cache: `(num_kv_heads, head_dim)` of the keys and values that a causal language model keeps, a layer; empty for
+            other networks.
         kinds: The kinds of prompt it takes, and their shapes.
         refused_kinds: Why it does not take a kind that its family could, by kind.
         preprocessing: From a request to inputs.
@@ -103,6 +107,7 @@ class Manifest:
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
     fold_graphs: Mapping[str, Graph] = field(default_factory=dict)
+    cache: tuple[tuple[int, int], ...] = ()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -130,8 +135,14 @@ def read_manifest(folder: Path) -> Manifest:
     fields.require_version(MANIFEST_FORMAT_VERSION)
     preprocessing = read_preprocessing(fields.inside("preprocessing"))
     graphs = _graphs(fields, "graphs")
+    cache = _cache(fields)
+    if bool(cache) is not isinstance(preprocessing, LanguagePreprocessing):
+        fields.refuse("a cache and no language model, or the other way round", "both or neither")
     for graph in graphs.values():
-        _require_request_inputs(fields, graph, preprocessing)
+        if cache:
+            _require_language_model(fields, graph, len(cache))
+        else:
+            _require_request_inputs(fields, graph, preprocessing)
     fold_graphs = _graphs(fields, "fold_graphs")
     for graph in fold_graphs.values():
         if graph.inputs != FOLD_INPUTS or graph.outputs != FOLD_OUTPUTS:
@@ -141,8 +152,11 @@ def read_manifest(folder: Path) -> Manifest:
     if not graphs:
         fields.refuse("no graph", "at least one")
     kinds = _kinds(fields.inside("kinds"))
-    for graph in graphs.values():
-        _require_prompt_inputs(fields, graph, kinds)
+    if cache:
+        _require_cached_kinds(fields, kinds, cache)
+    else:
+        for graph in graphs.values():
+            _require_prompt_inputs(fields, graph, kinds)
     if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
         fields.refuse("deep prompts without what folds them", "a fold graph an engine, and the kind prefix")
     return Manifest(
@@ -155,6 +169,7 @@ def read_manifest(folder: Path) -> Manifest:
         parity=fields.take("parity", dict),
         versions=_string_values(fields.inside("versions")),
         fold_graphs=fold_graphs,
+        cache=cache,
     )
 
 
@@ -219,6 +234,40 @@ def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, Kin
         fields.refuse(
             f"the inputs {list(graph.inputs)[:9]} and the kinds {list(kinds)}", "an input for each kind, and no others"
         )
+
+
+def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> None:
+    """Refuse a graph that is not of a causal language model with so many layers, its cache outside or as state."""
+    inputs = (*LanguagePreprocessing.input_names, PROMPT_INPUTS["soft"], *past_names(num_layers))
+    outputs = ("logits", *present_names(num_layers))
+    forms = ((inputs, outputs), (stateful_inputs(inputs), stateful_outputs(outputs)))
+    if not any(set(graph.inputs) == set(ins) and set(graph.outputs) == set(outs) for ins, outs in forms):
+        fields.refuse(
+            f"a graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:3]}",
+            f"one of a language model with {num_layers} layers",
+        )
+
+
+def _require_cached_kinds(fields: Fields, kinds: Mapping[str, KindShape], cache: tuple[tuple[int, int], ...]) -> None:
+    """Refuse kinds that do not enter through the graph's embeddings or its cache."""
+    heads, head_dim = cache[0]
+    wanted = {"soft": kinds.get("soft"), "prefix": (len(cache), 2, heads, None, head_dim)}
+    uniform = len(set(cache)) == 1
+    if (
+        "soft" not in kinds
+        or any(shape != wanted.get(kind) for kind, shape in kinds.items())
+        or ("prefix" in kinds and not uniform)
+    ):
+        fields.refuse(f"the kinds {dict(kinds)} of a language model", "soft, and a prefix of the sizes of its cache")
+
+
+def _cache(fields: Fields) -> tuple[tuple[int, int], ...]:
+    layers = fields.optional("cache", list) or []
+    for layer in layers:
+        sizes = layer if isinstance(layer, list) else []
+        if len(sizes) != 2 or not all(type(size) is int and 0 < size < 2**31 for size in sizes):
+            fields.refuse(f"a cache of {str(layer)[:40]} in a layer", "heads and their size, two counts")
+    return tuple((heads, head_dim) for heads, head_dim in layers)
 
 
 def _kinds(fields: Fields) -> dict[str, KindShape]:

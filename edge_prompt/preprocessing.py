@@ -1,4 +1,4 @@
-"""How a request becomes the backbone's inputs: of texts, of images, or of arrays as they are."""
+"""How a request becomes inputs: of texts to read, of texts to go on from, of images, or of arrays as they are."""
 
 from __future__ import annotations
 
@@ -46,6 +46,33 @@ class TextPreprocessing:
     """The inputs of a graph that a request fills; `token_type_ids` only where the network has types."""
 
     required_inputs = frozenset({"input_ids", "attention_mask"})
+
+    def dtype_of(self, _name: str) -> str:
+        """The dtype of a request's array."""
+        return "int64"
+
+
+@dataclass(frozen=True)
+class LanguagePreprocessing:
+    """How a text becomes the inputs of a causal language model.
+
+    Attributes:
+        max_positions: Positions it has for a prompt, a text and what is generated together.
+        vocab_size: How many tokens there are; an id is below.
+    """
+
+    max_positions: int
+    vocab_size: int
+
+    input_names = ("input_ids", "attention_mask", "position_ids", "logits_to_keep")
+    """The inputs of a graph that the runtime makes of a request; the cache is its own."""
+
+    required_inputs = frozenset(input_names)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that fit beside no prompt."""
+        return self.max_positions
 
     def dtype_of(self, _name: str) -> str:
         """The dtype of a request's array."""
@@ -118,10 +145,11 @@ class ArrayPreprocessing:
         return self.inputs[name].dtype
 
 
-Preprocessing = TextPreprocessing | ImagePreprocessing | ArrayPreprocessing
+Preprocessing = TextPreprocessing | LanguagePreprocessing | ImagePreprocessing | ArrayPreprocessing
 
 MODALITIES: dict[str, type[Preprocessing]] = {
     "text": TextPreprocessing,
+    "language": LanguagePreprocessing,
     "image": ImagePreprocessing,
     "arrays": ArrayPreprocessing,
 }
@@ -159,6 +187,12 @@ def _read_text(fields: Fields) -> TextPreprocessing:
         pad_token_id=fields.size("pad_token_id"),
         pooling=fields.take("pooling", str),
         normalize=fields.take("normalize", bool),
+    )
+
+
+def _read_language(fields: Fields) -> LanguagePreprocessing:
+    return LanguagePreprocessing(
+        max_positions=fields.size("max_positions", least=LEAST_TOKENS), vocab_size=fields.size("vocab_size", least=1)
     )
 
 
@@ -205,6 +239,7 @@ def _optional_size(fields: Fields, name: str, least: int) -> int | None:
 
 _READERS: dict[str, Callable[[Fields], Preprocessing]] = {
     "text": _read_text,
+    "language": _read_language,
     "image": _read_image,
     "arrays": _read_arrays,
 }

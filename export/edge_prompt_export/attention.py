@@ -21,6 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt_export.attending import attend, repeat_heads
 
 ATTENTION_NAME = "edge_prompt"
 """The name to give `model.set_attn_implementation` where sequences are padded."""
@@ -195,26 +196,9 @@ def prefix_attention(
         bias = position_bias if bias is None else bias + position_bias
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
-        key, value = _repeat_heads(key, groups), _repeat_heads(value, groups)
-    attend = _attend_for_gradients if key.requires_grad or query.requires_grad else F.scaled_dot_product_attention
-    out = attend(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling)
+        key, value = repeat_heads(key, groups), repeat_heads(value, groups)
+    out = attend(query, key, value, bias=bias, dropout=dropout, scaling=scaling)
     return out.transpose(1, 2).contiguous(), None
-
-
-def _attend_for_gradients(
-    query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None, dropout_p: float, scale: float | None
-) -> Tensor:
-    """The same attention in single steps: on a CPU in bf16, torch's fused one takes three times as long backwards."""
-    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
-    if attn_mask is not None:
-        scores = scores + attn_mask
-    return F.dropout(scores.softmax(-1), dropout_p) @ value
-
-
-def _repeat_heads(heads: Tensor, groups: int) -> Tensor:
-    batch, num_heads, length, head_dim = heads.shape
-    expanded = heads[:, :, None].expand(batch, num_heads, groups, length, head_dim)
-    return expanded.reshape(batch, num_heads * groups, length, head_dim)
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

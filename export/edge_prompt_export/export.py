@@ -14,6 +14,7 @@ from torch import nn
 from transformers.utils import cached_file
 
 from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
+from edge_prompt.cache import stateful_inputs, stateful_outputs
 from edge_prompt.errors import InputError
 from edge_prompt.files import folder_written_atomically, sha256_of
 from edge_prompt.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
@@ -32,13 +33,23 @@ logger = logging.getLogger(__name__)
 
 
 class Format(NamedTuple):
-    """A format a graph is written in: the engine that runs it, and what writes it."""
+    """A format a graph is written in.
+
+    Attributes:
+        engine: What runs it.
+        write: What writes it.
+        cache_is_state: Whether a causal language model's cache is state of the graph, or inputs and outputs.
+    """
 
     engine: str
     write: Callable[[ConditionedModule, Path, Mapping[str, str]], GraphFiles]
+    cache_is_state: bool
 
 
-FORMATS = {"onnx": Format("onnxruntime", write_onnx), "openvino": Format("openvino", write_openvino)}
+FORMATS = {
+    "onnx": Format("onnxruntime", write_onnx, cache_is_state=False),
+    "openvino": Format("openvino", write_openvino, cache_is_state=True),
+}
 
 COPIED_FILES = (
     "config.json",
@@ -46,6 +57,8 @@ COPIED_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "preprocessor_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
 )
 """What goes into a bundle as it came."""
 
@@ -147,7 +160,10 @@ def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple
     }
     module = backbone.module
     files = form.write(module, folder, metadata)
-    graph = _graph(form.engine, files.model, module.input_names, module.output_names, folder)
+    inputs, outputs = module.input_names, module.output_names
+    if module.cache_names and form.cache_is_state:
+        inputs, outputs = stateful_inputs(inputs), stateful_outputs(outputs)
+    graph = _graph(form.engine, files.model, inputs, outputs, folder)
     if not files.fold:
         return graph, None
     fold = _graph(form.engine, files.fold, FOLD_INPUTS, FOLD_OUTPUTS, folder)
@@ -169,9 +185,20 @@ def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
         )
         if found:
             shutil.copyfile(found, folder / name)
+    if backbone.options.gguf_file is not None:
+        _write_files(backbone, folder)
     backend: Any = getattr(backbone.tokenizer, "backend_tokenizer", None)
     if backend is not None and not (folder / TOKENIZER_NAME).exists():  # the checkpoint brings an older form
         backend.save(str(folder / TOKENIZER_NAME))
+
+
+def _write_files(backbone: LoadedBackbone, folder: Path) -> None:
+    """What a GGUF file says, in the files that it stands for."""
+    model: Any = backbone.module.model
+    model.config.to_json_file(folder / "config.json")
+    model.generation_config.save_pretrained(folder)
+    if backbone.tokenizer is not None:
+        backbone.tokenizer.save_pretrained(folder)
 
 
 def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Path) -> Manifest:
@@ -195,4 +222,5 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
         files={name: sha256_of(folder / name) for name in (*COPIED_FILES, REFERENCE_NAME) if (folder / name).exists()},
         parity={},
         versions={"edge-prompt": __version__} | {name: version(name) for name in _VERSIONS_OF},
+        cache=tuple(module.layer_shapes) if module.cache_names else (),
     )

@@ -1,13 +1,14 @@
 """Loading a backbone: a local folder or a hub name becomes a frozen, conditioned module with all its weights.
 
-What is read of a checkpoint beside its weights is a family's own: `loading_text.py`, `loading_image.py`.
+What is read of a checkpoint beside its weights is a family's own: `loading_text.py`, `loading_language.py`,
+`loading_image.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ LABELLED_TASKS = frozenset(
 """Tasks whose networks name the classes of their own head."""
 
 
+GGUF_SUFFIX = ".gguf"
+
+
 @dataclass(frozen=True)
 class LoadOptions:
     """How to load from a hub, as transformers spells it.
@@ -41,11 +45,13 @@ class LoadOptions:
         revision: Branch, tag or commit.
         trust_remote_code: Whether code that comes with the checkpoint may run.
         cache_dir: Where downloads are kept.
+        gguf_file: The GGUF file in the folder or repository, if the network is in one.
     """
 
     revision: str | None = None
     trust_remote_code: bool = False
     cache_dir: str | None = None
+    gguf_file: str | None = None
 
     def arguments(self) -> dict[str, Any]:
         """As keyword arguments of `from_pretrained`."""
@@ -53,6 +59,7 @@ class LoadOptions:
             "revision": self.revision or "main",
             "trust_remote_code": self.trust_remote_code,
             "cache_dir": self.cache_dir,
+            **({"gguf_file": self.gguf_file} if self.gguf_file else {}),
         }
 
     def file_arguments(self) -> dict[str, Any]:
@@ -89,7 +96,9 @@ class LoadedBackbone:
 
     @property
     def source_name(self) -> str:
-        """A hub name as it is; of a local folder only its own name, since paths say more than a reader needs."""
+        """A hub name as it is; of a local folder or file only its own name: paths say more than a reader needs."""
+        if self.options.gguf_file:
+            return self.options.gguf_file
         return Path(self.source).resolve().name if self.source and Path(self.source).is_dir() else self.source
 
     @property
@@ -142,10 +151,10 @@ class Checkpoint(NamedTuple):
 def load_backbone(
     source: str, task: str | None = None, pooling: str | None = None, options: LoadOptions | None = None
 ) -> LoadedBackbone:
-    """Load a text encoder or an image backbone.
+    """Load a text encoder, a causal language model or an image backbone.
 
     Args:
-        source: A local folder, or a name on the hub.
+        source: A local folder, or a name on the hub; of a GGUF file its path, or `owner/name/file.gguf` on the hub.
         task: What the network does, in transformers' terms; None takes the head that the checkpoint brings, or its
             features.
         pooling: From token vectors to a feature; None takes what the checkpoint says, or what suits the network.
@@ -155,14 +164,18 @@ def load_backbone(
         BackboneError: It cannot be loaded, or the checkpoint lacks weights that the task needs.
         UnsupportedArchitectureError: It takes no prompt, or does not run.
     """
-    from edge_prompt_export import loading_image, loading_text  # noqa: PLC0415 - they are made of what is below
+    # they are made of what is below
+    from edge_prompt_export import loading_image, loading_language, loading_text  # noqa: PLC0415
 
-    options = options or LoadOptions()
+    source, options = _without_file(source, options or LoadOptions())
     _require_place(source)
     with explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
-    families = {"text": loading_text, "image": loading_image}
-    family = families["image" if takes_images(config, task in loading_image.AUTO_CLASSES) else "text"]
+    families = {"text": loading_text, "language": loading_language, "image": loading_image}
+    if generates_text(config, task, options):
+        family = families["language"]
+    else:
+        family = families["image" if takes_images(config, task in loading_image.AUTO_CLASSES) else "text"]
     if task is not None and task not in family.AUTO_CLASSES:
         raise BackboneError(
             found=f"the task {task!r} for {source} ({config.model_type})",
@@ -203,6 +216,22 @@ def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: F
     network = AutoModel._model_mapping.get(type(config), None)
     network = network[0] if isinstance(network, tuple) else network
     return getattr(network, "main_input_name", "") == "pixel_values"
+
+
+def generates_text(config: PreTrainedConfig, task: str | None, options: LoadOptions) -> bool:
+    """Whether the network is taken as a causal language model: if the task says so, or the checkpoint and no task."""
+    if task is not None:
+        return task == "text-generation"
+    architecture = next(iter(getattr(config, "architectures", None) or ()), "")
+    return options.gguf_file is not None or architecture.endswith(("ForCausalLM", "LMHeadModel"))
+
+
+def _without_file(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
+    """The folder or repository of a GGUF file, and options that name the file; anything else as it came."""
+    if not source.endswith(GGUF_SUFFIX):
+        return source, options
+    folder, _, name = source.rpartition("/")
+    return folder or ".", replace(options, gguf_file=name)
 
 
 def _require_place(source: str) -> None:

@@ -55,7 +55,7 @@ def load(
         model, info = auto_class.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
-    tokenizer = _load_tokenizer(source, options)
+    tokenizer = load_tokenizer(source, options)
     model.eval().requires_grad_(requires_grad=False)
     sentence = read_sentence_settings(source, options.arguments())
     if sentence.left_out:
@@ -109,7 +109,7 @@ def _pooling(source: str, name: str) -> str:
     return name
 
 
-def _load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase | None:
+def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase | None:
     """The tokenizer of the checkpoint; None if it brings none, which is no error: callers may pass token arrays."""
     folder = Path(source)
     names = (

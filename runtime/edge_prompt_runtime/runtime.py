@@ -15,6 +15,7 @@ from edge_prompt.prompt import PROMPT_SUFFIX
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of, outputs_together, rows_that_run_together
 from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.requests import Request, open_requests
 from edge_prompt_runtime.results import (
     Classification,
@@ -43,6 +44,8 @@ Outputs = dict[str, NDArray[Any]]
 CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"})
 """Tasks of backbones whose own `logits` are `[batch, num_labels]`."""
 
+COMPILED_BUDGET_BYTES = 256 * 2**20
+
 
 class Runtime:
     """Runs a bundle. Any number of threads may share one.
@@ -53,6 +56,8 @@ class Runtime:
         threads: How many threads the engine may use; None leaves it to the engine.
         precision: What the network is computed in: `f32`, or `bf16` on OpenVINO where the processor has it. Prompts are
             folded in f32 always.
+        compiled_budget_bytes: Of a causal language model: how much memory the keys and values of compiled soft prompts
+            may take together; beyond it, those used least recently are dropped and compiled anew when asked for.
 
     Attributes:
         bundle: The bundle.
@@ -67,7 +72,12 @@ class Runtime:
     """
 
     def __init__(
-        self, bundle: str | Path, engine: str | None = None, threads: int | None = None, precision: str = "f32"
+        self,
+        bundle: str | Path,
+        engine: str | None = None,
+        threads: int | None = None,
+        precision: str = "f32",
+        compiled_budget_bytes: int = COMPILED_BUDGET_BYTES,
     ) -> None:
         self.bundle: Bundle = read_bundle(Path(bundle))
         self.engine, self._engine = open_engine(self.bundle, engine, threads, precision)
@@ -76,6 +86,9 @@ class Runtime:
         self._tasks: dict[str, Task] = {}
         self._requests = open_requests(self.bundle)
         self._fold = Folder(self.bundle, self.engine, threads)
+        self._language: LanguageModel | None = None
+        if self.bundle.manifest.cache:
+            self._language = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -112,7 +125,7 @@ class Runtime:
         Raises:
             EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
         """
-        self._tasks[name] = load_task(name, Path(path), kind, self.bundle, self._base, self._fold)
+        self._put({name: load_task(name, Path(path), kind, self.bundle, self._base, self._fold)})
 
     def load_all(self, folder: str | Path) -> tuple[str, ...]:
         """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
@@ -131,7 +144,7 @@ class Runtime:
             )
         paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
         loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, self._fold) for path in paths}
-        self._tasks.update(loaded)
+        self._put(loaded)
         return tuple(loaded)
 
     def unload(self, name: str) -> None:
@@ -141,7 +154,18 @@ class Runtime:
             UnknownTaskError: Nothing is loaded under that name.
         """
         self.task(name)
-        self._tasks.pop(name, None)
+        task = self._tasks.pop(name, None)
+        if self._language is not None and task is not None:
+            self._language.compiled.forget(task)
+
+    def _put(self, tasks: Mapping[str, Task]) -> None:
+        """Serve tasks from now on; of a causal language model, their prompts are compiled first."""
+        if self._language is not None:
+            for task in tasks.values():
+                self._language.compiled.of(task)
+            for task in [self._tasks[name] for name in tasks if name in self._tasks]:
+                self._language.compiled.forget(task)
+        self._tasks.update(tasks)
 
     def release_fold_graph(self) -> None:
         """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.
@@ -377,6 +401,11 @@ class Runtime:
         self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], Outputs]]:
         """The outputs of rows that run together: all, unless they differ in size, or in length where nothing masks."""
+        if self._language is not None:
+            arrays = request.of_rows(range(request.rows))
+            logits = self._language.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
+            yield list(range(request.rows)), {"logits": logits}
+            return
         for rows in self._rows_together(request, tasks):
             arrays, own_tasks = request.of_rows(rows), [tasks[row] for row in rows]
             feeds = feeds_of(arrays, own_tasks, self._graph.inputs, masked=self._requests.masked)

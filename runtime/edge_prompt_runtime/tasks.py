@@ -15,7 +15,7 @@ from edge_prompt.errors import CardError, HeadError, PromptShapeError
 from edge_prompt.fingerprint import require_fingerprint
 from edge_prompt.kinds import kind_of
 from edge_prompt.manifest import PROMPT_INPUTS, Manifest
-from edge_prompt.preprocessing import LEAST_TOKENS, TextPreprocessing
+from edge_prompt.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
 from edge_prompt.prompt import Head, Prompt, read_prompt
 
 Float32 = NDArray[np.float32]
@@ -25,6 +25,9 @@ BATCH_AXES = {"soft_prompt": 0, "prefix": 2, "pixel_prompt": 0}
 
 LENGTH_AXES = {"soft_prompt": 1, "prefix": 4}
 """The axis of each prompt input whose length is the prompt's own."""
+
+_OF_TEXTS = (TextPreprocessing, LanguagePreprocessing)
+"""Requests that are texts, which must fit beside a prompt."""
 
 Fold = Callable[[Float32], Float32]
 """From a deep prompt to the prefix it amounts to, with the axes of their files."""
@@ -53,6 +56,10 @@ class Task:
     template: str
     max_tokens: int
 
+    def filled(self, text: str) -> str:
+        """The template with `text` in it."""
+        return text if self.template == TEMPLATE_FIELD else self.template.replace(TEMPLATE_FIELD, text)
+
     def length(self, name: str) -> int:
         """Virtual tokens in the prompt input `name`; 0 if the graph has no such input."""
         return int(self.prompts[name].shape[LENGTH_AXES[name]]) if name in self.prompts else 0
@@ -76,7 +83,7 @@ def base_task(manifest: Manifest) -> Task:
             empty = np.zeros([length or 0 for length in manifest.kinds[kind]], np.float32)
             prompts[name] = np.expand_dims(empty, BATCH_AXES[name])
     text = manifest.preprocessing
-    max_tokens = text.max_tokens if isinstance(text, TextPreprocessing) else 0
+    max_tokens = text.max_tokens if isinstance(text, _OF_TEXTS) else 0
     return Task("", "", prompts, None, manifest.backbone.labels, TEMPLATE_FIELD, max_tokens)
 
 
@@ -116,7 +123,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         max_tokens=0,
     )
     text = manifest.preprocessing
-    if not isinstance(text, TextPreprocessing):
+    if not isinstance(text, _OF_TEXTS):
         return task
     return replace(task, max_tokens=_max_tokens(prompt, _room(task.virtual_tokens, text, path)))
 
@@ -156,7 +163,7 @@ def _max_tokens(prompt: Prompt, room: int) -> int:
     return room if asked is None else max(LEAST_TOKENS, min(asked, room))
 
 
-def _room(length: int, text: TextPreprocessing, path: Path) -> int:
+def _room(length: int, text: TextPreprocessing | LanguagePreprocessing, path: Path) -> int:
     """Tokens that fit beside a prompt of `length` virtual tokens; at least the special tokens and one more must."""
     room = text.max_tokens if text.max_positions is None else min(text.max_tokens, text.max_positions - length)
     if room < LEAST_TOKENS:

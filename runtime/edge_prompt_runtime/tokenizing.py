@@ -53,14 +53,7 @@ class TextTokenizer:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        path = bundle.file(TOKENIZER_NAME)
-        if path is None:
-            raise InputError(
-                found=f"{bundle.folder} has no {TOKENIZER_NAME}",
-                wanted="token arrays instead of texts",
-                remedy="tokenise the texts yourself and pass input_ids and attention_mask",
-            )
-        self._path: Path = path
+        self._path = tokenizer_path(bundle)
         preprocessing = bundle.manifest.preprocessing
         assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - text requests read it
         self._pad_token_id = preprocessing.pad_token_id
@@ -76,7 +69,7 @@ class TextTokenizer:
             TruncationWarning: A text did not fit.
         """
         for row, text in enumerate(texts):
-            fault = _fault(text)
+            fault = fault_of_text(text)
             if fault:
                 raise InputError(
                     found=f"text {row} is {fault}",
@@ -94,13 +87,12 @@ class TextTokenizer:
         return self._batch(encodings, [_shift(task) for task in tasks])
 
     def _encode_row(self, text: str, task: Task) -> Encoding:
-        filled = text if task.template == TEMPLATE_FIELD else task.template.replace(TEMPLATE_FIELD, text)
-        return self._tokenizer(task.max_tokens).encode(filled)
+        return self._tokenizer(task.max_tokens).encode(task.filled(text))
 
     def _tokenizer(self, max_tokens: int) -> Tokenizer:
         tokenizer = self._by_length.get(max_tokens)
         if tokenizer is None:
-            tokenizer = _read_tokenizer(self._path)
+            tokenizer = read_tokenizer(self._path)
             tokenizer.no_padding()
             tokenizer.enable_truncation(max_tokens)
             self._by_length[max_tokens] = tokenizer
@@ -123,7 +115,7 @@ class TextTokenizer:
         return TokenBatch(input_ids, attention_mask, token_type_ids, offsets)
 
 
-def _fault(text: object) -> str:
+def fault_of_text(text: object) -> str:
     """What is wrong with a text; empty if nothing is."""
     if not isinstance(text, str):
         return type(text).__name__
@@ -139,7 +131,29 @@ def _shift(task: Task) -> int:
     return task.template.index(TEMPLATE_FIELD)
 
 
-def _read_tokenizer(path: Path) -> Tokenizer:
+def tokenizer_path(bundle: Bundle) -> Path:
+    """Where the tokenizer of a bundle lies.
+
+    Raises:
+        InputError: It has none.
+        ManifestError: It is altered.
+    """
+    path = bundle.file(TOKENIZER_NAME)
+    if path is None:
+        raise InputError(
+            found=f"{bundle.folder} has no {TOKENIZER_NAME}",
+            wanted="tokens instead of texts",
+            remedy="tokenise the texts yourself and pass their token ids",
+        )
+    return path
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in the file at `path`.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
     from tokenizers import Tokenizer  # noqa: PLC0415 - only requests with texts need it
 
     try:

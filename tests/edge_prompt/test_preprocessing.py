@@ -19,6 +19,7 @@ from edge_prompt.preprocessing import (
     ArrayInput,
     ArrayPreprocessing,
     ImagePreprocessing,
+    LanguagePreprocessing,
     Preprocessing,
     TextPreprocessing,
     modality_of,
@@ -31,7 +32,8 @@ SETTINGS = ImageSettings("shortest_edge", (256,), 1, 2, (224, 192), 1 / 255, HAL
 TEXT = TextPreprocessing(48, 64, 200, 2, 0, "mean", normalize=True)
 IMAGE = ImagePreprocessing(3, 224, 192, SETTINGS, "cls", normalize=False)
 ARRAYS = ArrayPreprocessing({"a": ArrayInput("float32", (None, 3)), "b": ArrayInput("int64", (None,))})
-VALID: dict[str, Preprocessing] = {"text": TEXT, "image": IMAGE, "arrays": ARRAYS}
+LANGUAGE = LanguagePreprocessing(128, 200)
+VALID: dict[str, Preprocessing] = {"text": TEXT, "language": LANGUAGE, "image": IMAGE, "arrays": ARRAYS}
 
 texts = st.text(max_size=8)
 counts = st.integers(0, 2**31 - 1)
@@ -80,6 +82,7 @@ text_preprocessings = st.builds(
     st.booleans(),
 )
 shapes = st.lists(st.none() | some, max_size=MAX_RANK - 1).map(lambda lengths: (None, *lengths))
+language_preprocessings = st.builds(LanguagePreprocessing, st.integers(LEAST_TOKENS, 2**31 - 1), some)
 array_preprocessings = st.builds(
     ArrayPreprocessing,
     st.dictionaries(texts, st.builds(ArrayInput, st.sampled_from(ARRAY_DTYPES), shapes), min_size=1, max_size=3),
@@ -90,7 +93,7 @@ def read(value: Any) -> Preprocessing:
     return read_preprocessing(Fields(value, "x.json", ManifestError))
 
 
-@given(preprocessing=text_preprocessings | image_preprocessings() | array_preprocessings)
+@given(preprocessing=text_preprocessings | language_preprocessings | image_preprocessings() | array_preprocessings)
 def test_written_preprocessing_is_read_again(preprocessing: Preprocessing) -> None:
     assert read(json.loads(json.dumps(preprocessing_as_json(preprocessing)))) == preprocessing
 
@@ -156,7 +159,11 @@ def test_what_may_be_missing_is_none() -> None:
 @pytest.mark.parametrize(
     ("modality", "edit", "found"),
     [
-        ("text", {"modality": "sound"}, "modality 'sound'; wanted one of text, image, arrays; install a newer"),
+        (
+            "text",
+            {"modality": "sound"},
+            "modality 'sound'; wanted one of text, language, image, arrays; install a newer",
+        ),
         ("text", {"max_tokens": 2}, "'max_tokens' is 2"),
         ("text", {"max_tokens": True}, "'max_tokens' is bool"),
         ("text", {"max_positions": -1}, "'max_positions' is -1"),

@@ -173,7 +173,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(
         (folder / "model.onnx").write_bytes(b"half")
         raise error
 
-    monkeypatch.setitem(FORMATS, "onnx", Format("onnxruntime", interrupted))
+    monkeypatch.setitem(FORMATS, "onnx", Format("onnxruntime", interrupted, cache_is_state=False))
     with pytest.raises(error):
         export_backbone(tiny_backbone, target, formats=("onnx",))
     assert_nothing_left(target)

@@ -145,7 +145,7 @@ def test_a_text_that_looks_like_a_template_is_text(tokenizer: TextTokenizer, bas
 
 def test_a_bundle_without_a_tokenizer_asks_for_arrays(bundle: Bundle) -> None:
     bare = replace(bundle, manifest=replace(bundle.manifest, files={}))
-    with pytest.raises(InputError, match=r"no tokenizer\.json; wanted token arrays instead of texts"):
+    with pytest.raises(InputError, match=r"no tokenizer\.json; wanted tokens instead of texts"):
         TextTokenizer(bare)
 
 

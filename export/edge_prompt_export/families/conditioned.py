@@ -37,6 +37,7 @@ class ConditionedModule(nn.Module, ABC):
         output_names: The graph's outputs, in order.
         kinds: The kinds of prompt it takes, and their shapes.
         refused_kinds: Why it does not take a kind that its family could, by kind.
+        cache_names: The inputs that hold what came before; empty for networks that keep nothing.
     """
 
     model: nn.Module
@@ -45,6 +46,8 @@ class ConditionedModule(nn.Module, ABC):
     output_names: tuple[str, ...]
     kinds: dict[str, KindShape]
     refused_kinds: dict[str, str]
+    layer_shapes: list[tuple[int, int]]
+    cache_names: tuple[str, ...] = ()
     _empty_prompts: Tensors | None = None
 
     @property

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
@@ -19,14 +20,41 @@ Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
 
 
+class CachedRun(Protocol):
+    """A batch of rows under way in a causal language model: keys and values of all they have read. One thread uses it.
+
+    However it ends, `close` it: it may hold what the next one needs.
+    """
+
+    def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Read on.
+
+        Args:
+            feeds: The graph's inputs by name, but for its cache.
+            rows: `[batch]`: the row before from which each row of `feeds` goes on; rows may be dropped and repeated.
+
+        Returns:
+            The logits, `[batch, num_logits, vocab_size]`, the caller's own.
+        """
+
+    def cache(self) -> tuple[NDArray[np.float32], ...]:
+        """Keys, then values, a layer: `[batch, num_kv_heads, length, head_dim]` each, the caller's own."""
+
+    def close(self) -> None:
+        """Let go of the cache."""
+
+
 class Engine(Protocol):
-    """One opened graph. Any number of threads may call `run` at once."""
+    """One opened graph. Any number of threads may call `run` and `begin` at once."""
 
     def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
         """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it; see `open_engine`."""
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
+
+    def begin(self, past: Sequence[NDArray[np.float32]]) -> CachedRun:
+        """Start a batch of rows from a cache, `[batch, num_kv_heads, length, head_dim]`: keys, then values, a layer."""
 
 
 ENGINES = {

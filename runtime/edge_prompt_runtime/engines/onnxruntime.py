@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_prompt.cache import past_names, present_names
 from edge_prompt.errors import InputError, ManifestError
 from edge_prompt_runtime.engines import Arrays
 
@@ -51,3 +53,41 @@ class GraphEngine:
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`. Feeds are read where they are, without a copy."""
         return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
+
+    def begin(self, past: Sequence[NDArray[np.float32]]) -> _CachedRun:
+        """See `Engine.begin`. The past is read where it is, without a copy."""
+        return _CachedRun(self._session, past)
+
+
+class _CachedRun:
+    """See `CachedRun`: what one step hands out as present is handed to the next as past, without a copy."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, past: Sequence[NDArray[np.float32]]) -> None:
+        self._session = session
+        self._past_names = past_names(len(past) // 2)
+        self._outputs = ["logits", *present_names(len(past) // 2)]
+        self._past: Mapping[str, Any] = _values(dict(zip(self._past_names, past, strict=True)))
+        self._batch = len(past[0])
+
+    def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `CachedRun.run`."""
+        if len(rows) != self._batch or (rows != np.arange(self._batch)).any():
+            self._past = _values({name: value.numpy()[rows] for name, value in self._past.items()})
+            self._batch = len(rows)
+        logits, *present = self._session.run_with_ort_values(self._outputs, {**_values(feeds), **self._past})
+        self._past = dict(zip(self._past_names, present, strict=True))
+        found: NDArray[np.float32] = logits.numpy()
+        return found
+
+    def cache(self) -> tuple[NDArray[np.float32], ...]:
+        """See `CachedRun.cache`."""
+        return tuple(value.numpy() for value in self._past.values())
+
+    def close(self) -> None:
+        """See `CachedRun.close`."""
+        self._past = {}
+
+
+def _values(arrays: Arrays) -> dict[str, Any]:
+    """Arrays as ONNX Runtime holds them, on the same memory."""
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}

@@ -74,6 +74,7 @@ class Requests(Protocol):
 
 MODULES = {
     "text": "edge_prompt_runtime.requests.text",
+    "language": "edge_prompt_runtime.requests.language",
     "image": "edge_prompt_runtime.requests.image",
     "arrays": "edge_prompt_runtime.requests.arrays",
 }

@@ -1,0 +1,36 @@
+"""The names of a causal language model's cache in its graph: the ecosystem's own, as optimum writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+PAST, PRESENT = "past_key_values", "present"
+
+STATEFUL_INPUT = "beam_idx"
+"""The input of a graph whose cache is state: which row of the state each row of the batch goes on from."""
+
+_PARTS = ("key", "value")
+
+
+def past_names(num_layers: int) -> tuple[str, ...]:
+    """The inputs that hold what came before: keys, then values, a layer."""
+    return _names(PAST, num_layers)
+
+
+def present_names(num_layers: int) -> tuple[str, ...]:
+    """The outputs that hold that and what is new."""
+    return _names(PRESENT, num_layers)
+
+
+def _names(stem: str, num_layers: int) -> tuple[str, ...]:
+    return tuple(f"{stem}.{layer}.{part}" for layer in range(num_layers) for part in _PARTS)
+
+
+def stateful_inputs(inputs: Sequence[str]) -> tuple[str, ...]:
+    """The inputs of the same graph once its cache is state."""
+    return (*(name for name in inputs if not name.startswith(PAST)), STATEFUL_INPUT)
+
+
+def stateful_outputs(outputs: Sequence[str]) -> tuple[str, ...]:
+    """The outputs of the same graph once its cache is state."""
+    return tuple(name for name in outputs if not name.startswith(PRESENT))

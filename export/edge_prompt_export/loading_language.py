@@ -1,0 +1,45 @@
+"""Loading a causal language model: a folder, a hub name, or a GGUF file as transformers reads it."""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from edge_prompt.errors import BackboneError
+from edge_prompt.preprocessing import LanguagePreprocessing
+from edge_prompt_export.families.causal_lm import ConditionedCausalLM
+from edge_prompt_export.loading import Checkpoint, LoadOptions, explained, running
+from edge_prompt_export.loading_text import load_tokenizer
+from edge_prompt_export.quiet import quiet
+
+AUTO_CLASSES = {"text-generation": AutoModelForCausalLM}
+
+_POSITIONS_FALLBACK = 2048
+"""Where neither configuration nor tokenizer bounds the context."""
+
+
+def load(
+    source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
+) -> Checkpoint:
+    """Load a causal language model; see `load_backbone`."""
+    if pooling is not None:
+        raise BackboneError(
+            found=f"pooling by {pooling!r} for {task or 'text-generation'}",
+            wanted="none: its outputs are logits",
+            remedy="leave --pooling out",
+        )
+    with explained(source), quiet():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
+        )
+    model.eval().requires_grad_(requires_grad=False)
+    tokenizer = load_tokenizer(source, options)
+    with running(type(model).__name__), quiet():
+        module = ConditionedCausalLM(model)
+        module.eval()
+    text_config = config.get_text_config()
+    preprocessing = LanguagePreprocessing(
+        max_positions=getattr(text_config, "max_position_embeddings", None) or _POSITIONS_FALLBACK,
+        vocab_size=int(module.embedding.weight.shape[0]),
+    )
+    return Checkpoint(module, preprocessing, tokenizer, set(info["missing_keys"]))

@@ -1,0 +1,54 @@
+"""A causal language model's cache as state of an OpenVINO graph, in the form that its plugin fuses with attention.
+
+The plugin fuses ReadValue, Gather by `beam_idx`, Concat and ScaledDotProductAttention into one operation that appends
+to its own memory, so no cache is copied from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import openvino
+from openvino import opset13 as ops
+from openvino._offline_transformations import apply_make_stateful_transformation
+
+from edge_prompt.cache import STATEFUL_INPUT, past_names, present_names
+
+
+def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]) -> None:
+    """Turn the cache of `model` from inputs and outputs into state, in place.
+
+    Every past is gathered by `beam_idx [batch]`, so rows of the state can be chosen, dropped or repeated between two
+    steps, and starts empty.
+
+    Args:
+        model: A graph with the inputs and outputs of `edge_prompt.cache`.
+        layer_shapes: `(num_kv_heads, head_dim)` a layer.
+    """
+    past = past_names(len(layer_shapes))
+    beam_idx = ops.parameter([-1], dtype=np.int32, name=STATEFUL_INPUT)
+    beam_idx.output(0).get_tensor().add_names({STATEFUL_INPUT})
+    model.add_parameters([beam_idx])
+    for name in past:
+        port = model.input(name)
+        consumers = list(port.get_target_inputs())
+        gathered = ops.gather(port.node, beam_idx, ops.constant(0))
+        for consumer in consumers:
+            consumer.replace_source_output(gathered.output(0))
+    model.validate_nodes_and_infer_types()
+    shapes = {name: layer_shapes[index // 2] for index, name in enumerate(past)}
+    apply_make_stateful_transformation(model, dict(zip(past, present_names(len(layer_shapes)), strict=True)))
+    input_ids = model.input("input_ids")
+    batch = ops.gather(ops.shape_of(input_ids, output_type="i64"), ops.constant([0]), ops.constant(0))
+    for operation in model.get_ops():
+        if operation.get_type_name() == "ReadValue":
+            heads, head_dim = shapes[_past_of(operation.get_variable_id(), past)]
+            empty = ops.concat([batch, ops.constant(np.array([heads, 0, head_dim], np.int64))], 0)
+            operation.set_arguments([ops.broadcast(ops.constant(0.0, dtype=np.float32), empty)])
+    model.validate_nodes_and_infer_types()
+
+
+def _past_of(variable: str, past: Sequence[str]) -> str:
+    """The past that a state's name begins with: OpenVINO joins the names of past and present."""
+    return next(name for name in past if variable.startswith(f"{name}p"))

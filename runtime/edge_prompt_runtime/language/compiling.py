@@ -1,0 +1,95 @@
+"""Compiling prompts: keys and values of a prompt are made once, by the bundle's own graph, and kept within a budget."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from threading import Lock
+
+import numpy as np
+
+from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.language.layout import Past
+from edge_prompt_runtime.tasks import Task
+
+
+class CompiledPrompts:
+    """The compiled prompts of tasks. Any number of threads may use one.
+
+    A prefix is keys and values already and costs nothing here. A soft prompt is run through the graph once, without a
+    token; nothing that comes after it changes its keys and values, so every request of the task starts from them. What
+    was used least recently is dropped where the budget ends, and compiled again when it is asked for.
+
+    Args:
+        engine: The opened graph.
+        cache: `(num_kv_heads, head_dim)` a layer.
+        budget_bytes: How much memory the keys and values of soft prompts may take together.
+    """
+
+    def __init__(self, engine: Engine, cache: Sequence[tuple[int, int]], budget_bytes: int) -> None:
+        self._engine = engine
+        self._nothing: Past = [np.zeros((1, heads, 0, size), np.float32) for heads, size in cache for _ in range(2)]
+        self._budget_bytes = budget_bytes
+        self._kept: OrderedDict[Task, Past] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the keys and values take that are kept."""
+        with self._lock:
+            return sum(map(size_bytes, self._kept.values()))
+
+    def of(self, task: Task) -> Past:
+        """Keys, then values, a layer, `[1, num_kv_heads, num_virtual_tokens, head_dim]` each."""
+        if task.length("prefix"):
+            return [part for layer in task.prompts["prefix"] for part in layer]
+        if not task.length("soft_prompt"):
+            return self._nothing
+        with self._lock:
+            past = self._kept.get(task)
+            if past is not None:
+                self._kept.move_to_end(task)
+                return past
+        past = self.compile(task)
+        self.keep(task, past)
+        return past
+
+    def compile(self, task: Task) -> Past:
+        """Run the graph on the soft prompt of `task` alone."""
+        soft_prompt = task.prompts["soft_prompt"]
+        length = soft_prompt.shape[1]
+        run = self._engine.begin(self._nothing)
+        try:
+            run.run(
+                {
+                    "input_ids": np.zeros((1, 0), np.int64),
+                    "attention_mask": np.ones((1, length), np.int64),
+                    "position_ids": np.arange(length)[None],
+                    "logits_to_keep": np.zeros(0, np.int64),
+                    "soft_prompt": soft_prompt,
+                },
+                np.zeros(1, np.int32),
+            )
+            return run.cache()
+        finally:
+            run.close()
+
+    def keep(self, task: Task, past: Past) -> None:
+        """Keep what was compiled, and drop what was used least recently where the budget ends."""
+        with self._lock:
+            self._kept[task] = past
+            self._kept.move_to_end(task)
+            total = sum(map(size_bytes, self._kept.values()))
+            while total > self._budget_bytes and self._kept:
+                _, dropped = self._kept.popitem(last=False)
+                total -= size_bytes(dropped)
+
+    def forget(self, task: Task) -> None:
+        """Drop what is kept of a task that is unloaded or replaced."""
+        with self._lock:
+            self._kept.pop(task, None)
+
+
+def size_bytes(past: Past) -> int:
+    """What keys and values take in memory."""
+    return sum(part.nbytes for part in past)

@@ -1,0 +1,44 @@
+"""A causal language model on an engine: from token rows and tasks to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge_prompt.manifest import Manifest
+from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.language.compiling import CompiledPrompts
+from edge_prompt_runtime.language.decoding import Rows
+from edge_prompt_runtime.language.layout import Float32, Int64
+from edge_prompt_runtime.tasks import Task
+
+
+class LanguageModel:
+    """Any number of threads may use one.
+
+    Args:
+        manifest: The bundle's manifest.
+        engine: The opened graph.
+        budget_bytes: See `CompiledPrompts`.
+
+    Attributes:
+        compiled: The compiled prompts.
+    """
+
+    def __init__(self, manifest: Manifest, engine: Engine, budget_bytes: int) -> None:
+        self._engine = engine
+        self._no_soft_prompt = np.zeros((1, 0, manifest.kinds["soft"][1] or 0), np.float32)
+        self.compiled = CompiledPrompts(engine, manifest.cache, budget_bytes)
+
+    def begin(self, tasks: Sequence[Task]) -> Rows:
+        """Rows that start from the prompts of `tasks`, a task a row; let go of them by `keep([])`."""
+        return Rows(self._engine, [self.compiled.of(task) for task in tasks], self._no_soft_prompt)
+
+    def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
+        """The logits after every token of `tokens [batch, sequence]`, `[batch, sequence, vocab_size]`."""
+        rows = self.begin(tasks)
+        try:
+            return rows.read(tokens, mask, last=tokens.shape[1])
+        finally:
+            rows.keep([])
