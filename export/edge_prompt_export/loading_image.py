@@ -18,7 +18,7 @@ from edge_prompt.errors import BackboneError, ManifestError
 from edge_prompt.files import read_json
 from edge_prompt.image_settings import ImageSettings
 from edge_prompt.preprocessing import ImagePreprocessing
-from edge_prompt_export.families.vision import ConditionedVision
+from edge_prompt_export.families.vision import ConditionedVision, image_config
 from edge_prompt_export.image_pooling import IMAGE_POOLINGS
 from edge_prompt_export.image_processors import settings_of
 from edge_prompt_export.loading import Checkpoint, LoadOptions, explained, running, task_of
@@ -47,8 +47,8 @@ def load(
 ) -> Checkpoint:
     """Load an image backbone, or the vision tower of a network for images and text; see `load_backbone`."""
     task = task or task_of(config, _TASK_OF_HEAD, "image-feature-extraction")
-    if task == "image-feature-extraction" and getattr(config, "vision_config", None) is not None:
-        config = config.vision_config
+    if task == "image-feature-extraction":
+        config = image_config(config)
     if pooling not in (None, *IMAGE_POOLINGS):
         raise BackboneError(
             found=f"pooling by {pooling!r} for images",
@@ -80,7 +80,7 @@ def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:
 
 
 def _image_size(config: PreTrainedConfig) -> tuple[int, int] | None:
-    size = getattr(config, "image_size", None)
+    size = getattr(image_config(config), "image_size", None)
     if isinstance(size, int):
         return size, size
     return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) and len(size) == 2 else None

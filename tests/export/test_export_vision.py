@@ -183,6 +183,14 @@ def test_the_tower_of_a_network_for_images_and_texts_is_the_tower_by_itself(
     Runtime(bundle.folder, "onnxruntime").load("task", path)
 
 
+@pytest.mark.parametrize("name", ["clip-classes", "siglip-classes"])
+def test_the_size_of_images_below_a_head_is_that_of_the_tower(name: str, image_checkpoint: Callable[..., Path]) -> None:
+    backbone = load_backbone(str(image_checkpoint(name)), "image-classification")
+    assert isinstance(backbone.preprocessing, ImagePreprocessing)
+    assert (backbone.preprocessing.height, backbone.preprocessing.width) == (32, 32)
+    assert "pixel" in backbone.module.kinds
+
+
 @pytest.mark.parametrize(("pooling", "feature"), [("mean", "mean"), ("cls", "cls"), (None, "pooler")])
 def test_a_pooling_is_chosen(pooling: str | None, feature: str, image_checkpoint: Callable[..., Path]) -> None:
     backbone = load_backbone(str(image_checkpoint("clip")), pooling=pooling)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt.kinds import KindShape
@@ -73,7 +73,7 @@ class ConditionedVision(ConditionedModule):
         self.model = model
         self.task = task
         self.image_size = image_size
-        self.num_channels = int(getattr(_image_config(model), "num_channels", 3))
+        self.num_channels = int(getattr(image_config(model.config), "num_channels", 3))
         self.output_names = IMAGE_TASK_OUTPUTS[task]
         self._original_attention: str = model.config._attn_implementation
         self._probe()
@@ -289,14 +289,14 @@ def _undispatched(name: str) -> str:
     return f"{name} does not dispatch its attention"
 
 
-def _image_config(model: PreTrainedModel) -> Any:
+def image_config(config: PreTrainedConfig) -> PreTrainedConfig:
     """The part of a network's configuration that is about images."""
-    return getattr(model.config, "vision_config", model.config)
+    return getattr(config, "vision_config", None) or config
 
 
 def _small_size(model: PreTrainedModel, seed: int) -> tuple[int, int]:
     """A small image, of a size that differs with `seed`, for networks that take any."""
-    patch = getattr(_image_config(model), "patch_size", 16)
+    patch = getattr(image_config(model.config), "patch_size", 16)
     patch = patch[0] if isinstance(patch, (list, tuple)) else patch
     patch *= -(-_LEAST_PATCH // patch)  # networks of small patches merge them, until none would be left
     return patch * (4 + seed), patch * (6 - seed)
