@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,13 @@ from edge_prompt.prompt import PROMPT_SUFFIX
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of, outputs_together, rows_that_run_together
 from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.generation.decoding import Cancellation
+from edge_prompt_runtime.generation.loop import collect
+from edge_prompt_runtime.generation.results import Generation, Piece
+from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.requests import Request, open_requests
+from edge_prompt_runtime.requests.language import Reader as LanguageReader
 from edge_prompt_runtime.results import (
     Classification,
     Detection,
@@ -86,9 +91,10 @@ class Runtime:
         self._tasks: dict[str, Task] = {}
         self._requests = open_requests(self.bundle)
         self._fold = Folder(self.bundle, self.engine, threads)
-        self._language: LanguageModel | None = None
-        if self.bundle.manifest.cache:
-            self._language = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
+        self._language: LanguageAnswers | None = None
+        if isinstance(self._requests, LanguageReader):
+            model = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
+            self._language = LanguageAnswers(self.bundle, model, self._requests)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -156,15 +162,15 @@ class Runtime:
         self.task(name)
         task = self._tasks.pop(name, None)
         if self._language is not None and task is not None:
-            self._language.compiled.forget(task)
+            self._language.model.compiled.forget(task)
 
     def _put(self, tasks: Mapping[str, Task]) -> None:
         """Serve tasks from now on; of a causal language model, their prompts are compiled first."""
         if self._language is not None:
             for task in tasks.values():
-                self._language.compiled.of(task)
+                self._language.model.compiled.of(task)
             for task in [self._tasks[name] for name in tasks if name in self._tasks]:
-                self._language.compiled.forget(task)
+                self._language.model.compiled.forget(task)
         self._tasks.update(tasks)
 
     def release_fold_graph(self) -> None:
@@ -175,20 +181,28 @@ class Runtime:
         self._fold.release()
 
     @overload
-    def classify(self, inputs: Single, task: TaskName = None) -> Classification: ...
+    def classify(
+        self, inputs: Single, task: TaskName = None, labels: Sequence[str] | None = None
+    ) -> Classification: ...
     @overload
     def classify(
-        self, inputs: Sequence[Any] | Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None
+        self,
+        inputs: Sequence[Any] | Mapping[str, NDArray[Any]],
+        task: TaskName | Sequence[TaskName] = None,
+        labels: Sequence[str] | None = None,
     ) -> list[Classification]: ...
     def classify(
-        self, inputs: Any, task: TaskName | Sequence[TaskName] = None
+        self, inputs: Any, task: TaskName | Sequence[TaskName] = None, labels: Sequence[str] | None = None
     ) -> Classification | list[Classification]:
         """Classify texts or images by the head of their task, or by the network's own head.
+
+        A causal language model classifies by how likely the text of each label is to follow, and to be the end.
 
         Args:
             inputs: A text or an image (a path, bytes, a Pillow image, or an array `[height, width, 3]`), several of
                 them, or the graph's arrays by name.
             task: The task of all rows, or one a row; None is the base model.
+            labels: Of a causal language model: what to choose from; None is the labels of the task.
 
         Returns:
             One answer for one text or image, otherwise a list.
@@ -198,6 +212,15 @@ class Runtime:
             InputError: A row cannot be read, rows and tasks differ in number, or a task has nothing to classify by.
         """
         request, tasks, single = self._read(inputs, task)
+        if self._language is not None:
+            answers = self._language.classify(request, tasks, labels)
+            return answers[0] if single else answers
+        if labels is not None:
+            raise InputError(
+                found="labels for a backbone that classifies by a head",
+                wanted="none: they are those of the head",
+                remedy="leave them out",
+            )
         for row_task in tasks:
             if row_task.head is None and self.bundle.manifest.backbone.task not in CLASSIFICATION_TASKS:
                 raise InputError(
@@ -349,6 +372,65 @@ class Runtime:
         request, tasks, _ = self._read(feeds, task)
         return outputs_together(self._groups(request, tasks, self._graph.outputs), request.rows)
 
+    @overload
+    def generate(
+        self,
+        inputs: Any,
+        task: TaskName | Sequence[TaskName] = None,
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Generation | list[Generation]: ...
+    @overload
+    def generate(
+        self,
+        inputs: Any,
+        task: TaskName | Sequence[TaskName] = None,
+        *,
+        stream: Literal[True],
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Iterator[Piece]: ...
+    def generate(
+        self,
+        inputs: Any,
+        task: TaskName | Sequence[TaskName] = None,
+        *,
+        stream: bool = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Generation | list[Generation] | Iterator[Piece]:
+        """Go on from texts, by a causal language model (`text-generation`).
+
+        Args:
+            inputs: A text, token ids, the messages of a chat (`{"role": …, "content": …}` each), several of these, or
+                `input_ids` and `attention_mask` by name. A text is put into the template of its task.
+            task: The task of all rows, or one a row; None is the base model.
+            stream: Whether to give pieces of text while it goes on; each says its row. Close the iterator to end early.
+            cancel: A `threading.Event`: once it is set, from any thread, every row ends with `cancelled`.
+            **settings: Fields of `edge_prompt_runtime.generation.settings.GenerationSettings`, before the model's own
+                `generation_config.json`: `max_new_tokens`, `temperature` (0 is greedy), `top_k`, `top_p`, `min_p`,
+                `repetition_penalty`, `seed`, `stop`, `stop_token_ids`, `top_logprobs`.
+
+        Returns:
+            The text of one request, otherwise a list; or an iterator of pieces.
+
+        Raises:
+            UnknownTaskError: A task is not loaded.
+            InputError: The backbone generates nothing, a setting is unknown or out of range, or a row and the tokens
+                asked for do not fit together.
+            LogitsError: The network gave no numbers that a token can be chosen by.
+        """
+        self._require_backbone("text-generation")
+        assert self._language is not None  # noqa: S101 - what generates is a language model
+        request, tasks, single = self._read(inputs, task)
+        pieces, requests = self._language.generate(request, tasks, settings, cancel)
+        if stream:
+            return pieces
+        answers = collect(pieces, requests)
+        return answers[0] if single else answers
+
     def _require_features(self) -> None:
         if "features" not in self._graph.outputs:
             raise InputError(
@@ -403,7 +485,7 @@ class Runtime:
         """The outputs of rows that run together: all, unless they differ in size, or in length where nothing masks."""
         if self._language is not None:
             arrays = request.of_rows(range(request.rows))
-            logits = self._language.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
+            logits = self._language.model.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
             yield list(range(request.rows)), {"logits": logits}
             return
         for rows in self._rows_together(request, tasks):

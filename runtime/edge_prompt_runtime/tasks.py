@@ -140,6 +140,8 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
     """The class names: the card's, else the network's own, else numbered as transformers does."""
     own = () if prompt.card is None else prompt.card.labels
     if prompt.head is None:
+        if manifest.cache:
+            return own  # a language model classifies by the texts of labels
         if own and len(own) != len(manifest.backbone.labels):
             raise HeadError(
                 found=f"{path} has {len(own)} labels and no head",

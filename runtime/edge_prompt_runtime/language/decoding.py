@@ -13,6 +13,8 @@ from edge_prompt_runtime.language.layout import Float32, Int64, Past, past_toget
 class Rows:
     """A batch of rows in a causal language model; see `edge_prompt_runtime.generation.decoding.Decoding`.
 
+    Nothing of the engine is held before the first tokens are read.
+
     Args:
         engine: The opened graph.
         pasts: The compiled prompt of each row.
@@ -20,10 +22,11 @@ class Rows:
     """
 
     def __init__(self, engine: Engine, pasts: Sequence[Past], no_soft_prompt: Float32) -> None:
-        past, self._mask = past_together(pasts)
+        self._engine = engine
+        self._past, self._mask = past_together(pasts)
         self._no_soft_prompt = no_soft_prompt
         self._rows = np.arange(len(pasts), dtype=np.int32)
-        self._run: CachedRun = engine.begin(past)
+        self._run: CachedRun | None = None
 
     def start(self, rows: Sequence[Int64]) -> Float32:
         """Read the tokens of each row; returns the logits after the last of each, `[batch, vocab_size]`."""
@@ -45,6 +48,8 @@ class Rows:
         Returns:
             `[batch, last, vocab_size]`.
         """
+        if self._run is None:
+            self._run, self._past = self._engine.begin(self._past), ()
         self._mask = np.concatenate([self._mask[self._rows], mask], 1)
         sequence = tokens.shape[1]
         feeds = {
@@ -60,6 +65,7 @@ class Rows:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, which may repeat; none at all lets go of the cache."""
-        self._rows = self._rows[list(rows)] if rows else self._rows
-        if not rows:
+        if rows:
+            self._rows = self._rows[list(rows)]
+        elif self._run is not None:
             self._run.close()

@@ -1,0 +1,109 @@
+"""What a causal language model answers: generated texts, and classes by the texts of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from edge_prompt.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.errors import InputError
+from edge_prompt_runtime.generation.decoding import Cancellation
+from edge_prompt_runtime.generation.loop import generate_pieces
+from edge_prompt_runtime.generation.model_defaults import settings_from
+from edge_prompt_runtime.generation.pieces import Decoder
+from edge_prompt_runtime.generation.results import Piece
+from edge_prompt_runtime.generation.row import RowRequest
+from edge_prompt_runtime.language.generating import read_generation_config, row_requests
+from edge_prompt_runtime.language.layout import Int64
+from edge_prompt_runtime.language.model import LanguageModel
+from edge_prompt_runtime.language.scoring import label_scores
+from edge_prompt_runtime.requests import Request
+from edge_prompt_runtime.requests.language import Reader
+from edge_prompt_runtime.results import Classification, classification_of
+from edge_prompt_runtime.tasks import Task
+
+
+class LanguageAnswers:
+    """Answers read requests. Any number of threads may use one.
+
+    Args:
+        bundle: The bundle.
+        model: Its network on an engine.
+        reader: What reads its requests.
+
+    Attributes:
+        model: As given.
+    """
+
+    def __init__(self, bundle: Bundle, model: LanguageModel, reader: Reader) -> None:
+        self._bundle = bundle
+        self.model = model
+        self._reader = reader
+
+    @cached_property
+    def _config(self) -> Mapping[str, Any]:
+        return read_generation_config(self._bundle)
+
+    @property
+    def _decoder(self) -> Decoder | None:
+        return self._reader.tokenizer if TOKENIZER_NAME in self._bundle.manifest.files else None
+
+    def generate(
+        self, request: Request, tasks: Sequence[Task], asked: Mapping[str, Any], cancel: Cancellation | None
+    ) -> tuple[Iterator[Piece], list[RowRequest]]:
+        """The pieces of the text of each row, and what they are generated from.
+
+        Nothing of the engine is held before the first piece is asked for.
+
+        Raises:
+            InputError: A setting is unknown or out of range, or a row and the tokens asked for do not fit together.
+        """
+        requests = row_requests(request, tasks, self._config, asked)
+        return generate_pieces(self.model.begin(tasks), requests, self._decoder, cancel), requests
+
+    def classify(self, request: Request, tasks: Sequence[Task], labels: Sequence[str] | None) -> list[Classification]:
+        """The label of each row whose text is the most likely one to follow, and to be the end.
+
+        Args:
+            request: The rows.
+            tasks: Their tasks.
+            labels: What to choose from; None is the labels of each row's task.
+
+        Raises:
+            InputError: There are no labels, one is empty, or a row and a label do not fit together.
+        """
+        ids, mask = request.of_rows(range(request.rows)).values()
+        answers = []
+        for row, task in enumerate(tasks):
+            names = tuple(task.labels if labels is None else labels)
+            tokens = ids[row][mask[row] > 0]
+            label_tokens = self._label_tokens(names, task)
+            longest = max(map(len, label_tokens))
+            if len(tokens) + longest > task.max_tokens:
+                raise InputError(
+                    found=f"row {row}: {len(tokens)} tokens and labels of up to {longest} under {task.described}",
+                    wanted=f"at most {task.max_tokens} together",
+                    remedy="shorten the row, or use a shorter prompt",
+                )
+            scores = label_scores(self.model, tokens, label_tokens, task)
+            answers.append(classification_of(scores.astype(np.float32), names))
+        return answers
+
+    def _label_tokens(self, labels: tuple[str, ...], task: Task) -> list[Int64]:
+        """The tokens of each label, with the token that ends texts, so that no label is a part of another."""
+        if (
+            not labels
+            or len(set(labels)) < len(labels)
+            or not all(isinstance(label, str) and label for label in labels)
+        ):
+            raise InputError(
+                found=f"{task.described} with the labels {list(labels)[:8]}",
+                wanted="different labels, each with a character at least",
+                remedy="load a prompt whose card has labels, or pass labels=[…]",
+            )
+        end = settings_from(self._config).stop_token_ids[:1]
+        tokens = [self._reader.tokenizer.encode(label, add_special_tokens=False).ids for label in labels]
+        return [np.array([*ids, *end], np.int64) for ids in tokens]

@@ -1,0 +1,57 @@
+"""Classifying with a causal language model: how likely the text of each label is after a text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt_runtime.language.layout import Int64
+from edge_prompt_runtime.language.model import LanguageModel
+from edge_prompt_runtime.tasks import Task
+
+Float64 = NDArray[np.float64]
+
+
+def label_scores(model: LanguageModel, tokens: Int64, labels: Sequence[Int64], task: Task) -> Float64:
+    """The log-probability of each label after `tokens`: the sum over its tokens.
+
+    The text is read once; then its cache is repeated for all labels, which are read in one batch.
+
+    Args:
+        model: The model.
+        tokens: The text, `[length]`.
+        labels: The tokens of each label, at least one each; end them with a token that ends texts, or a label that
+            begins another is never less likely than that.
+        task: The task of the text.
+
+    Returns:
+        `[num_labels]`.
+    """
+    rows = model.begin([task])
+    try:
+        first = log_softmax(rows.start([tokens])[0])
+        scores = np.array([first[label[0]] for label in labels])
+        longest = max(len(label) for label in labels)
+        if longest == 1:
+            return scores
+        read = np.zeros((len(labels), longest - 1), np.int64)
+        mask = np.zeros_like(read)
+        for row, label in enumerate(labels):
+            read[row, : len(label) - 1] = label[:-1]
+            mask[row, : len(label) - 1] = 1
+        rows.keep([0] * len(labels))
+        following = log_softmax(rows.read(read, mask, last=longest - 1))
+        for row, label in enumerate(labels):
+            scores[row] += following[row, np.arange(len(label) - 1), label[1:]].sum()
+        return scores
+    finally:
+        rows.keep([])
+
+
+def log_softmax(logits: NDArray[np.float32]) -> Float64:
+    """The logarithms of the probabilities along the last axis."""
+    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
+    result: Float64 = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result
