@@ -175,7 +175,9 @@ def load_backbone(
     if generates_text(config, task, options):
         family = families["language"]
     else:
-        family = families["image" if takes_images(config, task in loading_image.AUTO_CLASSES) else "text"]
+        asked = task or task_of(config, loading_text.TASK_OF_HEAD | loading_image.TASK_OF_HEAD, "")
+        _require_one_side(source, config, asked)
+        family = families["image" if takes_images(config, asked in loading_image.AUTO_CLASSES) else "text"]
     if task is not None and task not in family.AUTO_CLASSES:
         raise BackboneError(
             found=f"the task {task!r} for {source} ({config.model_type})",
@@ -232,6 +234,16 @@ def _without_file(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
         return source, options
     folder, _, name = source.rpartition("/")
     return folder or ".", replace(options, gguf_file=name)
+
+
+def _require_one_side(source: str, config: PreTrainedConfig, asked: str) -> None:
+    """Refuse a network for images and texts of which neither a task nor a head says which of both is meant."""
+    if not asked and all(getattr(config, f"{side}_config", None) is not None for side in ("vision", "text")):
+        raise BackboneError(
+            found=f"{source} ({config.model_type}) takes images and texts, and no task says which are meant",
+            wanted="a task of either",
+            remedy="pass --task image-feature-extraction for its vision tower, or a task of texts",
+        )
 
 
 def _require_place(source: str) -> None:

@@ -33,7 +33,7 @@ AUTO_CLASSES = {
     "semantic-segmentation": AutoModelForSemanticSegmentation,
 }
 
-_TASK_OF_HEAD = {
+TASK_OF_HEAD = {
     "ForImageClassification": "image-classification",
     "ForImageClassificationWithTeacher": "image-classification",
     "ForObjectDetection": "object-detection",
@@ -46,7 +46,7 @@ def load(
     source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
 ) -> Checkpoint:
     """Load an image backbone, or the vision tower of a network for images and text; see `load_backbone`."""
-    task = task or task_of(config, _TASK_OF_HEAD, "image-feature-extraction")
+    task = task or task_of(config, TASK_OF_HEAD, "image-feature-extraction")
     if task == "image-feature-extraction":
         config = image_config(config)
     if pooling not in (None, *IMAGE_POOLINGS):

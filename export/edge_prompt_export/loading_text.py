@@ -35,7 +35,7 @@ AUTO_CLASSES = {
     "fill-mask": AutoModelForMaskedLM,
 }
 
-_TASK_OF_HEAD = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
+TASK_OF_HEAD = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
 """The task of a checkpoint that brings such a head; all others are taken for their features."""
 
 _TOKEN_FALLBACK = 512
@@ -49,7 +49,7 @@ def load(
     source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
 ) -> Checkpoint:
     """Load a text encoder; see `load_backbone`."""
-    task = task or task_of(config, _TASK_OF_HEAD, "feature-extraction")
+    task = task or task_of(config, TASK_OF_HEAD, "feature-extraction")
     auto_class = _auto_class(source, task, config)
     with explained(source), quiet():
         model, info = auto_class.from_pretrained(

@@ -183,9 +183,19 @@ def test_the_tower_of_a_network_for_images_and_texts_is_the_tower_by_itself(
     Runtime(bundle.folder, "onnxruntime").load("task", path)
 
 
+def test_a_network_for_images_and_texts_is_refused_until_a_task_says_which(
+    exported: Callable[[str], Bundle],
+) -> None:
+    with pytest.raises(
+        BackboneError, match=r"\(clip\) takes images and texts, .* pass --task image-feature-extraction"
+    ):
+        load_backbone(str(source_of(exported("clip").folder)))
+
+
 @pytest.mark.parametrize("name", ["clip-classes", "siglip-classes"])
-def test_the_size_of_images_below_a_head_is_that_of_the_tower(name: str, image_checkpoint: Callable[..., Path]) -> None:
-    backbone = load_backbone(str(image_checkpoint(name)), "image-classification")
+def test_a_head_for_images_says_which_and_its_tower_the_size(name: str, image_checkpoint: Callable[..., Path]) -> None:
+    backbone = load_backbone(str(image_checkpoint(name)))
+    assert backbone.module.task == "image-classification"
     assert isinstance(backbone.preprocessing, ImagePreprocessing)
     assert (backbone.preprocessing.height, backbone.preprocessing.width) == (32, 32)
     assert "pixel" in backbone.module.kinds
