@@ -6,11 +6,11 @@ from importlib.util import find_spec
 
 from edge_prompt.errors import MissingExtraError
 
-_EXPORT = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "PIL")
+_EXPORT = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "PIL", "jinja2")
 
 EXTRA_PACKAGES = {
-    "onnxruntime": ("onnxruntime", "tokenizers", "PIL"),
-    "openvino": ("openvino", "tokenizers", "PIL"),
+    "onnxruntime": ("onnxruntime", "tokenizers", "PIL", "jinja2"),
+    "openvino": ("openvino", "tokenizers", "PIL", "jinja2"),
     "export": _EXPORT,
     "quantize": (*_EXPORT, "nncf"),
 }

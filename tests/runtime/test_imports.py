@@ -9,7 +9,7 @@ import pytest
 from edge_prompt_runtime.engines import ENGINES
 
 EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
-NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers"}
+NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2"}
 
 
 def packages_after(code: str) -> set[str]:
@@ -19,10 +19,10 @@ def packages_after(code: str) -> set[str]:
     return {name.partition(".")[0] for name in result.stdout.strip().rpartition("\n")[2].split()}
 
 
-@pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime"])
+@pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime", "edge_prompt_runtime.generation.loop"])
 def test_an_import_loads_neither_an_engine_nor_the_export_side(package: str) -> None:
     packages = packages_after(f"import {package}")
-    assert package in packages
+    assert package.partition(".")[0] in packages
     assert not packages & NOT_FOR_AN_IMPORT
 
 
@@ -45,3 +45,11 @@ def test_token_arrays_need_no_tokenizer(tiny_bundle: Path, engine: str) -> None:
         f"Runtime({str(tiny_bundle)!r}, engine={engine!r}).embed({{'input_ids': numpy.array([[2, 7, 3]])}})"
     )
     assert "tokenizers" not in packages
+
+
+def test_jinja_is_loaded_once_a_chat_template_is_rendered() -> None:
+    made = "from edge_prompt_runtime.generation.chat import ChatTemplate\ntemplate = ChatTemplate('x', {})"
+    assert "jinja2" not in packages_after(made)
+    packages = packages_after(f"{made}\ntemplate.render([{{'role': 'user', 'content': 'x'}}])")
+    assert "jinja2" in packages
+    assert not packages & (NOT_FOR_AN_IMPORT - {"jinja2"})
