@@ -55,18 +55,22 @@ class LayersPass:
             return torch.cat([fresh.expand(hidden.shape[0], -1, -1), hidden], 1)
         if self.tokens is None:
             return hidden
-        if hidden is self._own and self._joined is not None:  # as the layer before left it: nothing to cut and join
+        if self._joined is None:
+            return torch.cat([self.tokens.index_select(0, rows_of(self.tokens.shape[0], hidden)), hidden], 1)
+        if hidden is self._own:  # as the layer before left it: nothing to cut and join
             return self._joined
-        return torch.cat([self.tokens.index_select(0, rows_of(self.tokens.shape[0], hidden)), hidden], 1)
+        return torch.cat([self._joined[:, : self.tokens.shape[1]], hidden], 1)
 
     def leave(self, hidden: Tensor) -> Tensor:
-        """The sequence without virtual tokens; they are kept for the next layer."""
-        if self.tokens is None and self.fresh_tokens is None:
+        """The sequence without virtual tokens; they are kept for the next layer.
+
+        Their number is always read from the prompt itself. Read from the sequence, it would be a size that depends on
+        what layers computed, and an engine that lays out its memory ahead of layers would have to stop at each.
+        """
+        given = self.tokens if self.fresh_tokens is None else self.fresh_tokens
+        if given is None:
             return hidden
-        count = (self.tokens if self.fresh_tokens is None else self.fresh_tokens[0][None]).shape[1]  # type: ignore[union-attr]
-        if self.fresh_tokens is None:
-            self.tokens = hidden[:, :count]
-        self._joined, self._own = hidden, hidden[:, count:]
+        self._joined, self._own = hidden, hidden[:, given.shape[1] :]
         return self._own
 
 
