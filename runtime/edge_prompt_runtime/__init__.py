@@ -1,7 +1,17 @@
 """The device side of edge-prompt: numpy and one engine, no torch."""
 
+from edge_prompt_runtime.generation.model_defaults import GenerationConfigWarning
+from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.results import Classification, TokenLabel
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tokenizing import TruncationWarning
 
-__all__ = ["Classification", "Runtime", "TokenLabel", "TruncationWarning"]
+__all__ = [
+    "Classification",
+    "Generation",
+    "GenerationConfigWarning",
+    "Piece",
+    "Runtime",
+    "TokenLabel",
+    "TruncationWarning",
+]

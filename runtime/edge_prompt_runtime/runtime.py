@@ -420,6 +420,7 @@ class Runtime:
             UnknownTaskError: A task is not loaded.
             InputError: The backbone generates nothing, a setting is unknown or out of range, or a row and the tokens
                 asked for do not fit together.
+            ChatTemplateError: The model's chat template does not take these messages.
             LogitsError: The network gave no numbers that a token can be chosen by.
         """
         self._require_backbone("text-generation")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError
 from edge_prompt.preprocessing import LanguagePreprocessing
+from edge_prompt_runtime.generation.chat import ChatTemplate, Message, read_chat_template
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
 from edge_prompt_runtime.tokenizing import fault_of_text, read_tokenizer, tokenizer_path
@@ -32,6 +33,7 @@ class Reader:
         self._bundle = bundle
         self._vocab_size = preprocessing.vocab_size
         self._tokenizer: Tokenizer | None = None
+        self._chat_template: ChatTemplate | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -122,6 +124,8 @@ class Reader:
     def _tokens(self, row: int, item: Any, task: Task) -> Int64:
         if isinstance(item, str):
             tokens = self.tokens_of_text(row, task.filled(item))
+        elif _is_chat(item):
+            tokens = self.tokens_of_chat(item)
         else:
             tokens = np.asarray(item)
             if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
@@ -145,3 +149,26 @@ class Reader:
         whole = self.tokenizer.encode(text).ids
         begun = bool(plain) and whole[:1] == plain[:1]  # a template may bring the beginning token itself
         return np.array(plain if begun else whole, np.int64)
+
+    def tokens_of_chat(self, messages: Sequence[Message]) -> Int64:
+        """The tokens of a chat in the model's own template, up to where the model answers.
+
+        Raises:
+            InputError: The bundle has no chat template, or messages are malformed.
+            ChatTemplateError: The template does not take these messages.
+            MissingExtraError: jinja2 is not installed.
+        """
+        if self._chat_template is None:
+            self._chat_template = read_chat_template(self._bundle)
+        if self._chat_template is None:
+            raise InputError(
+                found=f"a chat, and no chat template in {self._bundle.folder}",
+                wanted="a text",
+                remedy="write the text as the model was trained on it, or use a model tuned for chats",
+            )
+        text = self._chat_template.render(messages)
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+
+
+def _is_chat(item: Any) -> bool:
+    return isinstance(item, Sequence) and bool(item) and isinstance(item[0], Mapping)
