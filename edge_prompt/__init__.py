@@ -4,12 +4,13 @@ from edge_prompt.bundle import Bundle, read_bundle
 from edge_prompt.card import Card
 from edge_prompt.errors import EdgePromptError
 from edge_prompt.manifest import Manifest
-from edge_prompt.prompt import Head, Prompt, read_prompt, write_prompt
+from edge_prompt.prompt import Dense, Head, Prompt, read_prompt, write_prompt
 from edge_prompt.version import __version__
 
 __all__ = [
     "Bundle",
     "Card",
+    "Dense",
     "EdgePromptError",
     "Head",
     "Manifest",

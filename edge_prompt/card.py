@@ -10,6 +10,7 @@ from typing import Any
 from edge_prompt.errors import CardError
 from edge_prompt.fields import Fields
 from edge_prompt.files import read_json, write_json
+from edge_prompt.head import ACTIVATIONS
 from edge_prompt.kinds import KIND_AXES
 
 CARD_FORMAT_VERSION = 1
@@ -20,10 +21,18 @@ TEMPLATE_FIELD = "{text}"
 
 @dataclass(frozen=True)
 class HeadFile:
-    """The head that belongs to a prompt: `file` beside the card, and the SHA-256 of its bytes."""
+    """The head that belongs to a prompt.
+
+    Attributes:
+        file: Its name, beside the card.
+        sha256: SHA-256 of its bytes.
+        activation: What stands between its dense layer and its linear one, a key of `edge_prompt.head.ACTIVATIONS`;
+            None if it has no dense layer.
+    """
 
     file: str
     sha256: str
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,12 @@ def read_card(path: Path) -> Card:
     head = None
     if fields.value.get("head") is not None:
         head_fields = fields.inside("head")
-        head = HeadFile(head_fields.take("file", str), head_fields.sha256("sha256"))
+        activation = head_fields.optional("activation", str)
+        if activation is not None and activation not in ACTIVATIONS:
+            head_fields.refuse(
+                f"activation {activation[:40]!r}", f"one of {', '.join(ACTIVATIONS)}", "install a newer edge-prompt"
+            )
+        head = HeadFile(head_fields.take("file", str), head_fields.sha256("sha256"), activation)
     return Card(
         kind=kind,
         shape=tuple(shape),
@@ -97,7 +111,10 @@ def read_card(path: Path) -> Card:
 
 def write_card(path: Path, card: Card) -> None:
     """Write a card atomically."""
-    head = None if card.head is None else {"file": card.head.file, "sha256": card.head.sha256}
+    head = None
+    if card.head is not None:
+        activation = {} if card.head.activation is None else {"activation": card.head.activation}
+        head = {"file": card.head.file, "sha256": card.head.sha256} | activation
     write_json(
         path,
         {

@@ -30,7 +30,8 @@ class TextPreprocessing:
         vocab_size: How many tokens there are; an id is below.
         num_token_types: How many token types there are; at least 1.
         pad_token_id: The token that fills a row up.
-        pooling: How token vectors become the feature: `mean` or `cls`.
+        pooling: How token vectors become the feature: `mean` or `cls` of real tokens, or what the network's own head
+            reads: `first`, the first position, or `pooler`, the network's own layer over it.
         normalize: Whether an embedding is scaled to length 1, as the backbone's authors have it.
     """
 

@@ -7,35 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_prompt.arrays import FloatArray, read_npy, read_npz, write_npy, write_npz
+from edge_prompt.arrays import FloatArray, read_npy, write_npy
 from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_card, write_card
-from edge_prompt.errors import CardError, HeadError
+from edge_prompt.errors import CardError
 from edge_prompt.files import resolve_inside, sha256_of
+from edge_prompt.head import Dense, Head, read_head, require_head, write_head
 from edge_prompt.kinds import KIND_AXES, require_kind, require_shape
+
+__all__ = ["HEAD_SUFFIX", "PROMPT_SUFFIX", "Dense", "Head", "Prompt", "read_prompt", "write_prompt"]
 
 PROMPT_SUFFIX = ".npy"
 HEAD_SUFFIX = ".head.npz"
-_HEAD_ARRAYS = frozenset({"weight", "bias"})
-
-
-@dataclass(frozen=True)
-class Head:
-    """A task's own linear head: `logits = features @ weight.T + bias`.
-
-    Attributes:
-        weight: `[num_labels, feature_size]` float32.
-        bias: `[num_labels]` float32.
-    """
-
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """`[batch, num_labels]` for `features [batch, feature_size]`."""
-        return features @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True)
@@ -108,13 +90,14 @@ def write_prompt(
     require_kind(kind, dict.fromkeys(KIND_AXES, ()), str(path))
     require_shape(array.shape, kind, (None,) * len(KIND_AXES[kind]), str(path))
     if head is not None:
-        _require_head(head.weight, head.bias, labels, path)
+        require_head(head, labels, path)
     write_npy(path, array)
     head_file = None
     if head is not None:
         head_path = path.with_name(path.stem + HEAD_SUFFIX)
-        write_npz(head_path, {"weight": head.weight, "bias": head.bias})
-        head_file = HeadFile(head_path.name, sha256_of(head_path))
+        write_head(head_path, head)
+        activation = None if head.dense is None else head.dense.activation
+        head_file = HeadFile(head_path.name, sha256_of(head_path), activation)
     card = Card(
         kind=kind,
         shape=array.shape,
@@ -132,22 +115,10 @@ def write_prompt(
 
 def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> Head:
     head_path = resolve_inside(prompt_path.parent, head_file.file)
-    arrays = read_npz(head_path, _HEAD_ARRAYS)
+    head = read_head(head_path, head_file.activation)
     _require_digest(head_path, head_file.sha256, card_path(prompt_path))
-    weight, bias = arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32)
-    _require_head(weight, bias, card.labels, head_path)
-    return Head(weight, bias)
-
-
-def _require_head(weight: FloatArray, bias: FloatArray, labels: tuple[str, ...], path: Path) -> None:
-    classes = len(labels) or weight.shape[0]
-    fits = weight.ndim == 2 and bias.shape == weight.shape[:1] and weight.shape[0] == classes
-    if not fits or len(set(labels)) < len(labels):
-        raise HeadError(
-            found=f"{path}: weight {list(weight.shape)}, bias {list(bias.shape)}, {len(set(labels))} different labels",
-            wanted="weight [num_labels, feature_size] and bias [num_labels], a label a class",
-            remedy="use the head and labels that belong to this prompt",
-        )
+    require_head(head, card.labels, head_path)
+    return head
 
 
 def _require_digest(path: Path, sha256: str, card: Path) -> None:

@@ -86,8 +86,8 @@ def export_backbone(
         formats: `onnx`, `openvino`, or both.
         task: What the network does, in transformers' terms (`edge-prompt export --help` lists them); None takes the
             head that the checkpoint brings, or its features.
-        pooling: How token vectors become the feature, `mean`, `cls` or `pooler`; None takes what the checkpoint says,
-            or what suits the network.
+        pooling: How token vectors become the feature: `mean`, `cls`, `pooler`, or of texts `first`; None takes what the
+            checkpoint says, or what suits the network.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the checkpoint may run.
         cache_dir: Where downloads are kept.

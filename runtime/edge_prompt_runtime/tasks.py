@@ -149,7 +149,7 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
                 remedy="restore the head of this prompt",
             )
         return own or manifest.backbone.labels
-    classes, feature_size = prompt.head.weight.shape
+    classes, feature_size = len(prompt.head.weight), prompt.head.feature_size
     if feature_size != manifest.backbone.feature_size:
         raise HeadError(
             found=f"the head of {path} reads {feature_size} features",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge_prompt.card import CARD_FORMAT_VERSION, Card, HeadFile, card_path, read_card, write_card
 from edge_prompt.errors import CardError, MissingFileError
+from edge_prompt.head import ACTIVATIONS
 from edge_prompt.kinds import KIND_AXES
 
 DIGEST = "0123456789abcdef" * 4
@@ -41,7 +42,9 @@ def cards(draw: st.DrawFn) -> Card:
         fingerprint=draw(digests),
         labels=tuple(draw(st.lists(st.text(), unique=True, max_size=4))),
         template=draw(st.builds("{}{{text}}{}".format, around, around)),
-        head=draw(st.none() | st.builds(HeadFile, st.text(max_size=9), digests)),
+        head=draw(
+            st.none() | st.builds(HeadFile, st.text(max_size=9), digests, st.none() | st.sampled_from([*ACTIVATIONS]))
+        ),
         max_tokens=draw(st.none() | st.integers(0, 2**31 - 1)),
         provenance=draw(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans(), max_size=3)),
     )
@@ -114,6 +117,7 @@ def test_a_card_of_another_format_version_is_refused(tmp_path: Path, version: in
         ({"head": "x.npz"}, "'head' is str"),
         ({"head": {"file": "x.npz"}}, "head: no field 'sha256'"),
         ({"head": {"file": 1, "sha256": DIGEST}}, "head: 'file' is int"),
+        ({"head": {"file": "x.npz", "sha256": DIGEST, "activation": "swish"}}, "head: activation 'swish'"),
         ({"max_tokens": -1}, "'max_tokens' is -1"),
         ({"max_tokens": "40"}, "'max_tokens' is str"),
         ({"provenance": []}, "'provenance' is list"),

@@ -25,7 +25,8 @@ from edge_prompt.errors import (
     WriteError,
 )
 from edge_prompt.files import sha256_of
-from edge_prompt.prompt import Head, read_prompt, write_prompt
+from edge_prompt.head import write_head
+from edge_prompt.prompt import Dense, Head, read_prompt, write_prompt
 
 FINGERPRINT = "0123456789abcdef" * 4
 SOFT = np.arange(160, dtype=np.float32).reshape(5, 32)
@@ -171,6 +172,30 @@ def test_a_head_of_another_number_of_labels_is_refused(path: Path) -> None:
         read_prompt(path)
 
 
+def test_a_dense_layer_comes_and_goes_with_its_head(tmp_path: Path) -> None:
+    dense = Dense(SOFT[:4], SOFT[0, :4], "gelu")
+    card = write_prompt(
+        tmp_path / "x.npy", SOFT, "soft", FINGERPRINT, head=Head(HEAD.weight[:, :4], HEAD.bias, dense), labels=LABELS
+    )
+    prompt = read_prompt(tmp_path / "x.npy")
+    assert prompt.card == card
+    assert card.head is not None
+    assert card.head.activation == "gelu"
+    assert prompt.head is not None
+    assert prompt.head.dense is not None
+    assert prompt.head.dense.activation == "gelu"
+    np.testing.assert_array_equal(prompt.head.dense.weight, dense.weight, strict=True)
+
+
+def test_a_dense_layer_that_the_card_does_not_name_is_refused(path: Path) -> None:
+    write_head(
+        path.with_name("x.head.npz"), Head(HEAD.weight, HEAD.bias, Dense(np.eye(32, dtype="f4"), SOFT[0], "tanh"))
+    )
+    edit_card(path, head={"file": "x.head.npz", "sha256": sha256_of(path.with_name("x.head.npz"))})
+    with pytest.raises(ArrayFileError, match=r"members \['bias.npy', 'dense_bias.npy'.*exactly \['bias', 'weight'\]"):
+        read_prompt(path)
+
+
 def test_a_head_without_labels_is_accepted(path: Path) -> None:
     edit_card(path, labels=[])
     head = read_prompt(path).head
@@ -196,11 +221,6 @@ def test_a_compressed_head_is_refused(path: Path) -> None:
     np.savez_compressed(path.with_name("x.head.npz"), weight=HEAD.weight, bias=HEAD.bias)
     with pytest.raises(ArrayFileError, match="a compressed member"):
         read_prompt(path)
-
-
-def test_a_head_is_a_linear_layer() -> None:
-    head = Head(np.array([[1, 2], [3, 4], [5, 6]], np.float32), np.array([10, 20, 30], np.float32))
-    np.testing.assert_array_equal(head.logits(np.array([[1, 1], [2, 0]], np.float32)), [[13, 27, 41], [12, 26, 40]])
 
 
 @pytest.mark.parametrize("file", ["x.npy", "x.head.npz", "x.json"])
@@ -238,6 +258,7 @@ def test_a_prompt_whose_writing_was_interrupted_is_refused(
         ({"labels": ("red", "red", "blue")}, HeadError),
         ({"labels": ("red", "green")}, HeadError),
         ({"head": Head(HEAD.weight, HEAD.bias[:2])}, HeadError),
+        ({"head": Head(HEAD.weight, HEAD.bias, Dense(SOFT[:4], SOFT[0, :4], "tanh"))}, HeadError),
     ],
 )
 def test_what_could_not_be_read_is_not_written(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from edge_prompt_export.pooling import POOLINGS, cls_pooling, mean_pooling
+from edge_prompt_export.pooling import FROM_TOKENS, cls_pooling, first_pooling, mean_pooling
 from edge_prompt_export.virtual_tokens import JoinedSequence, join
 
 
@@ -22,13 +22,18 @@ def test_cls_is_the_first_real_token_not_the_first_virtual_one() -> None:
     assert cls_pooling(hidden, joined_rows()).tolist() == [[1], [5]]
 
 
+def test_first_is_the_first_position_whatever_stands_there() -> None:
+    hidden = torch.tensor([[900.0, 900, 1, 2, 6], [5, 700, 700, 700, 700]])[..., None]
+    assert first_pooling(hidden, joined_rows()).tolist() == [[900], [5]]
+
+
 def test_a_row_of_padding_stays_finite() -> None:
     nothing = torch.zeros(1, 3, dtype=torch.long)
     joined = join(torch.ones(1, 3, 4), nothing, torch.zeros(1, 0, 4), nothing[:, :0])
-    for pool in POOLINGS.values():
+    for pool in FROM_TOKENS.values():
         assert pool(torch.ones(1, 3, 4), joined).isfinite().all()
 
 
 def test_features_have_the_type_of_the_hidden_states() -> None:
-    for pool in POOLINGS.values():
+    for pool in FROM_TOKENS.values():
         assert pool(torch.ones(2, 5, 4, dtype=torch.float16), joined_rows()).dtype == torch.float16

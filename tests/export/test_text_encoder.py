@@ -345,6 +345,36 @@ def test_the_feature_is_that_of_the_first_token_under_cls_pooling(tiny_network: 
     assert torch.equal(outputs["features"], outputs["last_hidden_state"][:, 0])
 
 
+@pytest.mark.parametrize("kind", ["soft", "prefix"])
+@pytest.mark.parametrize(
+    ("model_type", "pooling", "layers"),
+    [
+        ("bert", "pooler", ("classifier",)),
+        ("albert", "pooler", ("classifier",)),
+        ("roberta", "first", ("classifier.dense", "tanh", "classifier.out_proj")),
+        ("electra", "first", ("classifier.dense", "gelu", "classifier.out_proj")),
+        ("distilbert", "first", ("pre_classifier", "relu", "classifier")),
+    ],
+)
+def test_these_poolings_give_what_the_networks_own_head_reads(
+    model_type: str, pooling: str, layers: tuple[str, ...], kind: str, tiny_network: Callable[..., Any]
+) -> None:
+    network = tiny_network(model_type, "text-classification", num_labels=3)
+    module = ConditionedTextEncoder(network, "text-classification", pooling).eval()
+    outputs = run(module, [row_of(module, 5, **{kind: 3}), row_of(module, 4, seed=1)])
+    found = outputs["features"]
+    functions = {"tanh": nn.Tanh(), "gelu": nn.GELU(), "relu": nn.ReLU()}
+    for layer in layers:
+        found = functions[layer](found) if layer in functions else network.get_submodule(layer)(found)
+    assert_same({"logits": found}, {"logits": outputs["logits"]})
+
+
+def test_a_network_without_a_pooler_says_so(tiny_network: Callable[..., Any]) -> None:
+    module = ConditionedTextEncoder(tiny_network("distilbert"), "feature-extraction", "pooler")
+    with pytest.raises(UnsupportedArchitectureError, match="DistilBertModel has no pooler; wanted one of the"):
+        _ = module.feature_size
+
+
 def test_untouched_runs_the_networks_own_attention_and_puts_ours_back(
     conditioned: Conditioned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

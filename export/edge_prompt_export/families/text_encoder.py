@@ -15,7 +15,7 @@ from edge_prompt.manifest import PROMPT_INPUTS
 from edge_prompt.preprocessing import Preprocessing, TextPreprocessing
 from edge_prompt_export.attention import ATTENTION_NAME, conditioned_on
 from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
-from edge_prompt_export.pooling import POOLINGS
+from edge_prompt_export.pooling import FROM_TOKENS, POOLER
 from edge_prompt_export.virtual_tokens import JoinedSequence, join, take_slots
 
 TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
@@ -47,7 +47,7 @@ class ConditionedTextEncoder(ConditionedModule):
     Args:
         model: The network, from one of transformers' auto classes.
         task: A key of `TASK_OUTPUTS`.
-        pooling: A key of `edge_prompt_export.pooling.POOLINGS`.
+        pooling: One of `edge_prompt_export.pooling.POOLINGS`.
 
     Attributes:
         layer_shapes: `(num_kv_heads, head_dim)` a layer; empty if the architecture does not dispatch its attention.
@@ -221,8 +221,8 @@ class ConditionedTextEncoder(ConditionedModule):
         if token_type_ids is not None:
             arguments["token_type_ids"] = self._join_types(token_type_ids, joined)
         with conditioned_on(prefix, None if prefix is None else prefix_mask > 0):
-            hidden, logits = self._run(arguments)
-        return self._outputs(hidden, logits, joined)
+            base, logits = self._run(arguments)
+        return self._outputs(base, logits, joined)
 
     @torch.no_grad()
     def untouched(self, request: Tensors) -> Tensors:
@@ -234,12 +234,13 @@ class ConditionedTextEncoder(ConditionedModule):
         arguments: dict[str, Any] = dict(request)
         self._set_attention(self._original_attention)
         try:
-            hidden, logits = self._run(arguments)
+            base, logits = self._run(arguments)
         finally:
             self._set_attention(ATTENTION_NAME)
+        hidden = base.last_hidden_state
         slots = torch.arange(input_ids.shape[1])[None].expand_as(input_ids)
         joined = JoinedSequence(hidden, attention_mask, slots, attention_mask > 0)
-        outputs = (POOLINGS[self.pooling](hidden, joined), hidden if logits is None else logits)
+        outputs = (self._feature(base, joined), hidden if logits is None else logits)
         return dict(zip(self.output_names, outputs, strict=True))
 
     def _set_attention(self, name: str) -> None:
@@ -256,20 +257,32 @@ class ConditionedTextEncoder(ConditionedModule):
         index = (slots - joined.token_slots[:, :1]).clamp(0, token_type_ids.shape[1] - 1)
         return torch.where(joined.is_token, token_type_ids.gather(1, index), 0)
 
-    def _run(self, arguments: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """The last hidden state of the base model, and the logits of the model's own head if it has one."""
+    def _run(self, arguments: dict[str, Any]) -> tuple[Any, Tensor | None]:
+        """The output of the base model, and the logits of the model's own head if it has one."""
         caught: list[Any] = []
         hook = self.model.base_model.register_forward_hook(lambda _module, _args, output: caught.append(output))
         try:
             output = self.model(**arguments, return_dict=True)
         finally:
             hook.remove()
-        return caught[0].last_hidden_state, output.logits if "logits" in self.output_names else None
+        return caught[0], output.logits if "logits" in self.output_names else None
 
-    def _outputs(self, hidden: Tensor, logits: Tensor | None, joined: JoinedSequence) -> tuple[Tensor, ...]:
-        features = POOLINGS[self.pooling](hidden, joined)
+    def _feature(self, base: Any, joined: JoinedSequence) -> Tensor:
+        if self.pooling != POOLER:
+            return FROM_TOKENS[self.pooling](base.last_hidden_state, joined)
+        pooled: Tensor | None = getattr(base, "pooler_output", None)
+        if pooled is None:
+            raise UnsupportedArchitectureError(
+                found=f"{type(self.model).__name__} has no pooler",
+                wanted=f"one of the poolings {', '.join(FROM_TOKENS)}",
+                remedy="pass one of them (--pooling)",
+            )
+        return pooled
+
+    def _outputs(self, base: Any, logits: Tensor | None, joined: JoinedSequence) -> tuple[Tensor, ...]:
+        features = self._feature(base, joined)
         if logits is None:
-            return features, take_slots(hidden, joined.token_slots)
+            return features, take_slots(base.last_hidden_state, joined.token_slots)
         return features, take_slots(logits, joined.token_slots) if self.task in TOKEN_TASKS else logits
 
 

@@ -119,7 +119,9 @@ def _prompt_rows(prompt: Prompt) -> Rows:
     if card.labels:
         yield "labels", _listed(card.labels)
     if prompt.head is not None:
-        yield "head", f"{list(prompt.head.weight.shape)}, {prompt.head.weight.nbytes + prompt.head.bias.nbytes:,} bytes"
+        dense = prompt.head.dense
+        before = "" if dense is None else f"{list(dense.weight.shape)}, {dense.activation}, "
+        yield "head", f"{before}{list(prompt.head.weight.shape)}, {prompt.head.size_bytes:,} bytes"
     yield "template", card.template
     if card.max_tokens is not None:
         yield "tuned on", f"texts of up to {card.max_tokens} tokens"
