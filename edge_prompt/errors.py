@@ -117,3 +117,7 @@ class ParityError(EdgePromptError, ArithmeticError):
 
 class TrainingDataError(EdgePromptError, ValueError):
     """A training file is malformed, or cannot train a prompt."""
+
+
+class AdapterError(EdgePromptError, ValueError):
+    """A PEFT adapter is malformed, is no prompt, or is not for this backbone."""

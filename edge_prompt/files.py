@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NoReturn
 
 from edge_prompt.errors import (
+    AdapterError,
     CardError,
     EdgePromptError,
     ManifestError,
@@ -90,18 +91,24 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         stream.write((json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path, error: type[ManifestError | CardError]) -> dict[str, Any]:
+def read_json(path: Path, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:
     """Read a JSON object without trust: bounded size, no repeated keys, no NaN, no bottomless nesting.
 
     Raises:
         MissingFileError: There is no such file.
         ReadError: It cannot be read.
-        ManifestError | CardError: It is not such an object; `error` says which of both to raise.
+        ManifestError | CardError | AdapterError: It is not such an object; `error` says which of them to raise.
     """
+    with opened(path) as stream:
+        return json_object(stream.read(MAX_JSON_BYTES + 1), str(path), error)
+
+
+def json_object(content: bytes, name: str, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:
+    """The JSON object that `content`, found in `name`, is; see `read_json`."""
 
     def refuse(found: str) -> NoReturn:
         raise error(
-            found=f"{path}: {found}",
+            found=f"{name}: {found}",
             wanted="one JSON object in UTF-8",
             remedy="restore the file or write it anew",
         )
@@ -112,8 +119,6 @@ def read_json(path: Path, error: type[ManifestError | CardError]) -> dict[str, A
             refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
         return dict(pairs)
 
-    with opened(path) as stream:
-        content = stream.read(MAX_JSON_BYTES + 1)
     if len(content) > MAX_JSON_BYTES:
         refuse(f"more than {MAX_JSON_BYTES} bytes")
     try:

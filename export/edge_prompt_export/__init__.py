@@ -1,10 +1,45 @@
-"""The workstation side of edge-prompt: torch, transformers, and the converters."""
+"""The workstation side of edge-prompt: torch, transformers, and the converters.
 
-from edge_prompt.preprocessing import ArrayInput
-from edge_prompt_export.export import export_backbone
-from edge_prompt_export.families.custom import ModuleDescription
-from edge_prompt_export.quantize import quantize_bundle
-from edge_prompt_export.tuning.settings import TuneSettings
-from edge_prompt_export.tuning.tune import tune_prompt
+Each name is imported when it is first used: what moves prompts to and from PEFT needs no torch.
+"""
 
-__all__ = ["ArrayInput", "ModuleDescription", "TuneSettings", "export_backbone", "quantize_bundle", "tune_prompt"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_prompt.preprocessing import ArrayInput
+    from edge_prompt_export.adapters.exporting import export_adapter
+    from edge_prompt_export.adapters.importing import import_adapter
+    from edge_prompt_export.export import export_backbone
+    from edge_prompt_export.families.custom import ModuleDescription
+    from edge_prompt_export.quantize import quantize_bundle
+    from edge_prompt_export.tuning.settings import TuneSettings
+    from edge_prompt_export.tuning.tune import tune_prompt
+
+__all__ = [
+    "ArrayInput",
+    "ModuleDescription",
+    "TuneSettings",
+    "export_adapter",
+    "export_backbone",
+    "import_adapter",
+    "quantize_bundle",
+    "tune_prompt",
+]
+
+_HOMES = {
+    "ArrayInput": "edge_prompt.preprocessing",
+    "ModuleDescription": "edge_prompt_export.families.custom",
+    "TuneSettings": "edge_prompt_export.tuning.settings",
+    "export_adapter": "edge_prompt_export.adapters.exporting",
+    "export_backbone": "edge_prompt_export.export",
+    "import_adapter": "edge_prompt_export.adapters.importing",
+    "quantize_bundle": "edge_prompt_export.quantize",
+    "tune_prompt": "edge_prompt_export.tuning.tune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,87 @@
+"""The tensors of an adapter file, whatever the file: each is read when it is asked for, once its size was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_prompt.arrays import FloatArray
+from edge_prompt.errors import AdapterError
+
+_BFLOAT16_SHIFT = 16
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of an adapter file.
+
+    Attributes:
+        name: Its name, with the file's, for messages.
+        dtype: As safetensors names it, e.g. `F32`.
+        shape: Its shape.
+        content: Gives its bytes, C order, little-endian.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    content: Callable[[], bytes]
+
+    def array(self) -> FloatArray:
+        """Its numbers: float16 as they are, all others as float32.
+
+        Raises:
+            AdapterError: They are no floats, or not finite.
+        """
+        if self.dtype not in _DECODERS:
+            refuse(self.name, f"dtype {self.dtype[:20]}", f"one of {', '.join(_DECODERS)}")
+        with np.errstate(over="ignore"):
+            array = _DECODERS[self.dtype](self.content())
+        if not np.isfinite(array).all():
+            refuse(self.name, "NaN or infinity", "finite numbers in float32", "train it again, more gently")
+        return array.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """An adapter's file of tensors.
+
+    Attributes:
+        path: Where it is.
+        tensors: Its tensors by name.
+        metadata: What a safetensors header says beside them.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+def refuse(
+    name: str,
+    found: str,
+    wanted: str,
+    remedy: str = "restore the file or save the adapter anew",
+    cause: BaseException | None = None,
+) -> NoReturn:
+    """Refuse what was found in `name`, a file or a tensor in it."""
+    raise AdapterError(found=f"{name}: {found}", wanted=wanted, remedy=remedy) from cause
+
+
+def _widened(content: bytes) -> NDArray[np.float32]:
+    """bfloat16, the upper half of a float32."""
+    return (np.frombuffer(content, "<u2").astype(np.uint32) << _BFLOAT16_SHIFT).view(np.float32)
+
+
+_DECODERS: Mapping[str, Callable[[bytes], FloatArray]] = {
+    "F64": lambda content: np.frombuffer(content, "<f8").astype(np.float32),
+    "F32": lambda content: np.frombuffer(content, "<f4"),
+    "F16": lambda content: np.frombuffer(content, "<f2"),
+    "BF16": _widened,
+}
+"""From the bytes of a tensor to its numbers, by dtype."""

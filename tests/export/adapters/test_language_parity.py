@@ -1,0 +1,88 @@
+"""A prompt of a language model that PEFT trained gives on the engines what it gives in PEFT, and again there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from edge_prompt_export import export_adapter, import_adapter
+from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.generation.results import Generation
+
+LENGTH, TOLERANCE = 5, 1e-4
+SHARED = {"task_type": "CAUSAL_LM", "num_virtual_tokens": LENGTH}
+CONFIGS: dict[str, Callable[[], peft.PeftConfig]] = {
+    "prompt tuning": lambda: peft.PromptTuningConfig(**SHARED),
+    "p-tuning": lambda: peft.PromptEncoderConfig(**SHARED, encoder_hidden_size=16),
+    "prefix tuning": lambda: peft.PrefixTuningConfig(**SHARED),
+    "prefix tuning, projected": lambda: peft.PrefixTuningConfig(
+        **SHARED, prefix_projection=True, encoder_hidden_size=16
+    ),
+    "cartridge": lambda: peft.CartridgeConfig(**SHARED),
+}
+IDS = np.random.default_rng(2).integers(3, 120, (3, 9))
+MASK = (np.arange(9) < np.array([[9], [6], [2]])).astype(np.int64)
+
+
+def assert_same(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> None:
+    found, wanted = found[MASK > 0], wanted[MASK > 0]
+    assert np.abs(found - wanted).max() <= TOLERANCE * max(1, np.abs(wanted).max())
+
+
+def logits_of(model: Any) -> np.ndarray[Any, Any]:
+    """The logits at the tokens; PEFT gives those at virtual tokens before them."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.from_numpy(IDS), attention_mask=torch.from_numpy(MASK)).logits
+    return np.asarray(logits[:, -IDS.shape[1] :].numpy())
+
+
+def greedy_of(model: Any, tokens: int) -> list[int]:
+    ids = torch.from_numpy(IDS[:1])
+    with torch.no_grad():
+        generated = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=0,
+        )
+    return [int(token) for token in generated[0, -tokens:]]
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT means its own doing
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "qwen2"])
+def test_a_prompt_answers_here_as_in_peft(
+    model_type: str,
+    name: str,
+    language_model: Callable[[str], Path],
+    language_bundle: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    base, bundle = language_model(model_type), language_bundle(model_type)
+    network = AutoModelForCausalLM.from_pretrained(base)
+    untouched = logits_of(network)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = peft.get_peft_model(network, CONFIGS[name]()).eval()
+    wanted, text = logits_of(model), greedy_of(model, 12)
+    assert np.abs(wanted - untouched)[MASK > 0].max() > 1e-2
+    model.save_pretrained(tmp_path / "adapter")
+    (written,) = import_adapter(tmp_path / "adapter", bundle=bundle, output=tmp_path / "task.npy")
+    for engine in ("onnxruntime", "openvino"):
+        runtime = Runtime(bundle, engine=engine)
+        runtime.load("task", written)
+        assert_same(runtime.infer({"input_ids": IDS, "attention_mask": MASK}, task="task")["logits"], wanted)
+        answer = runtime.generate(IDS[0], task="task", max_new_tokens=12, temperature=0)
+        assert isinstance(answer, Generation)
+        assert list(answer.tokens) == text
+    back = export_adapter(written, bundle=bundle, output=tmp_path / "back")
+    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), back).eval()
+    assert_same(logits_of(again), wanted)
