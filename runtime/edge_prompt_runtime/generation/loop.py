@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def generate_pieces(
     requests: Sequence[RowRequest],
     decoder: Decoder | None,
     cancel: Cancellation | None = None,
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """Generate, giving a piece a row and step; the last piece of each row has its `finish_reason`.
 
     Everything is checked before the first piece is asked for. The iterator may be closed at any time: then, and at its
@@ -67,7 +67,7 @@ def collect(pieces: Iterable[Piece], requests: Sequence[RowRequest]) -> list[Gen
 
 def _pieces(
     decoding: Decoding, requests: Sequence[RowRequest], rows: list[Row], cancel: Cancellation | None
-) -> Iterator[Piece]:
+) -> Generator[Piece]:
     """See `generate_pieces`: apart from it so that faults are raised at the call, not with the first piece."""
     started = False
     try:
