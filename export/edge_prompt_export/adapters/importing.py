@@ -16,6 +16,7 @@ from edge_prompt.preprocessing import LEAST_TOKENS
 from edge_prompt.prompt import PROMPT_SUFFIX, write_prompt
 from edge_prompt_export.adapters.base import TEXT, require_base
 from edge_prompt_export.adapters.heads import head_of
+from edge_prompt_export.adapters.place import adapter_folder
 from edge_prompt_export.adapters.prompts import FORMS, prompts_of
 from edge_prompt_export.adapters.reading import Adapter, read_adapter
 
@@ -33,11 +34,13 @@ def import_adapter(
     template: str = TEMPLATE_FIELD,
     max_tokens: int | None = None,
     base_renamed: bool = False,
+    revision: str | None = None,
+    cache_dir: str | None = None,
 ) -> tuple[Path, ...]:
     """Write the prompt of a PEFT adapter as a prompt file for a bundle, with its card, and its head if it has one.
 
     Args:
-        adapter: The folder that PEFT's `save_pretrained` wrote.
+        adapter: The folder that PEFT's `save_pretrained` wrote, or its name on the hub.
         bundle: The bundle of the network that the adapter was trained on; only its manifest is read.
         output: The `.npy` file to write.
         task_index: Which task of a MULTITASK_PROMPT_TUNING adapter; None writes all of them, where there are several
@@ -47,6 +50,8 @@ def import_adapter(
         max_tokens: Tokens of a text that it was trained on; a longer text is cut there. None leaves it to the backbone.
         base_renamed: Whether the adapter's base and the bundle's backbone are one network under two names or
             revisions; sizes are checked all the same.
+        revision: The adapter's branch, tag or commit on the hub.
+        cache_dir: Where downloads are kept.
 
     Returns:
         The prompt files that were written.
@@ -67,7 +72,8 @@ def import_adapter(
             wanted="the bundle of a language model or a text encoder",
             remedy="use the bundle of the network that the adapter was trained on",
         )
-    found = read_adapter(Path(adapter))
+    folder = adapter_folder(str(adapter), revision, cache_dir)
+    found = read_adapter(folder)
     require_base(found, manifest.backbone, renamed=base_renamed)
     form = FORMS[found.config.peft_type]
     prompts = prompts_of(found, manifest)
@@ -86,7 +92,7 @@ def import_adapter(
             labels=names,
             template=template,
             max_tokens=max_tokens,
-            provenance=_provenance(found, Path(adapter).resolve().name, task if several else None),
+            provenance=_provenance(found, _name_of(adapter), task if several else None),
         )
         written.append(target)
     return tuple(written)
@@ -128,6 +134,11 @@ def _labels(head: Head | None, labels: Sequence[str], manifest: Manifest, path: 
             remedy="pass as many (--label), or none",
         )
     return tuple(labels) or (own if head is not None and len(own) == classes else ())
+
+
+def _name_of(adapter: str | Path) -> str:
+    """A hub name as it is; of a folder only its own name, since paths say more than a reader needs."""
+    return Path(adapter).resolve().name if Path(adapter).exists() else str(adapter)
 
 
 def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]:

@@ -19,6 +19,9 @@ TENSORS_NAME = "adapter_model.safetensors"
 _READERS: Mapping[str, Callable[[Path], TensorFile]] = {TENSORS_NAME: read_safetensors, "adapter_model.bin": read_bin}
 """What reads each file of tensors, in the order in which PEFT looks for them."""
 
+FILE_NAMES = (CONFIG_NAME, *_READERS)
+"""The files that an adapter may have here."""
+
 PROMPT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "CARTRIDGE")
 """The `peft_type` of adapters that are prompts."""
 
@@ -70,7 +73,7 @@ def read_adapter(folder: Path) -> Adapter:
         ReadError: A file cannot be read.
         AdapterError: A file is malformed, or the adapter is of a type that is no prompt.
     """
-    there = [name for name in (CONFIG_NAME, *_READERS) if (folder / name).is_file()]
+    there = [name for name in FILE_NAMES if (folder / name).is_file()]
     if CONFIG_NAME not in there or len(there) < 2:
         raise MissingFileError(
             found=f"{folder}: {' without the rest'.join([*there, '']) if there else _nothing_in(folder)}",

@@ -17,7 +17,7 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command("import")
-@click.argument("adapter", type=_PATH)
+@click.argument("adapter")
 @click.option("--bundle", type=_PATH, required=True, help="The bundle of the network that ADAPTER was trained on.")
 @click.option("--output", "-o", type=_PATH, required=True, help="The .npy file to write.")
 @click.option(
@@ -38,11 +38,14 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     RENAMED_OPTION, is_flag=True, help="The adapter's base is the bundle's network under another name or revision."
 )
-def command(adapter: Path, bundle: Path, output: Path, **settings: Any) -> None:
+@click.option("--revision", help="Of the adapter: branch, tag or commit on the hub.")
+@click.option("--cache-dir", type=click.Path(file_okay=False), help="Where downloads are kept.")
+def command(adapter: str, bundle: Path, output: Path, **settings: Any) -> None:
     """Take a prompt that PEFT trained for use with a bundle.
 
-    ADAPTER is the folder that PEFT's save_pretrained wrote, of PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING,
-    PREFIX_TUNING or CARTRIDGE. The network itself is not needed, nor is torch, but for the old adapter_model.bin.
+    ADAPTER is the folder that PEFT's save_pretrained wrote, or its name on the hub: of PROMPT_TUNING, P_TUNING,
+    MULTITASK_PROMPT_TUNING, PREFIX_TUNING or CARTRIDGE. The network itself is not needed, nor is torch, but for the
+    old adapter_model.bin.
     """
     log_to_stderr(logging.WARNING)
     for path in import_adapter(adapter, bundle=bundle, output=output, **settings):

@@ -54,6 +54,25 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
     },
     "llama": SIZES | {"num_key_value_heads": 2, "eos_token_id": None},
     "qwen2": SIZES | {"num_key_value_heads": 2, "eos_token_id": None},
+    "opt": {
+        "vocab_size": 120,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "ffn_dim": 64,
+        "init_std": 0.2,
+        "max_position_embeddings": 64,
+        "eos_token_id": None,
+    },
+    "gemma3_text": SIZES
+    | {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "eos_token_id": None,
+    },
 }
 
 

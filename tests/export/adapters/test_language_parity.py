@@ -27,6 +27,10 @@ CONFIGS: dict[str, Callable[[], peft.PeftConfig]] = {
     ),
     "cartridge": lambda: peft.CartridgeConfig(**SHARED),
 }
+CASES = [
+    *((model_type, name) for model_type in ("gpt2", "llama", "qwen2") for name in CONFIGS),
+    *((model_type, name) for model_type in ("opt", "gemma3_text") for name in ("prompt tuning", "prefix tuning")),
+]
 IDS = np.random.default_rng(2).integers(3, 120, (3, 9))
 MASK = (np.arange(9) < np.array([[9], [6], [2]])).astype(np.int64)
 
@@ -57,8 +61,7 @@ def greedy_of(model: Any, tokens: int) -> list[int]:
 
 
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT means its own doing
-@pytest.mark.parametrize("name", CONFIGS)
-@pytest.mark.parametrize("model_type", ["gpt2", "llama", "qwen2"])
+@pytest.mark.parametrize(("model_type", "name"), CASES)
 def test_a_prompt_answers_here_as_in_peft(
     model_type: str,
     name: str,
