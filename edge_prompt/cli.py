@@ -28,6 +28,7 @@ COMMANDS = {
     "quantize": LazyCommand("edge_prompt_export.commands.quantize", "quantize", "Quantise a bundle of images to int8."),
     "tune": LazyCommand("edge_prompt_export.commands.tune", "export", "Tune a prompt for a task on a frozen backbone."),
     "fold": LazyCommand("edge_prompt_runtime.commands.fold", "", "Fold a deep prompt to a prefix, ahead of time."),
+    "compile": LazyCommand("edge_prompt_runtime.commands.compile_", "", "Compile a soft prompt ahead of time."),
     "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),
     "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
     "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.engines import ENGINES
+from tests.tiny_language import write_tiny_language
 
 WORDS = tuple(f"w{number}" for number in range(195))
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -98,6 +99,18 @@ def tiny_segmenter_bundle(build_once: BuildOnce) -> Path:
     return build_once(
         "tiny_segmenter_bundle", lambda folder: export_image_network(folder, "SegformerForSemanticSegmentation")
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_language(build_once: BuildOnce) -> Path:
+    """The folder of a random causal language model with grouped-query attention."""
+    return build_once("tiny_language", write_tiny_language)
+
+
+@pytest.fixture(scope="session")
+def tiny_language_bundle(build_once: BuildOnce, tiny_language: Path) -> Path:
+    """The bundle of `tiny_language` for both engines; not to be changed."""
+    return build_once("tiny_language_bundle", lambda folder: export(tiny_language, folder))
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ class Runtime:
         self._language: LanguageAnswers | None = None
         if isinstance(self._requests, LanguageReader):
             model = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
-            self._language = LanguageAnswers(self.bundle, model, self._requests)
+            self._language = LanguageAnswers(self.bundle, self.engine, model, self._requests)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -131,7 +131,8 @@ class Runtime:
         Raises:
             EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
         """
-        self._put({name: load_task(name, Path(path), kind, self.bundle, self._base, self._fold)})
+        task = load_task(name, Path(path), kind, self.bundle, self._base, self._fold)
+        self._put({name: task}, [Path(path)])
 
     def load_all(self, folder: str | Path) -> tuple[str, ...]:
         """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
@@ -150,7 +151,7 @@ class Runtime:
             )
         paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
         loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, self._fold) for path in paths}
-        self._put(loaded)
+        self._put(loaded, paths)
         return tuple(loaded)
 
     def unload(self, name: str) -> None:
@@ -164,14 +165,16 @@ class Runtime:
         if self._language is not None and task is not None:
             self._language.model.compiled.forget(task)
 
-    def _put(self, tasks: Mapping[str, Task]) -> None:
-        """Serve tasks from now on; of a causal language model, their prompts are compiled first."""
+    def _put(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
+        """Serve tasks, read from `paths`, from now on; those of a causal language model are compiled first."""
+        replaced = [self._tasks[name] for name in tasks if name in self._tasks]
         if self._language is not None:
-            for task in tasks.values():
-                self._language.model.compiled.of(task)
-            for task in [self._tasks[name] for name in tasks if name in self._tasks]:
-                self._language.model.compiled.forget(task)
+            for task, path in zip(tasks.values(), paths, strict=True):
+                self._language.prepare(task, path)
         self._tasks.update(tasks)
+        if self._language is not None:
+            for task in replaced:
+                self._language.model.compiled.forget(task)
 
     def release_fold_graph(self) -> None:
         """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.

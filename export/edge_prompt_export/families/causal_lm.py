@@ -101,9 +101,20 @@ class ConditionedCausalLM(ConditionedModule):
         return [self._tokens(batch, min(tokens, room), seed) for seed, (batch, tokens) in enumerate(PARITY_SIZES)]
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
-        """See `ConditionedModule.example_prompt`."""
-        prompt = super().example_prompt(kind, virtual_tokens, seed)
-        return prompt * self.embedding.weight.std() if kind == "soft" else prompt
+        """A random prompt as large as numbers in this network: a prefix is the keys and values of random tokens.
+
+        Under random keys and values, a trained network's own rounding grows beyond what engines are compared by.
+        """
+        if kind == "soft":
+            return super().example_prompt(kind, virtual_tokens, seed) * self.embedding.weight.std()
+        if virtual_tokens == 0:
+            return super().example_prompt(kind, virtual_tokens, seed)
+        tokens = self._random_tokens((1, virtual_tokens), torch.Generator().manual_seed(seed))
+        request = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        with torch.no_grad():
+            present = self(**self.under(request, {}))[1:]
+        parts = torch.stack(present)[:, 0]
+        return parts.reshape(-1, 2, *parts.shape[1:])
 
     def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` (tokens, and 1 where a row has one) under prompts, with all logits."""

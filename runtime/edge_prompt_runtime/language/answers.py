@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge_prompt_runtime.generation.row import RowRequest
 from edge_prompt_runtime.language.generating import read_generation_config, row_requests
 from edge_prompt_runtime.language.layout import Int64
 from edge_prompt_runtime.language.model import LanguageModel
+from edge_prompt_runtime.language.saved import read_compiled
 from edge_prompt_runtime.language.scoring import label_scores
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.requests.language import Reader
@@ -31,6 +33,7 @@ class LanguageAnswers:
 
     Args:
         bundle: The bundle.
+        engine: The name of the engine.
         model: Its network on an engine.
         reader: What reads its requests.
 
@@ -38,8 +41,9 @@ class LanguageAnswers:
         model: As given.
     """
 
-    def __init__(self, bundle: Bundle, model: LanguageModel, reader: Reader) -> None:
+    def __init__(self, bundle: Bundle, engine: str, model: LanguageModel, reader: Reader) -> None:
         self._bundle = bundle
+        self._engine = engine
         self.model = model
         self._reader = reader
 
@@ -50,6 +54,19 @@ class LanguageAnswers:
     @property
     def _decoder(self) -> Decoder | None:
         return self._reader.tokenizer if TOKENIZER_NAME in self._bundle.manifest.files else None
+
+    def prepare(self, task: Task, path: Path) -> None:
+        """Have the prompt of `task`, read from `path`, compiled: from the file beside it if there is one, or now.
+
+        Raises:
+            CardError: There is one, of another graph, other weights or another prompt.
+        """
+        length = task.length("soft_prompt")
+        past = read_compiled(path, self._bundle, self._engine, length) if length else None
+        if past is None:
+            self.model.compiled.of(task)
+        else:
+            self.model.compiled.keep(task, past)
 
     def generate(
         self, request: Request, tasks: Sequence[Task], asked: Mapping[str, Any], cancel: Cancellation | None

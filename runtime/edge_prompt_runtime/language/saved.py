@@ -1,0 +1,116 @@
+"""Compiled prompts on disk: a soft prompt's keys and values beside it, so that loading it runs nothing.
+
+They belong to one graph, its weights and one prompt; if any of these changed, they are refused. Formats:
+`docs/formats.md`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge_prompt.arrays import read_npz, write_npz
+from edge_prompt.bundle import Bundle
+from edge_prompt.errors import CardError
+from edge_prompt.fields import Fields
+from edge_prompt.files import read_json, sha256_of, write_json
+from edge_prompt_runtime.language.layout import Past
+
+FORMAT_VERSION = 1
+ARRAYS_SUFFIX, CARD_SUFFIX = ".kv.npz", ".kv.json"
+
+
+def card_path(prompt: Path, engine: str) -> Path:
+    """Where the card of the compiled form of the prompt at `prompt` lies; its arrays lie beside it."""
+    return prompt.with_name(f"{prompt.stem}.{engine}{CARD_SUFFIX}")
+
+
+def arrays_path(prompt: Path, engine: str) -> Path:
+    """Where its arrays lie."""
+    return prompt.with_name(f"{prompt.stem}.{engine}{ARRAYS_SUFFIX}")
+
+
+def write_compiled(prompt: Path, bundle: Bundle, engine: str, past: Past) -> Path:
+    """Write the compiled form of the prompt at `prompt`, the card last.
+
+    Args:
+        prompt: The prompt's file.
+        bundle: The bundle it was compiled with.
+        engine: The engine it was compiled on.
+        past: Keys, then values, a layer.
+
+    Returns:
+        The file with the arrays.
+
+    Raises:
+        WriteError: A file cannot be written.
+    """
+    path = arrays_path(prompt, engine)
+    write_npz(path, {str(index): part for index, part in enumerate(past)})
+    belongs = {**_belongs_to(prompt, bundle, engine), "sha256": sha256_of(path)}
+    write_json(card_path(prompt, engine), {"format_version": FORMAT_VERSION, **belongs})
+    return path
+
+
+def read_compiled(prompt: Path, bundle: Bundle, engine: str, length: int) -> Past | None:
+    """The compiled form of the prompt at `prompt`; None if there is none for this engine.
+
+    Args:
+        prompt: The prompt's file.
+        bundle: The bundle.
+        engine: The engine.
+        length: Virtual tokens of the prompt.
+
+    Raises:
+        CardError: It was compiled with another graph, other weights or another prompt, or is malformed.
+        ArrayFileError: Its arrays are malformed.
+    """
+    card = card_path(prompt, engine)
+    if not card.exists():
+        return None
+    fields = Fields(read_json(card, CardError), str(card), CardError)
+    fields.require_version(FORMAT_VERSION)
+    path = arrays_path(prompt, engine)
+    for name, wanted in {**_belongs_to(prompt, bundle, engine), "sha256": sha256_of(path)}.items():
+        if fields.sha256(name) != wanted:
+            fields.refuse(
+                f"{name} {fields.sha256(name)[:12]}… is not that of the {_OF[name]}, {wanted[:12]}…",
+                "keys and values that were compiled from these",
+                "compile the prompt again with 'edge-prompt compile', or delete the file",
+            )
+    wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
+    arrays = read_npz(path, frozenset(map(str, range(len(wanted_shapes)))))
+    past = [arrays[str(index)].astype(np.float32, copy=False) for index in range(len(wanted_shapes))]
+    _require_shapes(path, past, wanted_shapes)
+    return past
+
+
+_OF = {
+    "prompt_sha256": "prompt",
+    "graph_sha256": "graph",
+    "fingerprint": "backbone's weights",
+    "sha256": "arrays beside it",
+}
+"""What each digest in the card is of."""
+
+
+def _belongs_to(prompt: Path, bundle: Bundle, engine: str) -> dict[str, str]:
+    graph = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(bundle.graph(engine).sha256.items()))
+    return {
+        "prompt_sha256": sha256_of(prompt),
+        "graph_sha256": hashlib.sha256(graph.encode()).hexdigest(),
+        "fingerprint": bundle.manifest.backbone.fingerprint,
+    }
+
+
+def _require_shapes(path: Path, past: Past, wanted: Sequence[tuple[int, ...]]) -> None:
+    for part, shape in zip(past, wanted, strict=True):
+        if part.shape != shape:
+            raise CardError(
+                found=f"{path}: keys or values of shape {list(part.shape)}",
+                wanted=f"{list(shape)}",
+                remedy="compile the prompt again with 'edge-prompt compile'",
+            )

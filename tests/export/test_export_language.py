@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import openvino
+import pytest
+from transformers import AutoModelForCausalLM
+
+from edge_prompt.bundle import read_bundle
+from edge_prompt.cache import past_names, present_names
+from edge_prompt_export import export_backbone
+from edge_prompt_export.loading import load_backbone
+from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.reference import TOLERANCE
+from tests.tiny_language import (
+    HEAD_DIM,
+    HEADS,
+    HIDDEN_SIZE,
+    KV_HEADS,
+    LAYERS,
+    POSITIONS,
+    VOCAB_SIZE,
+    write_tiny_language,
+)
+
+SLIDING = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+
+
+@pytest.mark.parametrize(("model_type", "config"), [("gpt2", {}), ("gemma3_text", SLIDING), ("qwen3", {})])
+def test_both_engines_agree_with_torch_under_every_kind(
+    model_type: str, config: dict[str, object], tmp_path: Path
+) -> None:
+    write_tiny_language(tmp_path / "network", model_type, **config)
+    bundle = export_backbone(tmp_path / "network", tmp_path / "bundle")
+    for engine in ("onnxruntime", "openvino"):
+        figures = bundle.manifest.parity[engine]
+        assert max(figures[name] for name in ("torch", "length_0", "mixed_batch")) <= TOLERANCE
+        assert set(figures["effect"]) == {"soft", "prefix"}
+
+
+def test_the_graphs_have_the_ecosystems_names(tiny_language_bundle: Path) -> None:
+    bundle = read_bundle(tiny_language_bundle)
+    tokens = {"input_ids", "attention_mask", "position_ids", "logits_to_keep", "soft_prompt"}
+    graph = onnx.load(tiny_language_bundle / "model.onnx", load_external_data=False).graph
+    assert {value.name for value in graph.input} == {*tokens, *past_names(LAYERS)}
+    assert [value.name for value in graph.output] == ["logits", *present_names(LAYERS)]
+    model = openvino.Core().read_model(tiny_language_bundle / "openvino_model.xml")
+    assert {port.any_name for port in model.inputs} == {*tokens, "beam_idx"}
+    assert [port.any_name for port in model.outputs] == ["logits"]
+    assert bundle.manifest.cache == ((KV_HEADS, HEAD_DIM),) * LAYERS
+    assert bundle.manifest.kinds["prefix"] == (LAYERS, 2, KV_HEADS, None, HEAD_DIM)
+
+
+def test_openvino_fuses_every_attention_with_its_cache(tiny_language_bundle: Path) -> None:
+    compiled = openvino.Core().compile_model(tiny_language_bundle / "openvino_model.xml", "CPU")
+    layers = [node.get_rt_info()["layerType"].value for node in compiled.get_runtime_model().get_ops()]
+    assert layers.count("ScaledDotProductAttention") == LAYERS
+
+
+def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
+    write_tiny_language(tmp_path / "tied", tie_word_embeddings=True)
+    write_tiny_language(tmp_path / "apart")
+    sizes = {}
+    for name in ("tied", "apart"):
+        bundle = export_backbone(tmp_path / name, tmp_path / f"{name}_bundle").folder
+        sizes[name] = [(bundle / file).stat().st_size for file in ("model.onnx", "openvino_model.bin")]
+    table_bytes = 320 * 32 * 4
+    for tied, apart in zip(sizes["tied"], sizes["apart"], strict=True):
+        assert abs(apart - tied - table_bytes) < 4096
+
+
+def test_what_a_device_needs_comes_along(tiny_language_bundle: Path) -> None:
+    files = read_bundle(tiny_language_bundle).manifest.files
+    assert {"config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja", "reference.npz"} <= set(
+        files
+    )
+
+
+def test_a_network_without_a_task_generates_if_its_head_does(tiny_language: Path) -> None:
+    assert load_backbone(str(tiny_language)).module.task == "text-generation"
+    assert load_backbone(str(tiny_language), "feature-extraction").module.task == "feature-extraction"
+
+
+def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path) -> None:
+    import gguf
+
+    folder = tmp_path / "network"
+    write_tiny_language(folder)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(gguf, folder, path)
+    bundle = export_backbone(path, tmp_path / "bundle", formats=("onnx",))
+    assert bundle.manifest.backbone.source == "tiny.gguf"
+    reference = Runtime(export_backbone(folder, tmp_path / "reference", formats=("onnx",)).folder)
+    found = Runtime(bundle.folder)
+    tokens = [runtime.generate([[5, 6, 7]], max_new_tokens=9)[0].tokens for runtime in (found, reference)]  # type: ignore[index,union-attr]
+    assert tokens[0] == tokens[1]
+
+
+def write_gguf(gguf: Any, folder: Path, path: Path) -> None:
+    """Write the network in `folder` as llama.cpp's converter would: its own names, and rotary halves interleaved."""
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(POSITIONS)
+    writer.add_embedding_length(HIDDEN_SIZE)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_key_length(HEAD_DIM)
+    writer.add_value_length(HEAD_DIM)
+    writer.add_rope_dimension_count(HEAD_DIM)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(network.config.rms_norm_eps)
+    tokens = sorted(vocabulary["vocab"], key=vocabulary["vocab"].__getitem__)
+    tokens += [f"<|unused{index}|>" for index in range(VOCAB_SIZE - len(tokens))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])
+    writer.add_token_merges([" ".join(pair) for pair in vocabulary["merges"]])
+    writer.add_eos_token_id(0)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, LAYERS)
+    for name, tensor in network.state_dict().items():
+        array = tensor.numpy()
+        for part, heads in (("q_proj", HEADS), ("k_proj", KV_HEADS)):
+            if part in name:
+                array = array.reshape(heads, 2, HEAD_DIM // 2, -1).swapaxes(1, 2).reshape(array.shape)
+        writer.add_tensor(names.get_name(name, (".weight",)), array.copy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
