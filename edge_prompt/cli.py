@@ -30,6 +30,7 @@ COMMANDS = {
     "fold": LazyCommand("edge_prompt_runtime.commands.fold", "", "Fold a deep prompt to a prefix, ahead of time."),
     "compile": LazyCommand("edge_prompt_runtime.commands.compile_", "", "Compile a soft prompt ahead of time."),
     "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),
+    "generate": LazyCommand("edge_prompt_runtime.commands.generate", "", "Go on from a text by a language model."),
     "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
     "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -394,7 +394,7 @@ class Runtime:
         stream: Literal[True],
         cancel: Cancellation | None = None,
         **settings: Any,
-    ) -> Iterator[Piece]: ...
+    ) -> Generator[Piece]: ...
     def generate(
         self,
         inputs: Any,
@@ -403,7 +403,7 @@ class Runtime:
         stream: bool = False,
         cancel: Cancellation | None = None,
         **settings: Any,
-    ) -> Generation | list[Generation] | Iterator[Piece]:
+    ) -> Generation | list[Generation] | Generator[Piece]:
         """Go on from texts, by a causal language model (`text-generation`).
 
         Args:

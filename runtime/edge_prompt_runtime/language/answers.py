@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class LanguageAnswers:
 
     def generate(
         self, request: Request, tasks: Sequence[Task], asked: Mapping[str, Any], cancel: Cancellation | None
-    ) -> tuple[Iterator[Piece], list[RowRequest]]:
+    ) -> tuple[Generator[Piece], list[RowRequest]]:
         """The pieces of the text of each row, and what they are generated from.
 
         Nothing of the engine is held before the first piece is asked for.
