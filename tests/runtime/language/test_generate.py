@@ -95,7 +95,7 @@ def test_a_stream_that_is_closed_leaves_the_next_request_unharmed(tasks: Runtime
     reference = tasks.generate(TEXTS[1], "prefix", max_new_tokens=10)
     stream = tasks.generate(TEXTS[0], "soft", stream=True, max_new_tokens=20)
     next(iter(stream))
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert tasks.generate(TEXTS[1], "prefix", max_new_tokens=10) == reference
 
 
