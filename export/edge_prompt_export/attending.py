@@ -1,4 +1,4 @@
-"""The arithmetic of attention, where torch's fused one does not do: with gradients, with a bound on the scores."""
+"""The arithmetic of attention, where torch's fused one does not do: gradients, ONNX, a bound on the scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def attend(
     """Scaled dot-product attention.
 
     Fused where it can be. In single steps where scores are bounded, and where gradients flow: on a CPU in bf16,
-    torch's fused attention takes three times as long backwards.
+    torch's fused attention takes three times as long backwards. In single steps in ONNX, too: the exporter takes the
+    fused one apart into more of them, which copy keys to transpose and to scale; ONNX Runtime needs no copy of these.
 
     Args:
         query: `[batch, num_heads, sequence, head_dim]`.
@@ -34,14 +35,16 @@ def attend(
     Returns:
         `[batch, num_heads, sequence, head_dim]`.
     """
-    if softcap is None and not (key.requires_grad or query.requires_grad):
+    in_steps = key.requires_grad or query.requires_grad or torch.onnx.is_in_onnx_export()
+    if softcap is None and not in_steps:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout, scale=scaling)
     scores = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)) @ key.transpose(-1, -2)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if bias is not None:
         scores = scores + bias
-    return F.dropout(scores.softmax(-1), dropout) @ value
+    weights = scores.softmax(-1)
+    return (F.dropout(weights, dropout) if dropout else weights) @ value
 
 
 def repeat_heads(heads: Tensor, groups: int) -> Tensor:
