@@ -2,6 +2,7 @@
 
     python benchmarks/folding.py                       # ViT-B/16 (random weights) and DINOv2-small (real weights)
     python benchmarks/folding.py --model vit-b16 --engine openvino --rounds 30
+    python benchmarks/folding.py --threads 1 --clock cpu       # where others use the machine, too
 
 Graphs of one network take turns in one process: `plain` is exported without prompt inputs; `none` is ours at
 length 0; `folded` is a VPT-deep prompt folded to a prefix; `shallow` is a soft prompt; `naive` is VPT-deep as
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.vit import ViTConfig, ViTModel
 
-from benchmarks.measure import interleaved
+from benchmarks.measure import CLOCKS, interleaved
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
@@ -163,9 +164,16 @@ def variants_of(
 @click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, default=list(ENGINES))
 @click.option("--rounds", default=20, show_default=True)
 @click.option("--threads", type=int, help="[default: the engine's choice]")
+@click.option("--clock", type=click.Choice(list(CLOCKS)), default="wall", show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write the results, a line each.")
 def main(
-    *, models: tuple[str, ...], engines: tuple[str, ...], rounds: int, threads: int | None, json_file: Path | None
+    *,
+    models: tuple[str, ...],
+    engines: tuple[str, ...],
+    rounds: int,
+    threads: int | None,
+    clock: str,
+    json_file: Path | None,
 ) -> None:
     """Print a table for each network and engine."""
     for name in models:
@@ -175,7 +183,7 @@ def main(
             with tempfile.TemporaryDirectory() as folder:
                 graphs = graphs_of(vision, engine, Path(folder), threads)
                 variants, difference = variants_of(vision, graphs)
-                samples = interleaved(variants, rounds)
+                samples = interleaved(variants, rounds, CLOCKS[clock])
             plain = samples["plain 0"].median_us
             table = Table("virtual tokens", "naive", "folded", "shallow", "none", "plain", title=f"{name}, {engine}")
             for length in LENGTHS:
