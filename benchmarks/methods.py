@@ -17,13 +17,16 @@ from torch import Tensor, nn
 
 from edge_prompt.preprocessing import modality_of
 from edge_prompt_export.loading import LoadedBackbone
+from edge_prompt_export.tuning.classifiers import features_of
 from edge_prompt_export.tuning.examples import Examples
-from edge_prompt_export.tuning.loop import LoopSettings, accuracy_of, train
-from edge_prompt_export.tuning.modalities import MODALITIES, Labelled
+from edge_prompt_export.tuning.labelled import Labelled
+from edge_prompt_export.tuning.loop import LoopSettings, train
+from edge_prompt_export.tuning.measure import accuracy_of
+from edge_prompt_export.tuning.modalities import MODALITIES
 from edge_prompt_export.tuning.probe import fit_head
 from edge_prompt_export.tuning.prompted import PromptedClassifier
 from edge_prompt_export.tuning.settings import DTYPES, TuneSettings
-from edge_prompt_export.tuning.tune import features_of, round_prompt, tune_examples
+from edge_prompt_export.tuning.tune import round_prompt, tune_examples
 
 FINE_TUNING_HEAD_RATE = 1e-3
 _BYTES_A_NUMBER = 4
@@ -88,6 +91,7 @@ def prompt(kind: str) -> Callable[[Trial], PromptedClassifier]:
         settings = replace(trial.settings, kind=kind)
         labelled = Labelled(modality_of(trial.backbone.preprocessing), trial.training, [], trial.labels)
         classifier = tune_examples(trial.backbone, labelled, settings)[0]
+        assert isinstance(classifier, PromptedClassifier)
         round_prompt(classifier, settings)
         return classifier
 
@@ -104,9 +108,9 @@ def full_fine_tuning(trial: Trial) -> PromptedClassifier:
         {"params": list(trial.backbone.module.parameters()), "lr": trial.fine_tuning_rate, "weight_decay": 0.01},
         {"params": list(head.parameters()), "lr": FINE_TUNING_HEAD_RATE},
     ]
-    settings = trial.settings
+    settings = trial.settings.complete(modality_of(trial.backbone.preprocessing))
     loop = LoopSettings(
-        settings.epochs, settings.batch_size, 1, settings.schedule, None, settings.precision, settings.seed
+        settings.epochs, settings.batch_size or 1, 1, settings.schedule, None, settings.precision, settings.seed
     )
     train(classifier, groups, trial.rows(trial.training), None, loop)
     return classifier

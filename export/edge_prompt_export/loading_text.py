@@ -120,7 +120,7 @@ def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase
         "spiece.model",
         "sentencepiece.bpe.model",
     )
-    if folder.is_dir() and not any((folder / name).exists() for name in names):
+    if options.gguf_file is None and folder.is_dir() and not any((folder / name).exists() for name in names):
         return None
     with explained(source), quiet():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())

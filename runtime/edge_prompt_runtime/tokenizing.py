@@ -166,6 +166,16 @@ def read_tokenizer(path: Path) -> Tokenizer:
         ) from error
 
 
+def begun_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text, with what the tokenizer puts before it unless it is there already.
+
+    A template may bring the token that begins texts itself, as chat templates do.
+    """
+    plain: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    whole: list[int] = tokenizer.encode(text).ids
+    return plain if plain and whole[:1] == plain[:1] else whole
+
+
 def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
     """The batch in arrays that a caller tokenised itself; mask and types may be left out.
 

@@ -16,7 +16,7 @@ from edge_prompt_export.loading import LoadOptions
 from edge_prompt_export.tuning.augment import AUGMENTATIONS
 from edge_prompt_export.tuning.initialise import INITS
 from edge_prompt_export.tuning.initialise_images import IMAGE_INITS
-from edge_prompt_export.tuning.loop import PRECISIONS
+from edge_prompt_export.tuning.measure import PRECISIONS, Figures
 from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.tuning.schedule import SCHEDULES
 from edge_prompt_export.tuning.settings import DTYPES, HEADS, KINDS, TuneSettings
@@ -35,9 +35,9 @@ class _ProgressBar:
     def step(self, step: int, steps: int, loss: float) -> None:
         self._progress.update(self._bar, completed=step, total=steps, loss=f"loss {loss:.3f}")
 
-    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
-        self._progress.update(self._bar, accuracy=f"validation {accuracy:.1%}")
-        self._progress.console.print(f"epoch {epoch}: validation accuracy {accuracy:.1%}{' (best)' if best else ''}")
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+        self._progress.update(self._bar, accuracy=f"validation {figures.right:.1%}")
+        self._progress.console.print(f"epoch {epoch}: validation {figures}{' (best)' if best else ''}")
 
 
 def _setting(name: str, kind: Any, text: str) -> Callable[[F], F]:
@@ -59,13 +59,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--validation", type=_FILE, help="Examples to choose the best epoch by.  [default: the last is kept]")
 @_setting("kind", click.Choice(KINDS), "How the prompt enters the network.")
 @_setting("virtual_tokens", _COUNT, "Length of the prompt.  [default: 64 of a prefix for texts, otherwise 16]")
-@_setting("head", click.Choice(HEADS), "A linear head of the task's own, or the network's own head.")
+@_setting("head", click.Choice(HEADS), "A linear head of the task's own, or the network's own head.  [default: linear]")
 @_setting("init", click.Choice([*INITS, *IMAGE_INITS]), "What the prompt starts from.  [default: the training data]")
 @_setting("init_text", str, "The text for --init text.")
 @_setting("learning_rate", _RATE, "Of the prompt.  [default: the kind's]")
 @_setting("head_learning_rate", _RATE, "Of the head.")
 @_setting("epochs", _COUNT, "Passes over the training examples.")
-@_setting("batch_size", _COUNT, "Examples a forward.")
+@_setting("batch_size", _COUNT, "Examples a forward.  [default: 32, of language models 8]")
 @_setting("accumulate", _COUNT, "Forwards an optimiser step.")
 @_setting("schedule", click.Choice(list(SCHEDULES)), "Of the learning rates.")
 @_setting("patience", _COUNT, "Epochs without improvement of --validation before it ends.  [default: no such end]")
@@ -73,6 +73,10 @@ _FILE = click.Path(path_type=Path)
 @_setting("augment", click.Choice(list(AUGMENTATIONS)), "What happens to images in each epoch.")
 @_setting("pixel_form", click.Choice(list(PIXEL_FORMS)), "Where in the image a pixel prompt is.")
 @_setting("template", str, "The text put around every text.")
+@click.option(
+    "--chat", is_flag=True, help="Put every text into the language model's chat template, as a user's message."
+)
+@_setting("system", str, "The system message before it.  [default: the chat template's]")
 @click.option(
     "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, while tuning."
 )
@@ -92,8 +96,9 @@ def command(
 ) -> None:
     """Tune a prompt for a task on a frozen backbone.
 
-    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label, a
-    .csv file with the fields path and label, or a folder that holds a folder of images a class.
+    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label;
+    for language models also a .jsonl file with the fields prompt and completion, or messages; for images a .csv file
+    with the fields path and label, or a folder that holds a folder of images a class.
     Ctrl-C ends tuning and keeps what it has.
     """
     columns = (
@@ -117,7 +122,7 @@ def command(
             observer=_ProgressBar(progress),
         )
     size_bytes = output.stat().st_size
-    validated = "" if tuned.accuracy is None else f", validation accuracy {tuned.accuracy:.1%}"
+    validated = "" if tuned.figures is None else f", validation {tuned.figures}"
     click.echo(f"wrote {output}: {size_bytes:,} bytes{validated}")
     if tuned.outcome.interrupted:
         click.echo(f"interrupted; kept what epoch {tuned.outcome.kept_epoch} had reached", err=True)

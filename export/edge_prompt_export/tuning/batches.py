@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,17 @@ _POOL_BATCHES = 32
 """Rows are sorted by length within so many batches: little padding, and yet another order every epoch."""
 
 
+class HasTokens(Protocol):
+    """Whatever is a row of tokens."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Its tokens."""
+
+
+R = TypeVar("R", bound=HasTokens)
+
+
 class Row(NamedTuple):
     """One tokenised example."""
 
@@ -24,19 +36,15 @@ class Row(NamedTuple):
     label: int
 
 
-class TextRows:
-    """Tokenised examples; see `Examples`.
+class TokenRows(ABC, Generic[R]):
+    """Tokenised examples; see `Examples`. What a batch of them is, a modality says.
 
     Args:
         rows: The examples.
-        pad_token_id: What fills rows up.
-        takes_types: Whether the network wants token types; they are all 0.
     """
 
-    def __init__(self, rows: Sequence[Row], pad_token_id: int, *, takes_types: bool) -> None:
+    def __init__(self, rows: Sequence[R]) -> None:
         self.rows = rows
-        self._pad_token_id = pad_token_id
-        self._takes_types = takes_types
 
     def __len__(self) -> int:
         """How many there are."""
@@ -52,15 +60,37 @@ class TextRows:
             by_length = sorted(order[start : start + pool], key=lambda index: len(self.rows[index].input_ids))
             groups += [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
         rng.shuffle(groups)
-        return (self._collated([self.rows[index] for index in group]) for group in groups)
+        return (self.collated([self.rows[index] for index in group]) for group in groups)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """All rows once, the shortest first."""
-        by_length = sorted(self.rows, key=lambda row: len(row.input_ids))
-        for start in range(0, len(by_length), batch_size):
-            yield self._collated(by_length[start : start + batch_size])
+        return (self.collated(rows) for rows in self.by_length(batch_size))
 
-    def _collated(self, rows: Sequence[Row]) -> Batch:
+    def by_length(self, batch_size: int) -> Iterator[list[R]]:
+        """All rows once, the shortest first, so many at a time."""
+        by_length = sorted(self.rows, key=lambda row: len(row.input_ids))
+        return (by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size))
+
+    @abstractmethod
+    def collated(self, rows: Sequence[R]) -> Batch:
+        """The batch of `rows`."""
+
+
+class TextRows(TokenRows[Row]):
+    """Tokenised texts with their classes.
+
+    Args:
+        rows: The examples.
+        pad_token_id: What fills rows up.
+        takes_types: Whether the network wants token types; they are all 0.
+    """
+
+    def __init__(self, rows: Sequence[Row], pad_token_id: int, *, takes_types: bool) -> None:
+        super().__init__(rows)
+        self._pad_token_id = pad_token_id
+        self._takes_types = takes_types
+
+    def collated(self, rows: Sequence[Row]) -> Batch:
         """Fill rows up to the longest."""
         longest = max(len(row.input_ids) for row in rows)
         input_ids = torch.full((len(rows), longest), self._pad_token_id)

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 
 from edge_prompt.errors import InputError
+from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing
 from edge_prompt_export.attention import capture_keys_and_values
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import LoadedBackbone
-from edge_prompt_export.tuning.batches import Row
+from edge_prompt_export.tuning.batches import HasTokens
 
 
 def token_source(
-    init: str, init_text: str | None, backbone: LoadedBackbone, rows: Sequence[Row], count: int, seed: int
+    init: str, init_text: str | None, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, seed: int
 ) -> list[int]:
     """The `count` token ids that a prompt starts from.
 
@@ -57,15 +58,19 @@ def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) 
 
 
 def _from_vocabulary(
-    _text: str, backbone: LoadedBackbone, _rows: Sequence[Row], count: int, rng: random.Random
+    _text: str, backbone: LoadedBackbone, _rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
     """Random tokens that are no special ones."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
-    words = [index for index in range(backbone.text.vocab_size) if index not in special]
+    preprocessing = backbone.preprocessing
+    assert isinstance(preprocessing, TextPreprocessing | LanguagePreprocessing)  # noqa: S101 - it has a tokenizer
+    words = [index for index in range(preprocessing.vocab_size) if index not in special]
     return [rng.choice(words) for _ in range(count)]
 
 
-def _from_text(text: str, backbone: LoadedBackbone, _rows: Sequence[Row], count: int, _rng: random.Random) -> list[int]:
+def _from_text(
+    text: str, backbone: LoadedBackbone, _rows: Sequence[HasTokens], count: int, _rng: random.Random
+) -> list[int]:
     """The tokens of a text, repeated until there are enough."""
     assert backbone.tokenizer is not None  # noqa: S101 - tuning refuses a backbone without one
     ids = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -73,7 +78,7 @@ def _from_text(text: str, backbone: LoadedBackbone, _rows: Sequence[Row], count:
 
 
 def _from_training_text(
-    _text: str, backbone: LoadedBackbone, rows: Sequence[Row], count: int, rng: random.Random
+    _text: str, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
     """The tokens of training texts in random order, one after another, after what a text starts with (`[CLS]`)."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
@@ -87,7 +92,7 @@ def _from_training_text(
     return (ids + [words[index % len(words)] for index in range(count)])[:count]
 
 
-INITS: dict[str, Callable[[str, LoadedBackbone, Sequence[Row], int, random.Random], list[int]]] = {
+INITS: dict[str, Callable[[str, LoadedBackbone, Sequence[HasTokens], int, random.Random], list[int]]] = {
     "training-text": _from_training_text,
     "vocabulary": _from_vocabulary,
     "text": _from_text,

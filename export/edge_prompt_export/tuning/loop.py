@@ -7,8 +7,7 @@ and a few hundred examples held out to choose an epoch would be missed in traini
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -18,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_prompt_export.tuning.examples import Batch, Examples
+from edge_prompt_export.tuning.measure import Figures, Measure, accuracy_figures, in_precision
 from edge_prompt_export.tuning.schedule import SCHEDULES
 
-EVALUATION_BATCH_SIZE = 64
 LARGEST_GRADIENT_NORM = 1.0
 
 
@@ -30,8 +29,8 @@ class Observer(Protocol):
     def step(self, step: int, steps: int, loss: float) -> None:
         """An optimiser step was made."""
 
-    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
-        """An epoch ended with that accuracy on the validation examples; not told where there are none."""
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+        """An epoch ended with these figures on the validation examples; not told where there are none."""
 
 
 class Silent:
@@ -40,7 +39,7 @@ class Silent:
     def step(self, step: int, steps: int, loss: float) -> None:
         """See `Observer.step`."""
 
-    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
         """See `Observer.epoch`."""
 
 
@@ -72,17 +71,19 @@ class Outcome:
     """How training ended.
 
     Attributes:
-        accuracies: On the validation examples, after each epoch, 0 to 1; empty without such.
+        figures: On the validation examples, after each epoch; empty without such.
         kept_epoch: The epoch whose parameters were kept, from 1; 0 is the start.
         interrupted: Whether the user ended it.
     """
 
-    accuracies: tuple[float, ...]
+    figures: tuple[Figures, ...]
     kept_epoch: int
     interrupted: bool
 
-
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """The share that was right after each epoch, 0 to 1."""
+        return tuple(figures.right for figures in self.figures)
 
 
 def train(
@@ -92,18 +93,20 @@ def train(
     validation: Examples | None,
     settings: LoopSettings,
     observer: Observer | None = None,
+    measure: Measure = accuracy_figures,
 ) -> Outcome:
     """Train the parameters in `groups` and leave the module in evaluation mode, with the best or the last of them.
 
     Ctrl-C ends training early and keeps the best so far; without validation, what was reached.
 
     Args:
-        module: From a `Batch` to logits `[batch, num_labels]`.
+        module: From a `Batch` to logits, a row for each of the batch's labels.
         groups: AdamW's parameter groups, each with its learning rate.
         training: The examples to train on.
         validation: The examples to choose the best epoch by; None keeps the last.
         settings: How.
         observer: Who is told.
+        measure: What the best epoch is chosen by.
     """
     observer = observer or Silent()
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -113,8 +116,8 @@ def train(
     factor = SCHEDULES[settings.schedule]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
     rng = random.Random(settings.seed)
-    chosen = None if validation is None else _Best(parameters, accuracy_of(module, validation, settings.precision))
-    accuracies: list[float] = []
+    chosen = None if validation is None else _Best(parameters, measure(module, validation, settings.precision))
+    seen: list[Figures] = []
     epoch, interrupted = 0, False
     module.train()
     try:
@@ -126,8 +129,8 @@ def train(
                 observer.step((epoch - 1) * steps_an_epoch + step, steps, loss)
             if chosen is None or validation is None:
                 continue
-            accuracies.append(accuracy_of(module, validation, settings.precision))
-            observer.epoch(epoch, accuracies[-1], best=chosen.see(epoch, accuracies[-1]))
+            seen.append(measure(module, validation, settings.precision))
+            observer.epoch(epoch, seen[-1], best=chosen.see(epoch, seen[-1]))
             if settings.patience is not None and epoch - chosen.epoch >= settings.patience:
                 break
     except KeyboardInterrupt:
@@ -137,26 +140,7 @@ def train(
     if chosen is None:
         return Outcome((), epoch, interrupted)
     chosen.restore()
-    return Outcome(tuple(accuracies), chosen.epoch, interrupted)
-
-
-def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:
-    """The share of `examples` that the module classifies right, 0 to 1."""
-    right = 0
-    with _evaluating(module), torch.no_grad():
-        for batch in examples.ordered(EVALUATION_BATCH_SIZE):
-            with in_precision(precision):
-                logits = module(batch)
-            right += int((logits.argmax(1) == batch.labels).sum())
-    return right / len(examples)
-
-
-@contextmanager
-def in_precision(name: str) -> Iterator[None]:
-    """Run matrix products in the precision `name`, a key of `PRECISIONS`."""
-    dtype = PRECISIONS[name]
-    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-        yield
+    return Outcome(tuple(seen), chosen.epoch, interrupted)
 
 
 def _step(
@@ -166,7 +150,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     settings: LoopSettings,
 ) -> float:
-    """One optimiser step over `batches`; every row counts the same."""
+    """One optimiser step over `batches`; every label counts the same."""
     rows = sum(len(batch.labels) for batch in batches)
     optimizer.zero_grad()
     total = 0.0
@@ -181,30 +165,20 @@ def _step(
     return total
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)
-
-
 class _Best:
     """Keeps the parameters of the best epoch so far, the start being epoch 0."""
 
-    def __init__(self, parameters: Sequence[Tensor], accuracy: float) -> None:
+    def __init__(self, parameters: Sequence[Tensor], figures: Figures) -> None:
         self._parameters = parameters
-        self._accuracy = accuracy
+        self._figures = figures
         self.epoch = 0
         self._kept = [parameter.detach().clone() for parameter in parameters]
 
-    def see(self, epoch: int, accuracy: float) -> bool:
+    def see(self, epoch: int, figures: Figures) -> bool:
         """Whether that epoch is the best; of equals the later one is, for it has seen more."""
-        if accuracy < self._accuracy:
+        if figures.rank < self._figures.rank:
             return False
-        self._accuracy, self.epoch = accuracy, epoch
+        self._figures, self.epoch = figures, epoch
         self._kept = [parameter.detach().clone() for parameter in self._parameters]
         return True
 

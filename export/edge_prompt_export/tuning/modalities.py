@@ -1,107 +1,36 @@
-"""What tuning needs of each modality: examples as batches, and where a prompt starts. Dispatched by table."""
+"""What tuning needs of each modality: examples, where a prompt starts, what is tuned and measured. A table."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from edge_prompt.errors import InputError, MissingFileError
-from edge_prompt.files import sha256_of
+from edge_prompt.errors import InputError
 from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.batches import TextRows, tokenise
-from edge_prompt_export.tuning.data import Example, labels_of, read_examples, require_known_labels
+from edge_prompt_export.tuning.classifiers import classifier_of
+from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.examples import Examples
 from edge_prompt_export.tuning.image_batches import ImageRows
-from edge_prompt_export.tuning.image_data import read_labelled_images
 from edge_prompt_export.tuning.initialise import prompt_of_tokens, token_source
 from edge_prompt_export.tuning.initialise_images import prompt_of_images
+from edge_prompt_export.tuning.initialise_language import free_of_language, prompt_of_text
+from edge_prompt_export.tuning.language_rows import LanguageRows, language_rows, template_of
+from edge_prompt_export.tuning.measure import Measure, accuracy_figures
+from edge_prompt_export.tuning.measure_language import language_figures
+from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
+from edge_prompt_export.tuning.prompted import PromptedClassifier
+from edge_prompt_export.tuning.prompted_language import PromptedLanguageModel
 from edge_prompt_export.tuning.settings import TuneSettings
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labelled examples as they were read.
-
-    Attributes:
-        modality: `text` or `image`.
-        training: To train on: `Example` or `LabelledImage`, or anything with a `label` and what the modality reads.
-        held: To validate on; empty for none.
-        labels: The class names, sorted.
-        path: Where they were read from, or None.
-    """
-
-    modality: str
-    training: Sequence[Any]
-    held: Sequence[Any]
-    labels: tuple[str, ...]
-    path: Path | None = None
-
-    def require(self, modality: str, backbone: LoadedBackbone) -> str:
-        """The modality, if it is the backbone's.
-
-        Raises:
-            InputError: It is not.
-        """
-        if self.modality != modality:
-            raise InputError(
-                found=f"{self.modality} examples for {backbone.source}, which reads {modality}",
-                wanted=f"{modality} examples",
-                remedy="pass other data, or another backbone",
-            )
-        return modality
-
-    def described(self) -> dict[str, object]:
-        """What a card says of them."""
-        digest = sha256_of(self.path) if self.path is not None and self.path.is_file() else None
-        return {
-            "file": None if self.path is None else self.path.name,
-            "sha256": digest,
-            "examples": len(self.training),
-            "validation_examples": len(self.held),
-        }
-
-
-def read_labelled(train_file: Path, validation_file: Path | None) -> Labelled:
-    """Read labelled texts or images; a folder, or a `.csv` with a field `path`, is of images.
-
-    Raises:
-        MissingFileError: There is no such file or folder.
-        TrainingDataError: The data is malformed, or has one class.
-    """
-    if not train_file.exists():
-        raise MissingFileError(
-            found=f"{train_file}: no such file or folder",
-            wanted="a file of examples, or a folder that holds a folder of images a class",
-            remedy="check the path",
-        )
-    modality = "image" if _is_of_images(train_file) else "text"
-    read = READERS[modality]
-    training = read(train_file)
-    labels = labels_of(training, train_file)
-    held = [] if validation_file is None else read(validation_file)
-    if validation_file is not None:
-        require_known_labels(held, labels, validation_file)
-    return Labelled(modality, training, held, labels, train_file)
-
-
-def _is_of_images(path: Path) -> bool:
-    if path.is_dir():
-        return True
-    if path.suffix.lower() != ".csv" or not path.is_file():
-        return False
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        return "path" in next(csv.reader([stream.readline(1 << 16)]), [])
-
-
-READERS: dict[str, Callable[[Path], Sequence[Any]]] = {"text": read_examples, "image": read_labelled_images}
+Prompted = PromptedClassifier | PromptedLanguageModel
+"""A frozen network with a prompt as its parameter."""
 
 
 class Modality(NamedTuple):
@@ -110,10 +39,18 @@ class Modality(NamedTuple):
     Attributes:
         examples: From what was read to batches.
         initial: The prompt that tuning starts from.
+        prompted: The module that is tuned, of the prompt it starts from, the training examples and the labels.
+        free: 1 where a prompt is tuned and 0 where it stays as it starts, in its shape; None tunes all of it.
+        measure: What validation measures.
+        template: The template that is put on the card.
     """
 
     examples: Callable[[LoadedBackbone, Sequence[Any], tuple[str, ...], TuneSettings], Examples]
     initial: Callable[[LoadedBackbone, Any, TuneSettings], Tensor]
+    prompted: Callable[[LoadedBackbone, Tensor, Any, tuple[str, ...], TuneSettings], Prompted]
+    free: Callable[[Tensor, TuneSettings], Tensor | None]
+    measure: Measure
+    template: Callable[[LoadedBackbone, TuneSettings], str]
 
 
 def text_rows(
@@ -177,9 +114,60 @@ def _prompt_for_images(backbone: LoadedBackbone, training: ImageRows, settings: 
     )
 
 
+def _prompt_for_language(backbone: LoadedBackbone, training: LanguageRows, settings: TuneSettings) -> Tensor:
+    module, count = backbone.module, settings.virtual_tokens or 0
+    assert isinstance(module, ConditionedCausalLM)  # noqa: S101 - chosen by its modality
+    if settings.kind == "prefix" and count < 2:
+        raise InputError(
+            found="a prefix of one virtual token, the first, which is not tuned",
+            wanted="at least 2",
+            remedy="pass a greater --virtual-tokens",
+        )
+    ids = token_source(settings.init or "", settings.init_text, backbone, training.rows, count, settings.seed)
+    return prompt_of_text(settings.kind, module, ids)
+
+
+def _language_model(
+    backbone: LoadedBackbone, prompt: Tensor, _training: Examples, _labels: tuple[str, ...], settings: TuneSettings
+) -> PromptedLanguageModel:
+    assert isinstance(backbone.module, ConditionedCausalLM)  # noqa: S101 - chosen by its modality
+    return PromptedLanguageModel(backbone.module, settings.kind, prompt, dropout=settings.dropout)
+
+
+def _pixels_of_form(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
+    """Where the form of a pixel prompt is not, it stays at zero."""
+    return PIXEL_FORMS[settings.pixel_form](*prompt.shape[1:]) if settings.kind == "pixel" else None
+
+
+def _asked_template(_backbone: LoadedBackbone, settings: TuneSettings) -> str:
+    return settings.template
+
+
 MODALITIES = {
-    "text": Modality(text_rows, _prompt_for_texts),
-    "image": Modality(image_rows, _prompt_for_images),
+    "text": Modality(
+        examples=text_rows,
+        initial=_prompt_for_texts,
+        prompted=classifier_of,
+        free=lambda _prompt, _settings: None,
+        measure=accuracy_figures,
+        template=_asked_template,
+    ),
+    "language": Modality(
+        examples=language_rows,
+        initial=_prompt_for_language,
+        prompted=_language_model,
+        free=free_of_language,
+        measure=language_figures,
+        template=template_of,
+    ),
+    "image": Modality(
+        examples=image_rows,
+        initial=_prompt_for_images,
+        prompted=classifier_of,
+        free=_pixels_of_form,
+        measure=accuracy_figures,
+        template=_asked_template,
+    ),
 }
 
 

@@ -11,20 +11,34 @@ from edge_prompt.errors import InputError
 
 LEARNING_RATES = {
     "text": {"soft": 1e-2, "prefix": 5e-2},
+    "language": {"soft": 1e-2, "prefix": 2e-2},
     "image": {"soft": 1e-2, "prefix": 5e-2, "deep": 1e-2, "pixel": 1e-1},
 }
 """AdamW's learning rate for a prompt, by modality and kind; how they were chosen is told in `benchmarks/README.md`."""
 
 VIRTUAL_TOKENS = {
     "text": {"soft": 16, "prefix": 64},
+    "language": {"soft": 16, "prefix": 16},
     "image": {"soft": 16, "prefix": 16, "deep": 16, "pixel": 0},
 }
 """The length of a prompt: a soft prompt's tokens take the room of a text's, a prefix's only attend."""
 
-INITS = {"text": "training-text", "image": "training-image"}
+BATCH_SIZES = {"text": 32, "language": 8, "image": 32}
+"""Examples a forward, by modality; language models have many layers and long rows."""
+
+HEAD_DEFAULTS = {"text": "linear", "image": "linear"}
+"""The head where nothing else is asked for; a language model has none beside its own."""
+
+INITS = {"text": "training-text", "language": "training-text", "image": "training-image"}
 """Where a prompt starts, by modality, where nothing else is asked for."""
 
-MEANINGLESS = {"text": ("augment", "pixel_form"), "image": ("init_text", "template", "max_tokens")}
+_OF_IMAGES, _OF_CHATS = ("augment", "pixel_form"), ("chat", "system")
+
+MEANINGLESS = {
+    "text": (*_OF_IMAGES, *_OF_CHATS),
+    "language": (*_OF_IMAGES, "head", "head_learning_rate", "max_tokens"),
+    "image": ("init_text", "template", "max_tokens", *_OF_CHATS),
+}
 """Settings that say nothing about examples of a modality."""
 
 KINDS = ("soft", "prefix", "deep", "pixel")
@@ -39,19 +53,23 @@ class TuneSettings:
     Attributes:
         kind: `soft` or `prefix`; for images also `deep` and `pixel`.
         virtual_tokens: How many virtual tokens; None takes the kind's of `VIRTUAL_TOKENS`.
-        head: `linear` tunes a head of the task's own, `own` goes through the network's.
+        head: `linear` tunes a head of the task's own, `own` goes through the network's; None takes `linear`. Language
+            models go through their own always.
         init: Where the prompt starts: for texts `training-text`, `vocabulary`, or `text` with `init_text`; for images
             `training-image` or `random`. None takes the first.
         init_text: The text for `init="text"`.
         learning_rate: Of the prompt; None takes the kind's of `LEARNING_RATES`.
         head_learning_rate: Of the head.
         epochs: Passes over the training examples.
-        batch_size: Examples a forward.
+        batch_size: Examples a forward; None takes the modality's of `BATCH_SIZES`.
         accumulate: Forwards an optimiser step.
         schedule: `cosine`, `one-cycle` or `constant`.
         patience: Epochs without improvement of validation after which tuning ends; None goes on to the end.
         max_tokens: Tokens of a text that are read, special tokens included; None reads all that the backbone takes.
         template: The text put around every text, with `{text}` where that goes.
+        chat: Of language models: whether a text goes into the model's own chat template, as the one message of a user;
+            the template then stands on the card.
+        system: The system message before it; None leaves it to the chat template.
         augment: What happens to images in each epoch: `none`, `move` or `move-and-mirror`.
         pixel_form: Where a pixel prompt is: `full`, `frame` or `patch`.
         dropout: Whether the network's own dropout is on while tuning.
@@ -62,18 +80,20 @@ class TuneSettings:
 
     kind: str = "prefix"
     virtual_tokens: int | None = None
-    head: str = "linear"
+    head: str | None = None
     init: str | None = None
     init_text: str | None = None
     learning_rate: float | None = None
     head_learning_rate: float = 1e-3
     epochs: int = 5
-    batch_size: int = 32
+    batch_size: int | None = None
     accumulate: int = 1
     schedule: str = "cosine"
     patience: int | None = None
     max_tokens: int | None = None
     template: str = TEMPLATE_FIELD
+    chat: bool = False
+    system: str | None = None
     augment: str = "none"
     pixel_form: str = "frame"
     dropout: bool = True
@@ -98,6 +118,8 @@ class TuneSettings:
             )
         return replace(
             self,
+            head=self.head or HEAD_DEFAULTS.get(modality),
+            batch_size=self.batch_size or BATCH_SIZES[modality],
             init=self.init or INITS[modality],
             virtual_tokens=self.virtual_tokens or VIRTUAL_TOKENS[modality].get(self.kind, 0),
             learning_rate=self.learning_rate or LEARNING_RATES[modality].get(self.kind),

@@ -14,7 +14,7 @@ from edge_prompt.preprocessing import LanguagePreprocessing
 from edge_prompt_runtime.generation.chat import ChatTemplate, Message, read_chat_template
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
-from edge_prompt_runtime.tokenizing import fault_of_text, read_tokenizer, tokenizer_path
+from edge_prompt_runtime.tokenizing import begun_tokens, fault_of_text, read_tokenizer, tokenizer_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -145,10 +145,7 @@ class Reader:
             raise InputError(
                 found=f"text {row} is {fault}", wanted="a string with something in it", remedy="leave that text out"
             )
-        plain = self.tokenizer.encode(text, add_special_tokens=False).ids
-        whole = self.tokenizer.encode(text).ids
-        begun = bool(plain) and whole[:1] == plain[:1]  # a template may bring the beginning token itself
-        return np.array(plain if begun else whole, np.int64)
+        return np.array(begun_tokens(self.tokenizer, text), np.int64)
 
     def tokens_of_chat(self, messages: Sequence[Message]) -> Int64:
         """The tokens of a chat in the model's own template, up to where the model answers.

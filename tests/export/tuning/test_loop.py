@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from edge_prompt_export.tuning.batches import Row, TextRows
 from edge_prompt_export.tuning.examples import Batch
-from edge_prompt_export.tuning.loop import LoopSettings, Outcome, accuracy_of, train
+from edge_prompt_export.tuning.loop import LoopSettings, Outcome, train
+from edge_prompt_export.tuning.measure import Figures, accuracy_of
 
 LABELLED = [(number % 7 + 1, int(number % 7 > 3)) for number in range(70)]
 ROWS = TextRows([Row([token], label) for token, label in LABELLED], 0, takes_types=False)
@@ -35,7 +36,7 @@ class Watcher:
         self.steps.append((step, steps))
         assert loss >= 0
 
-    def epoch(self, epoch: int, accuracy: float, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
         self.epochs.append(epoch)
 
 

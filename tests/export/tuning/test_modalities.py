@@ -12,7 +12,8 @@ from edge_prompt.preprocessing import ImagePreprocessing
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.image_data import LabelledImage
-from edge_prompt_export.tuning.modalities import MODALITIES, Labelled, read_labelled
+from edge_prompt_export.tuning.labelled import Labelled, read_labelled
+from edge_prompt_export.tuning.modalities import MODALITIES
 from edge_prompt_export.tuning.settings import TuneSettings
 
 Written = Callable[[str, str], Path]

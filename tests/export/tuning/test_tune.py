@@ -14,7 +14,7 @@ from edge_prompt.prompt import read_prompt
 from edge_prompt_export import tune_prompt
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
 from edge_prompt_export.tuning.data import Example
-from edge_prompt_export.tuning.modalities import Labelled
+from edge_prompt_export.tuning.labelled import Labelled
 from edge_prompt_export.tuning.settings import TuneSettings
 from edge_prompt_export.tuning.tune import tune_examples
 from edge_prompt_runtime import Runtime

@@ -23,7 +23,7 @@ from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.augment import AUGMENTATIONS
 from edge_prompt_export.tuning.image_data import read_labelled_images
-from edge_prompt_export.tuning.modalities import read_labelled
+from edge_prompt_export.tuning.labelled import read_labelled
 from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.tuning.settings import TuneSettings
 from edge_prompt_export.tuning.tune import tune_examples
