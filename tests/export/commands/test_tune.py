@@ -42,6 +42,26 @@ def test_a_prompt_is_tuned(
     assert f"{output.stat().st_size:,} bytes" in capsys.readouterr().out
 
 
+def test_a_prompt_of_a_language_model_is_tuned(
+    tiny_language: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_file, output = tmp_path / "pairs.jsonl", tmp_path / "say.npy"
+    train_file.write_text('{"prompt": "Say it.", "completion": "oil"}\n' * 4, encoding="utf-8")
+    options = ["--kind=prefix", "--virtual-tokens=3", "--epochs=1", "--chat", "--system=Be kind."]
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["tune", str(tiny_language), str(train_file), "-o", str(output), "--validation", str(train_file), *options]
+        )
+    assert ended.value.code == 0
+    card = read_prompt(output).card
+    assert card is not None
+    assert card.shape == (2, 2, 2, 3, 8)
+    assert card.template.startswith("<|system|>Be kind.")
+    said = capsys.readouterr()
+    assert "bytes, validation exact match 0.0%, loss " in said.out
+    assert "epoch 1: validation exact match 0.0%, loss " in said.err
+
+
 def test_bad_data_is_one_line_and_leaves_nothing(
     tiny_backbone: Path, train_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

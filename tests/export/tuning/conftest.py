@@ -32,6 +32,11 @@ def loaded(tiny_backbone: Path) -> LoadedBackbone:
 
 
 @pytest.fixture(scope="session")
+def loaded_language(tiny_language: Path) -> LoadedBackbone:
+    return load_backbone(str(tiny_language))
+
+
+@pytest.fixture(scope="session")
 def tiny_image_backbone(tiny_image_bundle: Path) -> Path:
     """The folder of the random ViT of `tiny_image_bundle`, which brings a head for three classes of images."""
     return tiny_image_bundle.with_name(f"{tiny_image_bundle.name}_backbone")
