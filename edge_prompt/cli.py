@@ -27,6 +27,10 @@ COMMANDS = {
     "export": LazyCommand("edge_prompt_export.commands.export", "export", "Export a frozen backbone into a bundle."),
     "quantize": LazyCommand("edge_prompt_export.commands.quantize", "quantize", "Quantise a bundle of images to int8."),
     "tune": LazyCommand("edge_prompt_export.commands.tune", "export", "Tune a prompt for a task on a frozen backbone."),
+    "import": LazyCommand("edge_prompt_export.commands.import_", "export", "Take a prompt that PEFT trained."),
+    "export-adapter": LazyCommand(
+        "edge_prompt_export.commands.export_adapter", "export", "Write a prompt as an adapter that PEFT opens."
+    ),
     "fold": LazyCommand("edge_prompt_runtime.commands.fold", "", "Fold a deep prompt to a prefix, ahead of time."),
     "compile": LazyCommand("edge_prompt_runtime.commands.compile_", "", "Compile a soft prompt ahead of time."),
     "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),
