@@ -27,7 +27,6 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from examples.real_language import smollm2
 from peft import PromptTuningConfig, get_peft_model
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +39,7 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.language.compiling import size_bytes
 from edge_prompt_runtime.language.layout import Past
 from examples.real_data import CACHE
+from examples.real_language import smollm2
 
 VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS, FURTHER_TASKS = 100, 28, 64, 16
 ENGINES = ("onnxruntime", "openvino")

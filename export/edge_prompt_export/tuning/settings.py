@@ -11,7 +11,7 @@ from edge_prompt.errors import InputError
 
 LEARNING_RATES = {
     "text": {"soft": 1e-2, "prefix": 5e-2},
-    "language": {"soft": 1e-2, "prefix": 2e-2},
+    "language": {"soft": 5e-2, "prefix": 2e-2},
     "image": {"soft": 1e-2, "prefix": 5e-2, "deep": 1e-2, "pixel": 1e-1},
 }
 """AdamW's learning rate for a prompt, by modality and kind; how they were chosen is told in `benchmarks/README.md`."""
