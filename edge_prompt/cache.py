@@ -1,8 +1,11 @@
-"""The names of a causal language model's cache in its graph: the ecosystem's own, as optimum writes them."""
+"""The inputs and outputs of a causal language model's graph: the ecosystem's own names, as optimum writes them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "logits_to_keep", "soft_prompt")
+"""The inputs before the cache; `logits_to_keep` is transformers' own name for what it means there."""
 
 PAST, PRESENT = "past_key_values", "present"
 

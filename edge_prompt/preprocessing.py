@@ -65,8 +65,8 @@ class LanguagePreprocessing:
     max_positions: int
     vocab_size: int
 
-    input_names = ("input_ids", "attention_mask", "position_ids", "logits_to_keep")
-    """The inputs of a graph that the runtime makes of a request; the cache is its own."""
+    input_names = ("input_ids", "attention_mask")
+    """What a request is made of; `edge_prompt.cache` says what the runtime makes of it for a graph."""
 
     required_inputs = frozenset(input_names)
 

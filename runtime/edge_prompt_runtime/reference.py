@@ -17,6 +17,7 @@ from edge_prompt.manifest import MANIFEST_NAME, Graph
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.tasks import Float32, as_inputs, base_task
 
@@ -87,12 +88,16 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         for kind in kinds
     }
     _, opened = open_engine(bundle, engine, None)
+    model = LanguageModel(bundle.manifest, opened, 0) if bundle.manifest.cache else None
+    rows = request.of_rows(range(request.rows))
     figures = {}
     for kind, task in tasks.items():
-        feeds = feeds_of(
-            request.of_rows(range(request.rows)), [task] * request.rows, graph.inputs, masked=requests.masked
-        )
-        figures[kind] = difference(opened.run(feeds, (output,)), {output: arrays[f"{output}_{kind}"]})
+        own = [task] * request.rows
+        if model is None:
+            found = opened.run(feeds_of(rows, own, graph.inputs, masked=requests.masked), (output,))
+        else:
+            found = {output: model.logits(rows["input_ids"], rows["attention_mask"], own)}
+        figures[kind] = difference(found, {output: arrays[f"{output}_{kind}"]})
     return figures
 
 

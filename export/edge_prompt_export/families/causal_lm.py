@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edge_prompt.cache import past_names, present_names
+from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt.preprocessing import LanguagePreprocessing, Preprocessing
 from edge_prompt_export.attention import rows_of
@@ -19,9 +19,6 @@ from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, Condi
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
 """Batch and sequence lengths at which a bundle is compared, or what it takes if that is less."""
-
-TOKEN_INPUTS = ("input_ids", "attention_mask", "position_ids", "logits_to_keep", "soft_prompt")
-"""The graph's inputs before its cache; `logits_to_keep` is transformers' own name for what it means there."""
 
 
 class ConditionedCausalLM(ConditionedModule):

@@ -68,6 +68,11 @@ def _text_rows(text: Any) -> Rows:
     yield "text", f"up to {text.max_tokens} tokens{positions}"
 
 
+def _language_rows(language: Any) -> Rows:
+    yield "text", f"{language.max_positions} positions for prompt, text and what is generated"
+    yield "vocabulary", f"{language.vocab_size:,} tokens"
+
+
 def _image_rows(image: Any) -> Rows:
     size = "any size" if image.height is None else f"{image.height} x {image.width} pixels"
     yield "image", f"{image.channels} channels, {size}"
@@ -93,7 +98,12 @@ def _array_rows(arrays: Any) -> Rows:
         yield f"array {name}", f"{array.dtype} [{', '.join(lengths)}]"
 
 
-_REQUEST_ROWS: dict[str, Callable[[Any], Rows]] = {"text": _text_rows, "image": _image_rows, "arrays": _array_rows}
+_REQUEST_ROWS: dict[str, Callable[[Any], Rows]] = {
+    "text": _text_rows,
+    "language": _language_rows,
+    "image": _image_rows,
+    "arrays": _array_rows,
+}
 """What a request is made of, by the modality of the bundle."""
 
 

@@ -21,8 +21,8 @@ from edge_prompt_runtime.runtime import Runtime, TaskName
 
 BATCH_SIZE = 16
 
-MODALITIES = ("text", "image")
-"""What can be asked about here: the option's name, and that of the field in a line of a file."""
+ITEMS = {"text": "text", "language": "text", "image": "image"}
+"""What is asked about, by the modality of the bundle: the option's name, and that of the field in a line of a file."""
 
 
 @click.command("run")
@@ -56,14 +56,14 @@ def command(
 ) -> None:
     """Answer texts or images under a prompt.
 
-    An answer is a class, token classes, objects, the share of each class among the pixels, or an embedding, by what
-    prompt and backbone can do.
+    An answer is a class, token classes, objects, the share of each class among the pixels, a generated text, or an
+    embedding, by what prompt and backbone can do.
     """
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
         raise click.UsageError("pass one of --text, --image and --input")
     runtime = Runtime(bundle, engine, threads, precision)
-    modality = _modality(runtime, given)
+    item = _item(runtime, given)
     task: TaskName = None
     if prompt is not None:
         task = prompt.stem
@@ -71,32 +71,33 @@ def command(
     form = _form(runtime, task)
     show: Callable[[Answer], str] = json.dumps if as_json else form.show
     if input_file is None:
-        click.echo(show(form.answers(runtime, [given[modality]], task)[0]))
+        click.echo(show(form.answers(runtime, [given[item]], task)[0]))
         return
     with _progress(input_file) as advance:
-        for items, size_bytes in _batches(input_file, modality):
+        for items, size_bytes in _batches(input_file, item):
             for row in form.answers(runtime, items, task):
                 click.echo(show(row))
             advance(size_bytes)
 
 
-def _modality(runtime: Runtime, given: dict[str, Any]) -> str:
+def _item(runtime: Runtime, given: dict[str, Any]) -> str:
     """What the bundle reads, if that is what was given."""
     modality = modality_of(runtime.bundle.manifest.preprocessing)
-    if modality not in MODALITIES:
+    if modality not in ITEMS:
         raise InputError(
             found=f"{runtime.bundle.folder} reads {modality}",
             wanted="a backbone that reads texts or images",
             remedy="use edge_prompt_runtime.Runtime from Python",
         )
-    if given[modality] is None and given["input"] is None:
-        other = next(name for name in MODALITIES if given[name] is not None)
+    item = ITEMS[modality]
+    if given[item] is None and given["input"] is None:
+        other = next(name for name in ITEMS.values() if given[name] is not None)
         raise InputError(
-            found=f"--{other} for a backbone that reads {modality}s",
-            wanted=f"--{modality}",
-            remedy=f"pass --{modality} or --input, or use another bundle",
+            found=f"--{other} for a backbone that reads {item}s",
+            wanted=f"--{item}",
+            remedy=f"pass --{item} or --input, or use another bundle",
         )
-    return modality
+    return item
 
 
 Answer = dict[str, Any]
@@ -162,6 +163,17 @@ def _show_embedding(answer: Answer) -> str:
     return " ".join(f"{value:.6f}" for value in answer["embedding"])
 
 
+def _generations(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
+    rows = runtime.generate(list(items), task)
+    assert isinstance(rows, list)  # noqa: S101 - of a list
+    return [{"text": row.text, "finish_reason": row.finish_reason} for row in rows]
+
+
+def _show_generation(answer: Answer) -> str:
+    text: str = answer["text"]
+    return text
+
+
 _CLASSIFICATION = _Form(_classifications, _show_classification)
 _EMBEDDING = _Form(_embeddings, _show_embedding)
 _OF_BACKBONE = {
@@ -170,12 +182,14 @@ _OF_BACKBONE = {
     "token-classification": _Form(_token_labels, _show_token_labels),
     "object-detection": _Form(_detections, _show_detections),
     "semantic-segmentation": _Form(_segmentations, _show_segmentation),
+    "text-generation": _Form(_generations, _show_generation),
 }
 """What a task without a head of its own is answered with, by what the backbone does; else its embedding."""
 
 
 def _form(runtime: Runtime, task: TaskName) -> _Form:
-    if runtime.task(task).head is not None:
+    found = runtime.task(task)
+    if found.head is not None or (found.labels and runtime.bundle.manifest.cache):
         return _CLASSIFICATION
     return _OF_BACKBONE.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
 
