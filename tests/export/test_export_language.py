@@ -93,6 +93,7 @@ def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path) -> None:
     write_gguf(gguf, folder, path)
     bundle = export_backbone(path, tmp_path / "bundle", formats=("onnx",))
     assert bundle.manifest.backbone.source == "tiny.gguf"
+    assert {"tokenizer.json", "generation_config.json"} <= bundle.manifest.files.keys()
     reference = Runtime(export_backbone(folder, tmp_path / "reference", formats=("onnx",)).folder)
     found = Runtime(bundle.folder)
     tokens = [runtime.generate([[5, 6, 7]], max_new_tokens=9)[0].tokens for runtime in (found, reference)]  # type: ignore[index]
