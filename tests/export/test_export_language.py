@@ -84,7 +84,7 @@ def test_a_network_without_a_task_generates_if_its_head_does(tiny_language: Path
     assert load_backbone(str(tiny_language), "feature-extraction").module.task == "feature-extraction"
 
 
-def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path) -> None:
+def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import gguf
 
     folder = tmp_path / "network"
@@ -92,6 +92,7 @@ def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_gguf(gguf, folder, path)
     bundle = export_backbone(path, tmp_path / "bundle", formats=("onnx",))
+    assert "de-quantizing" not in capsys.readouterr().err
     assert bundle.manifest.backbone.source == "tiny.gguf"
     assert {"tokenizer.json", "generation_config.json"} <= bundle.manifest.files.keys()
     reference = Runtime(export_backbone(folder, tmp_path / "reference", formats=("onnx",)).folder)
