@@ -15,10 +15,11 @@ from edge_prompt.errors import ManifestError, ParityError
 from edge_prompt.fields import Fields
 from edge_prompt.manifest import MANIFEST_NAME, Graph
 from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.feeds import feeds_of
+from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.running import GraphNetwork, Network
 from edge_prompt_runtime.tasks import Float32, as_inputs, base_task
 
 BASE = "base"
@@ -88,16 +89,14 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         for kind in kinds
     }
     _, opened = open_engine(bundle, engine, None)
-    model = LanguageModel(bundle.manifest, opened, 0) if bundle.manifest.cache else None
-    rows = request.of_rows(range(request.rows))
+    network: Network = GraphNetwork(opened, graph.inputs, masked=requests.masked)
+    if bundle.manifest.cache:
+        network = LanguageModel(bundle.manifest, opened, 0)
     figures = {}
     for kind, task in tasks.items():
-        own = [task] * request.rows
-        if model is None:
-            found = opened.run(feeds_of(rows, own, graph.inputs, masked=requests.masked), (output,))
-        else:
-            found = {output: model.logits(rows["input_ids"], rows["attention_mask"], own)}
-        figures[kind] = difference(found, {output: arrays[f"{output}_{kind}"]})
+        groups = network.groups(request, [task] * request.rows, (output,))
+        found = outputs_together(groups, request.rows)
+        figures[kind] = difference({output: found[output]}, {output: arrays[f"{output}_{kind}"]})
     return figures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.errors import InputError, MissingFileError, UnknownTaskError
-from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt.errors import InputError
 from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.feeds import feeds_of, outputs_together, rows_that_run_together
+from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.generation.decoding import Cancellation
 from edge_prompt_runtime.generation.loop import collect
 from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.language.model import LanguageModel
+from edge_prompt_runtime.loaded import LoadedTasks, TaskName
 from edge_prompt_runtime.requests import Request, open_requests
 from edge_prompt_runtime.requests.language import Reader as LanguageReader
 from edge_prompt_runtime.results import (
@@ -32,19 +32,14 @@ from edge_prompt_runtime.results import (
     segmentation_of,
     token_labels_of,
 )
-from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
+from edge_prompt_runtime.running import GraphNetwork, Network, Outputs, by_row
+from edge_prompt_runtime.tasks import Float32, Task
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     Single = str | Path | bytes | Image
     """A text, or an image as its path, its bytes, or a Pillow image."""
-
-TaskName = str | None
-"""The name a prompt was loaded under; None is the base model."""
-
-Outputs = dict[str, NDArray[Any]]
-"""Outputs of the graph by name."""
 
 CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"})
 """Tasks of backbones whose own `logits` are `[batch, num_labels]`."""
@@ -87,19 +82,22 @@ class Runtime:
         self.bundle: Bundle = read_bundle(Path(bundle))
         self.engine, self._engine = open_engine(self.bundle, engine, threads, precision)
         self._graph = self.bundle.graph(self.engine)
-        self._base = base_task(self.bundle.manifest)
-        self._tasks: dict[str, Task] = {}
         self._requests = open_requests(self.bundle)
         self._fold = Folder(self.bundle, self.engine, threads)
         self._language: LanguageAnswers | None = None
+        self._network: Network
         if isinstance(self._requests, LanguageReader):
             model = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
+            self._network = model
             self._language = LanguageAnswers(self.bundle, self.engine, model, self._requests)
+        else:
+            self._network = GraphNetwork(self._engine, self._graph.inputs, masked=self._requests.masked)
+        self._loaded = LoadedTasks(self.bundle, self._fold, self._prepare, self._forget)
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The names of the loaded tasks, in the order they were loaded."""
-        return tuple(self._tasks)
+        return self._loaded.names
 
     def task(self, name: TaskName) -> Task:
         """The task loaded under `name`; None is the base model.
@@ -107,16 +105,7 @@ class Runtime:
         Raises:
             UnknownTaskError: Nothing is loaded under that name.
         """
-        if name is None:
-            return self._base
-        found = self._tasks.get(name)
-        if found is None:
-            raise UnknownTaskError(
-                found=f"the task {name!r}",
-                wanted=f"one of {', '.join(self._tasks) or 'those loaded (none is)'}",
-                remedy="load its prompt first",
-            )
-        return found
+        return self._loaded.find(name)
 
     def load(self, name: str, path: str | Path, kind: str | None = None) -> None:
         """Load a prompt as task `name`, in place of an older one of that name.
@@ -131,8 +120,7 @@ class Runtime:
         Raises:
             EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
         """
-        task = load_task(name, Path(path), kind, self.bundle, self._base, self._fold)
-        self._put({name: task}, [Path(path)])
+        self._loaded.load(name, Path(path), kind)
 
     def load_all(self, folder: str | Path) -> tuple[str, ...]:
         """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
@@ -144,15 +132,7 @@ class Runtime:
             MissingFileError: There is no such folder.
             EdgePromptError: A prompt is malformed or not for this bundle.
         """
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise MissingFileError(
-                found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
-            )
-        paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
-        loaded = {path.stem: load_task(path.stem, path, None, self.bundle, self._base, self._fold) for path in paths}
-        self._put(loaded, paths)
-        return tuple(loaded)
+        return self._loaded.load_all(Path(folder))
 
     def unload(self, name: str) -> None:
         """Forget the task `name`; requests under way end on it.
@@ -160,21 +140,7 @@ class Runtime:
         Raises:
             UnknownTaskError: Nothing is loaded under that name.
         """
-        self.task(name)
-        task = self._tasks.pop(name, None)
-        if self._language is not None and task is not None:
-            self._language.model.compiled.forget(task)
-
-    def _put(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
-        """Serve tasks, read from `paths`, from now on; those of a causal language model are compiled first."""
-        replaced = [self._tasks[name] for name in tasks if name in self._tasks]
-        if self._language is not None:
-            for task, path in zip(tasks.values(), paths, strict=True):
-                self._language.prepare(task, path)
-        self._tasks.update(tasks)
-        if self._language is not None:
-            for task in replaced:
-                self._language.model.compiled.forget(task)
+        self._loaded.unload(name)
 
     def release_fold_graph(self) -> None:
         """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.
@@ -237,7 +203,7 @@ class Runtime:
                 )
             if row_task.head is not None:
                 self._require_features()
-        rows = self._by_row(request, tasks, _outputs_for(tasks))
+        rows = by_row(self._network, request, tasks, _outputs_for(tasks))
         answers = [
             classification_of(row["logits"] if task.head is None else task.head.logits(row["features"]), task.labels)
             for row, task in zip(rows, tasks, strict=True)
@@ -269,7 +235,7 @@ class Runtime:
         self._require_backbone("token-classification")
         request, tasks, single = self._read_items(inputs, task)
         texts = [inputs] if isinstance(inputs, str) else inputs
-        rows = self._by_row(request, tasks, ("logits",))
+        rows = by_row(self._network, request, tasks, ("logits",))
         answers = [
             token_labels_of(text, row["logits"], offsets, self._own_labels(row_task))
             for text, row, offsets, row_task in zip(texts, rows, request.offsets, tasks, strict=True)
@@ -301,7 +267,7 @@ class Runtime:
         """
         self._require_backbone("object-detection")
         request, tasks, single = self._read_items(inputs, task)
-        rows = self._by_row(request, tasks, ("logits", "pred_boxes"))
+        rows = by_row(self._network, request, tasks, ("logits", "pred_boxes"))
         answers = [
             detections_of(row["logits"], row["pred_boxes"], size, self._own_labels(row_task), threshold)
             for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
@@ -328,7 +294,7 @@ class Runtime:
         """
         self._require_backbone("semantic-segmentation")
         request, tasks, single = self._read_items(inputs, task)
-        rows = self._by_row(request, tasks, ("logits",))
+        rows = by_row(self._network, request, tasks, ("logits",))
         answers = [
             segmentation_of(row["logits"], size, self._own_labels(row_task))
             for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
@@ -351,7 +317,7 @@ class Runtime:
         """
         self._require_features()
         request, tasks, single = self._read(inputs, task)
-        features: Float32 = np.stack([row["features"] for row in self._by_row(request, tasks, ("features",))])
+        features: Float32 = np.stack([row["features"] for row in by_row(self._network, request, tasks, ("features",))])
         if getattr(self.bundle.manifest.preprocessing, "normalize", False):
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features[0] if single else features
@@ -373,7 +339,7 @@ class Runtime:
             InputError: An array is unknown, of another shape, or too long; or rows and tasks differ in number.
         """
         request, tasks, _ = self._read(feeds, task)
-        return outputs_together(self._groups(request, tasks, self._graph.outputs), request.rows)
+        return outputs_together(self._network.groups(request, tasks, self._graph.outputs), request.rows)
 
     @overload
     def generate(
@@ -435,6 +401,15 @@ class Runtime:
         answers = collect(pieces, requests)
         return answers[0] if single else answers
 
+    def _prepare(self, task: Task, path: Path) -> None:
+        """Before a task is served: a causal language model has its prompt compiled."""
+        if self._language is not None:
+            self._language.prepare(task, path)
+
+    def _forget(self, task: Task) -> None:
+        if self._language is not None:
+            self._language.model.compiled.forget(task)
+
     def _require_features(self) -> None:
         if "features" not in self._graph.outputs:
             raise InputError(
@@ -453,11 +428,11 @@ class Runtime:
         """The arrays and task of every row, and whether one thing was asked about; tasks are looked up once, here."""
         if isinstance(inputs, Mapping):
             request = self._requests.take(inputs)
-            tasks = self._tasks_of(task, request.rows)
+            tasks = self._loaded.of_rows(task, request.rows)
             self._requests.require_room(request, tasks)
             return request, tasks, False
         items, single = self._requests.items(inputs)
-        tasks = self._tasks_of(task, len(items))
+        tasks = self._loaded.of_rows(task, len(items))
         return self._requests.encode(items, tasks), tasks, single
 
     def _read_items(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
@@ -469,45 +444,6 @@ class Runtime:
     def _own_labels(self, task: Task) -> tuple[str, ...]:
         """The class names of the network's own head under `task`; those of a task with a head are of that head."""
         return task.labels if task.head is None else self.bundle.manifest.backbone.labels
-
-    def _tasks_of(self, task: TaskName | Sequence[TaskName], rows: int) -> list[Task]:
-        if rows == 0:
-            raise InputError(found="no row", wanted="at least one", remedy="leave out empty requests")
-        if task is None or isinstance(task, str):
-            return [self.task(task)] * rows
-        if len(task) != rows:
-            raise InputError(
-                found=f"{rows} rows and {len(task)} tasks",
-                wanted="a task a row",
-                remedy="pass one task, or as many as rows",
-            )
-        return [self.task(name) for name in task]
-
-    def _groups(
-        self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
-    ) -> Iterator[tuple[list[int], Outputs]]:
-        """The outputs of rows that run together: all, unless they differ in size, or in length where nothing masks."""
-        if self._language is not None:
-            arrays = request.of_rows(range(request.rows))
-            logits = self._language.model.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
-            yield list(range(request.rows)), {"logits": logits}
-            return
-        for rows in self._rows_together(request, tasks):
-            arrays, own_tasks = request.of_rows(rows), [tasks[row] for row in rows]
-            feeds = feeds_of(arrays, own_tasks, self._graph.inputs, masked=self._requests.masked)
-            yield rows, self._engine.run(feeds, outputs)
-
-    def _rows_together(self, request: Request, tasks: Sequence[Task]) -> list[list[int]]:
-        if self._requests.masked:
-            return [list(range(request.rows))]
-        return rows_that_run_together(request, tasks)
-
-    def _by_row(self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]) -> list[Outputs]:
-        answers: list[Outputs] = [{}] * request.rows
-        for rows, found in self._groups(request, tasks, outputs):
-            for index, row in enumerate(rows):
-                answers[row] = {name: array[index] for name, array in found.items()}
-        return answers
 
 
 def _outputs_for(tasks: Sequence[Task]) -> tuple[str, ...]:

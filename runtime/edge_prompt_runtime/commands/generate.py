@@ -14,7 +14,8 @@ import click
 from edge_prompt.errors import InputError
 from edge_prompt_runtime.engines import ENGINES, PRECISIONS
 from edge_prompt_runtime.generation.results import Generation
-from edge_prompt_runtime.runtime import Runtime, TaskName
+from edge_prompt_runtime.loaded import TaskName
+from edge_prompt_runtime.runtime import Runtime
 
 STANDARD_INPUT = "-"
 

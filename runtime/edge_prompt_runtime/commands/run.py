@@ -16,8 +16,9 @@ from edge_prompt.errors import InputError
 from edge_prompt.files import require_file
 from edge_prompt.preprocessing import modality_of
 from edge_prompt_runtime.engines import ENGINES, PRECISIONS
+from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.results import Segmentation
-from edge_prompt_runtime.runtime import Runtime, TaskName
+from edge_prompt_runtime.runtime import Runtime
 
 BATCH_SIZE = 16
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_prompt.manifest import Manifest
 from edge_prompt_runtime.engines import Engine
 from edge_prompt_runtime.language.compiling import CompiledPrompts
 from edge_prompt_runtime.language.decoding import Rows
 from edge_prompt_runtime.language.layout import Float32, Int64
+from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
 
 
 class LanguageModel:
-    """Any number of threads may use one.
+    """A network that keeps what it has read; see `edge_prompt_runtime.running.Network`.
 
     Args:
         manifest: The bundle's manifest.
@@ -34,6 +37,14 @@ class LanguageModel:
     def begin(self, tasks: Sequence[Task]) -> Rows:
         """Rows that start from the prompts of `tasks`, a task a row; let go of them by `keep([])`."""
         return Rows(self._engine, [self.compiled.of(task) for task in tasks], self._no_soft_prompt)
+
+    def groups(
+        self, request: Request, tasks: Sequence[Task], _outputs: Sequence[str]
+    ) -> Iterator[tuple[list[int], dict[str, NDArray[Any]]]]:
+        """The logits of all rows together; see `edge_prompt_runtime.running.Network`."""
+        arrays = request.of_rows(range(request.rows))
+        logits = self.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
+        yield list(range(request.rows)), {"logits": logits}
 
     def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
         """The logits after every token of `tokens [batch, sequence]`, `[batch, sequence, vocab_size]`."""
