@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-vision test lint format clean
+.PHONY: demo demo-vision demo-lm test lint format clean
 
 demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
 	$(BIN)/python examples/demo.py
 
 demo-vision: $(STAMP)  ## the same with an image backbone, and a picture of its answers
 	$(BIN)/python examples/demo_vision.py
+
+demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to the first token
+	$(BIN)/python examples/demo_lm.py
 
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/python -m pytest -n auto --dist loadfile

