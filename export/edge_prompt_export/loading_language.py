@@ -14,6 +14,10 @@ from edge_prompt_export.quiet import quiet
 
 AUTO_CLASSES = {"text-generation": AutoModelForCausalLM}
 
+_EXPERTS = "batched_mm"
+"""How a mixture of experts is computed: the one of transformers' ways that both converters follow. It gathers the
+weights of each token's experts: as much as decoding reads anyway, and more memory for long requests."""
+
 _POSITIONS_FALLBACK = 2048
 """Where neither configuration nor tokenizer bounds the context."""
 
@@ -32,6 +36,7 @@ def load(
         model, info = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
+    model.set_experts_implementation(_EXPERTS)
     model.eval().requires_grad_(requires_grad=False)
     tokenizer = load_tokenizer(source, options)
     with running(type(model).__name__), quiet():

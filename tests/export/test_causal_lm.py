@@ -31,6 +31,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "olmo2": {},
     "smollm3": {},
     "starcoder2": {},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1},
 }
 
 

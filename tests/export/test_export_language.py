@@ -29,7 +29,12 @@ from tests.tiny_language import (
 SLIDING = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 
 
-@pytest.mark.parametrize(("model_type", "config"), [("gpt2", {}), ("gemma3_text", SLIDING), ("qwen3", {})])
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"), [("gpt2", {}), ("gemma3_text", SLIDING), ("qwen3", {}), ("mixtral", EXPERTS)]
+)
 def test_both_engines_agree_with_torch_under_every_kind(
     model_type: str, config: dict[str, object], tmp_path: Path
 ) -> None:
