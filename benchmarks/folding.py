@@ -6,7 +6,8 @@
 
 Graphs of one network take turns in one process: `plain` is exported without prompt inputs; `none` is ours at
 length 0; `folded` is a VPT-deep prompt folded to a prefix; `shallow` is a soft prompt; `naive` is VPT-deep as
-published, the prompt joined to the sequence anew in every layer. Medians, and ratios to `plain`.
+published, the prompt joined to the sequence anew in every layer. Medians, and ratios to `plain`; below the table, what
+the goals are about, each run compared with its neighbours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.models.vit import ViTConfig, ViTModel
 
-from benchmarks.measure import CLOCKS, interleaved
+from benchmarks.measure import CLOCKS, interleaved, ratio
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
@@ -37,6 +38,7 @@ from edge_prompt_runtime.engines import ENGINES, Engine, open_file
 from examples.real_images import dinov2
 
 LENGTHS = (0, 10, 50, 100, 200)
+GOALS = (("none 0", "plain 0"), ("folded 50", "none 0"))
 TASK = "image-feature-extraction"
 
 
@@ -184,6 +186,10 @@ def main(
                 graphs = graphs_of(vision, engine, Path(folder), threads)
                 variants, difference = variants_of(vision, graphs)
                 samples = interleaved(variants, rounds, CLOCKS[clock])
+                goals = {
+                    f"{one} of {other}": ratio(variants[one], variants[other], rounds, CLOCKS[clock])
+                    for one, other in GOALS
+                }
             plain = samples["plain 0"].median_us
             table = Table("virtual tokens", "naive", "folded", "shallow", "none", "plain", title=f"{name}, {engine}")
             for length in LENGTHS:
@@ -196,9 +202,10 @@ def main(
                     )
                 table.add_row(str(length), *cells)
             Console().print(table, f"folded differs from naive by {difference:.1e} at most, relative to the output")
+            Console().print(", ".join(f"{pair}: {found:.3f}" for pair, found in goals.items()))
             if json_file is not None:
                 line = {"model": name, "engine": engine, "difference": difference}
-                line |= {key: round(times.median_us) for key, times in samples.items()}
+                line |= goals | {key: round(times.median_us) for key, times in samples.items()}
                 with json_file.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line) + "\n")
 

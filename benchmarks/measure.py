@@ -58,3 +58,24 @@ def interleaved(
         if collecting:
             gc.enable()
     return {name: Samples(tuple(samples)) for name, samples in times.items()}
+
+
+def ratio(action: Callable[[], object], base: Callable[[], object], rounds: int, clock: Callable[[], int]) -> float:
+    """How much longer `action` takes than `base`: each run of it against those of `base` before and after, the median.
+
+    A machine that is now fast and now slow changes both alike, so this finds a few percent where medians do not.
+    """
+
+    def timed(run: Callable[[], object]) -> int:
+        start = clock()
+        run()
+        return clock() - start
+
+    timed(action)
+    timed(base)
+    before, ratios = timed(base), []
+    for _ in range(rounds):
+        taken, after = timed(action), timed(base)
+        ratios.append(2 * taken / (before + after))
+        before = after
+    return statistics.median(ratios)
