@@ -34,11 +34,8 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.measure import Samples, interleaved
 from edge_prompt import read_bundle, write_prompt
-from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.language.compiling import size_bytes
-from edge_prompt_runtime.language.layout import Past
-from examples.real_data import CACHE
+from examples.language_scores import smollm2_bundle
 from examples.real_language import smollm2
 
 VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS, FURTHER_TASKS = 100, 28, 64, 16
@@ -68,7 +65,7 @@ def our_variants(runtime: Runtime, tokens: list[int]) -> Variants:
     engine, language = runtime.engine, runtime._language
     assert language is not None
     tasks = itertools.cycle(("task0", "task1"))
-    pasts = itertools.cycle([language.model.compiled.of(runtime.task(name)) for name in ("task0", "task1")])
+    held = itertools.cycle([language.model.compiled.of(runtime.task(name)).held for name in ("task0", "task1")])
 
     def one(task: str | None) -> Callable[[], object]:
         return lambda: runtime.generate(tokens, task, max_new_tokens=1)
@@ -80,22 +77,17 @@ def our_variants(runtime: Runtime, tokens: list[int]) -> Variants:
             tokens, next(tasks), max_new_tokens=1
         ),
         f"{engine}: first token, prompt read anew": lambda: read_anew(runtime, tokens),
-        f"{engine}: task switch": lambda: switch(runtime, next(pasts)),
+        f"{engine}: task switch": lambda: runtime._engine.begin(next(held)).close(),
         f"{engine}: generation, no prompt": lambda: generate(runtime, tokens, None),
         f"{engine}: generation, compiled prompt": lambda: generate(runtime, tokens, "task0"),
     }
-
-
-def switch(runtime: Runtime, past: Past) -> None:
-    """A cache made ready for a prompt, and let go of."""
-    runtime._engine.begin(past).close()
 
 
 def read_anew(runtime: Runtime, tokens: list[int]) -> None:
     """The first token with the virtual tokens read before those of the request, as without compiling."""
     assert runtime._language is not None
     length = VIRTUAL_TOKENS + len(tokens)
-    run = runtime._engine.begin(runtime._language.model.compiled.of(runtime.task(None)))
+    run = runtime._engine.begin(runtime._language.model.compiled.of(runtime.task(None)).held)
     feeds = {
         "input_ids": np.array([tokens]),
         "attention_mask": np.ones((1, length), np.int64),
@@ -179,7 +171,7 @@ def print_memory(bundle: Path, engine: str, prompts: Sequence[Path]) -> None:
     for path in prompts[1:]:
         runtime.generate(request(), path.stem, max_new_tokens=4)
     assert runtime._language is not None
-    kv_bytes = size_bytes(runtime._language.model.compiled.of(runtime.task("first")))
+    kv_bytes = runtime._language.model.compiled.of(runtime.task("first")).size_bytes
     a_task = (resident_bytes() - before) / len(prompts[1:])
     print(json.dumps({"a_task_bytes": a_task, "kv_bytes": kv_bytes}))
 
@@ -214,18 +206,17 @@ def show(samples: dict[str, Samples], memory: dict[str, dict[str, float]]) -> No
 
 
 @click.command()
-@click.option("--bundle", type=click.Path(path_type=Path), default=CACHE / "smollm2-bundle", show_default="in .cache")
+@click.option("--bundle", type=click.Path(path_type=Path), help="[default: exported once into .cache]")
 @click.option("--rounds", default=15, show_default=True)
 @click.option("--memory-of", hidden=True, help="Only measure the memory of tasks on this engine.")
 @click.argument("prompts", nargs=-1, type=click.Path(path_type=Path))
-def main(bundle: Path, rounds: int, memory_of: str | None, prompts: tuple[Path, ...]) -> None:
-    """Print the tables; the bundle is exported first if it is not there."""
+def main(bundle: Path | None, rounds: int, memory_of: str | None, prompts: tuple[Path, ...]) -> None:
+    """Print the tables."""
+    bundle = bundle or smollm2_bundle()
     if memory_of is not None:
         print_memory(bundle, memory_of, prompts)
         return
     torch.set_num_threads(2)
-    if not bundle.exists():
-        export_backbone(smollm2(), bundle)
     with tempfile.TemporaryDirectory() as folder:
         network = load_network()
         embeddings = network.get_input_embeddings().weight.detach().numpy()

@@ -20,6 +20,10 @@ Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
 
 
+Held = Any
+"""A cache in the form of the engine that was asked to hold it."""
+
+
 class CachedRun(Protocol):
     """A batch of rows under way in a causal language model: keys and values of all they have read. One thread uses it.
 
@@ -45,7 +49,7 @@ class CachedRun(Protocol):
 
 
 class Engine(Protocol):
-    """One opened graph. Any number of threads may call `run` and `begin` at once."""
+    """One opened graph. Any number of threads may call its methods at once."""
 
     def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
         """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it; see `open_engine`."""
@@ -53,8 +57,15 @@ class Engine(Protocol):
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
 
-    def begin(self, past: Sequence[NDArray[np.float32]]) -> CachedRun:
-        """Start a batch of rows from a cache, `[batch, num_kv_heads, length, head_dim]`: keys, then values, a layer."""
+    def hold(self, past: Sequence[NDArray[np.float32]]) -> Held:
+        """A cache in the engine's own form, on the same memory, so that rows are started from it at once.
+
+        Args:
+            past: Keys, then values, a layer: `[batch, num_kv_heads, length, head_dim]` each, C-ordered.
+        """
+
+    def begin(self, held: Held) -> CachedRun:
+        """Start a batch of rows from a cache, which stays as it is."""
 
 
 ENGINES = {

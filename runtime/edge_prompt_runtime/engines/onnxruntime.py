@@ -54,28 +54,30 @@ class GraphEngine:
         """See `Engine.run`. Feeds are read where they are, without a copy."""
         return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
 
-    def begin(self, past: Sequence[NDArray[np.float32]]) -> _CachedRun:
-        """See `Engine.begin`. The past is read where it is, without a copy."""
-        return _CachedRun(self._session, past)
+    def hold(self, past: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
+        """See `Engine.hold`."""
+        return _values(dict(zip(past_names(len(past) // 2), past, strict=True)))
+
+    def begin(self, held: Mapping[str, Any]) -> _CachedRun:
+        """See `Engine.begin`. What is held is read where it is, without a copy."""
+        return _CachedRun(self._session, held)
 
 
 class _CachedRun:
     """See `CachedRun`: what one step hands out as present is handed to the next as past, without a copy."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, past: Sequence[NDArray[np.float32]]) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, held: Mapping[str, Any]) -> None:
         self._session = session
-        self._past_names = past_names(len(past) // 2)
-        self._outputs = ["logits", *present_names(len(past) // 2)]
-        self._past: Mapping[str, Any] = _values(dict(zip(self._past_names, past, strict=True)))
-        self._batch = len(past[0])
+        self._past = held
 
     def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `CachedRun.run`."""
-        if len(rows) != self._batch or (rows != np.arange(self._batch)).any():
+        batch: int = next(iter(self._past.values())).shape()[0]
+        if len(rows) != batch or (rows != np.arange(batch)).any():
             self._past = _values({name: value.numpy()[rows] for name, value in self._past.items()})
-            self._batch = len(rows)
-        logits, *present = self._session.run_with_ort_values(self._outputs, {**_values(feeds), **self._past})
-        self._past = dict(zip(self._past_names, present, strict=True))
+        outputs = ["logits", *present_names(len(self._past) // 2)]
+        logits, *present = self._session.run_with_ort_values(outputs, {**_values(feeds), **self._past})
+        self._past = dict(zip(self._past, present, strict=True))
         found: NDArray[np.float32] = logits.numpy()
         return found
 

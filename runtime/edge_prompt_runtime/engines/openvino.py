@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from edge_prompt.cache import STATEFUL_INPUT, past_names
+from edge_prompt.cache import PRESENT, STATEFUL_INPUT, past_names
 from edge_prompt.errors import InputError, ManifestError
 from edge_prompt_runtime.engines import Arrays
 
@@ -52,6 +52,7 @@ class GraphEngine:
                 remedy="install a newer openvino or export the backbone again",
             ) from error
         self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
+        self._idle_stateful: deque[_Stateful] = deque()
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""
@@ -62,9 +63,13 @@ class GraphEngine:
         finally:
             self._idle.append(request)
 
-    def begin(self, past: Sequence[NDArray[np.float32]]) -> _CachedRun:
-        """See `Engine.begin`. The past is copied into the states of a request."""
-        return _CachedRun(self._request(), past, self._idle)
+    def hold(self, past: Sequence[NDArray[np.float32]]) -> _Held:
+        """See `Engine.hold`. OpenVINO shares the memory of arrays that may be written only; others are copied."""
+        return _Held([openvino.Tensor(part, shared_memory=part.flags.writeable) for part in past], past)
+
+    def begin(self, held: _Held) -> _CachedRun:
+        """See `Engine.begin`. What is held is copied into the states of a request."""
+        return _CachedRun(self._stateful(len(held.tensors)), held, self._idle_stateful)
 
     def _request(self) -> openvino.InferRequest:
         """A request that nobody uses; whoever takes it appends it to the idle ones again."""
@@ -73,37 +78,58 @@ class GraphEngine:
         except IndexError:
             return self._compiled.create_infer_request()
 
+    def _stateful(self, parts: int) -> _Stateful:
+        """The same with its states, which take a while to look up."""
+        try:
+            return self._idle_stateful.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+            # OpenVINO calls each state by the name of the past and that of its present
+            states = {state.name[: state.name.index(PRESENT)]: state for state in request.query_state()}
+            return _Stateful(request, [states[name] for name in past_names(parts // 2)])
+
+
+class _Held(NamedTuple):
+    """Tensors on the memory of arrays, which live as long as they do."""
+
+    tensors: list[openvino.Tensor]
+    arrays: Sequence[NDArray[np.float32]]
+
+
+class _Stateful(NamedTuple):
+    """An infer request and its states: keys, then values, a layer."""
+
+    request: openvino.InferRequest
+    states: list[Any]
+
 
 class _CachedRun:
     """See `CachedRun`: the cache is the state of an infer request, which is this run's own until it is closed."""
 
-    def __init__(
-        self, request: openvino.InferRequest, past: Sequence[NDArray[np.float32]], idle: deque[openvino.InferRequest]
-    ) -> None:
-        self._request = request
+    def __init__(self, stateful: _Stateful, held: _Held, idle: deque[_Stateful]) -> None:
+        self._stateful: _Stateful | None = stateful
         self._idle = idle
-        self._names = past_names(len(past) // 2)
-        states = self._states()
-        for name, array in zip(self._names, past, strict=True):
-            states[name].state = openvino.Tensor(array)
+        for state, tensor in zip(stateful.states, held.tensors, strict=True):
+            state.state = tensor
 
     def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `CachedRun.run`."""
-        self._request.infer({**feeds, STATEFUL_INPUT: rows}, share_inputs=True, share_outputs=True)
-        logits: NDArray[np.float32] = self._request.get_tensor("logits").data.copy()
+        request = self._open().request
+        request.infer({**feeds, STATEFUL_INPUT: rows}, share_inputs=True, share_outputs=True)
+        logits: NDArray[np.float32] = request.get_tensor("logits").data.copy()
         return logits
 
     def cache(self) -> tuple[NDArray[np.float32], ...]:
         """See `CachedRun.cache`."""
-        states = self._states()
-        return tuple(states[name].state.data.copy() for name in self._names)
+        return tuple(state.state.data.copy() for state in self._open().states)
 
     def close(self) -> None:
         """See `CachedRun.close`. Other threads may use the request from now on, so it is given back once."""
-        request, self._request = self._request, None
-        if request is not None:
-            self._idle.append(request)
+        stateful, self._stateful = self._stateful, None
+        if stateful is not None:
+            self._idle.append(stateful)
 
-    def _states(self) -> dict[str, Any]:
-        """The states by the name of the past; OpenVINO calls each by that and by the name of its present."""
-        return {state.name[: state.name.index("present")]: state for state in self._request.query_state()}
+    def _open(self) -> _Stateful:
+        if self._stateful is None:
+            raise RuntimeError("this run was closed")
+        return self._stateful

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.engines import Engine, Held
 from edge_prompt_runtime.language.layout import Past
 from edge_prompt_runtime.tasks import Task
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled prompt.
+
+    Attributes:
+        past: Keys, then values, a layer, `[1, num_kv_heads, num_virtual_tokens, head_dim]` each.
+        held: The same, held by the engine.
+        size_bytes: What it takes in memory beyond the prompt itself.
+    """
+
+    past: Past
+    held: Held
+    size_bytes: int
 
 
 class CompiledPrompts:
@@ -28,37 +45,37 @@ class CompiledPrompts:
 
     def __init__(self, engine: Engine, cache: Sequence[tuple[int, int]], budget_bytes: int) -> None:
         self._engine = engine
-        self._nothing: Past = [np.zeros((1, heads, 0, size), np.float32) for heads, size in cache for _ in range(2)]
+        nothing = [np.zeros((1, heads, 0, size), np.float32) for heads, size in cache for _ in range(2)]
+        self._nothing = Compiled(nothing, engine.hold(nothing), 0)
         self._budget_bytes = budget_bytes
-        self._kept: OrderedDict[Task, Past] = OrderedDict()
+        self._kept: OrderedDict[Task, Compiled] = OrderedDict()
+        self._prefixes: WeakKeyDictionary[Task, Compiled] = WeakKeyDictionary()  # as long as their tasks live
         self._lock = Lock()
 
     @property
     def kept_bytes(self) -> int:
         """What the keys and values take that are kept."""
         with self._lock:
-            return sum(map(size_bytes, self._kept.values()))
+            return sum(compiled.size_bytes for compiled in self._kept.values())
 
-    def of(self, task: Task) -> Past:
-        """Keys, then values, a layer, `[1, num_kv_heads, num_virtual_tokens, head_dim]` each."""
+    def of(self, task: Task) -> Compiled:
+        """The compiled prompt of `task`, made now if it is not kept."""
         if task.length("prefix"):
-            return [part for layer in task.prompts["prefix"] for part in layer]
+            return self._of_prefix(task)
         if not task.length("soft_prompt"):
             return self._nothing
         with self._lock:
-            past = self._kept.get(task)
-            if past is not None:
+            compiled = self._kept.get(task)
+            if compiled is not None:
                 self._kept.move_to_end(task)
-                return past
-        past = self.compile(task)
-        self.keep(task, past)
-        return past
+                return compiled
+        return self.keep(task, self.compile(task))
 
     def compile(self, task: Task) -> Past:
         """Run the graph on the soft prompt of `task` alone."""
         soft_prompt = task.prompts["soft_prompt"]
         length = soft_prompt.shape[1]
-        run = self._engine.begin(self._nothing)
+        run = self._engine.begin(self._nothing.held)
         try:
             run.run(
                 {
@@ -74,22 +91,26 @@ class CompiledPrompts:
         finally:
             run.close()
 
-    def keep(self, task: Task, past: Past) -> None:
-        """Keep what was compiled, and drop what was used least recently where the budget ends."""
+    def keep(self, task: Task, past: Past) -> Compiled:
+        """Keep what a soft prompt was compiled to, and drop what was used least recently where the budget ends."""
+        compiled = Compiled(past, self._engine.hold(past), sum(part.nbytes for part in past))
         with self._lock:
-            self._kept[task] = past
+            self._kept[task] = compiled
             self._kept.move_to_end(task)
-            total = sum(map(size_bytes, self._kept.values()))
-            while total > self._budget_bytes and self._kept:
+            total = sum(kept.size_bytes for kept in self._kept.values())
+            while total > self._budget_bytes:
                 _, dropped = self._kept.popitem(last=False)
-                total -= size_bytes(dropped)
+                total -= dropped.size_bytes
+        return compiled
+
+    def _of_prefix(self, task: Task) -> Compiled:
+        compiled = self._prefixes.get(task)
+        if compiled is None:
+            past = [part for layer in task.prompts["prefix"] for part in layer]
+            compiled = self._prefixes[task] = Compiled(past, self._engine.hold(past), 0)
+        return compiled
 
     def forget(self, task: Task) -> None:
         """Drop what is kept of a task that is unloaded or replaced."""
         with self._lock:
             self._kept.pop(task, None)
-
-
-def size_bytes(past: Past) -> int:
-    """What keys and values take in memory."""
-    return sum(part.nbytes for part in past)

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_prompt_runtime.engines import CachedRun, Engine
-from edge_prompt_runtime.language.layout import Float32, Int64, Past, past_together, positions_of, tokens_together
+from edge_prompt_runtime.engines import CachedRun, Engine, Held
+from edge_prompt_runtime.language.compiling import Compiled
+from edge_prompt_runtime.language.layout import (
+    Float32,
+    Int64,
+    filled_mask,
+    past_together,
+    positions_of,
+    tokens_together,
+)
 
 
 class Rows:
@@ -17,15 +25,16 @@ class Rows:
 
     Args:
         engine: The opened graph.
-        pasts: The compiled prompt of each row.
+        prompts: The compiled prompt of each row.
         no_soft_prompt: `[1, 0, hidden_size]`: prompts are in the cache already.
     """
 
-    def __init__(self, engine: Engine, pasts: Sequence[Past], no_soft_prompt: Float32) -> None:
+    def __init__(self, engine: Engine, prompts: Sequence[Compiled], no_soft_prompt: Float32) -> None:
         self._engine = engine
-        self._past, self._mask = past_together(pasts)
+        self._prompts = prompts
+        self._mask = filled_mask([prompt.past[0].shape[2] for prompt in prompts])
         self._no_soft_prompt = no_soft_prompt
-        self._rows = np.arange(len(pasts), dtype=np.int32)
+        self._rows = np.arange(len(prompts), dtype=np.int32)
         self._run: CachedRun | None = None
 
     def start(self, rows: Sequence[Int64]) -> Float32:
@@ -49,7 +58,7 @@ class Rows:
             `[batch, last, vocab_size]`.
         """
         if self._run is None:
-            self._run, self._past = self._engine.begin(self._past), ()
+            self._run = self._engine.begin(self._held())
         self._mask = np.concatenate([self._mask[self._rows], mask], 1)
         sequence = tokens.shape[1]
         feeds = {
@@ -69,3 +78,9 @@ class Rows:
             self._rows = self._rows[list(rows)]
         elif self._run is not None:
             self._run.close()
+
+    def _held(self) -> Held:
+        """The prompts of all rows; that of one row as it was held when it was compiled, so that nothing is copied."""
+        if len(self._prompts) == 1:
+            return self._prompts[0].held
+        return self._engine.hold(past_together([prompt.past for prompt in self._prompts]))

@@ -18,23 +18,17 @@ Past = Sequence[Float32]
 """Keys, then values, a layer: `[1, num_kv_heads, length, head_dim]` each, or with a batch in front."""
 
 
-def past_together(pasts: Sequence[Past]) -> tuple[Past, Int64]:
-    """The pasts of all rows as one batch, and what of it is real, `[batch, longest]`.
-
-    Rows of one length are not filled up, and one row is not copied.
-    """
-    lengths = [past[0].shape[2] for past in pasts]
-    mask = filled_mask(lengths)
-    if len(pasts) == 1:
-        return pasts[0], mask
+def past_together(pasts: Sequence[Past]) -> Past:
+    """The pasts of all rows as one batch, filled up with zeros to the longest, which `filled_mask` tells of."""
+    longest = max(past[0].shape[2] for past in pasts)
     together = []
     for parts in zip(*pasts, strict=True):
         _, heads, _, head_dim = parts[0].shape
-        whole = np.zeros((len(parts), heads, max(lengths), head_dim), np.float32)
+        whole = np.zeros((len(parts), heads, longest, head_dim), np.float32)
         for row, part in enumerate(parts):
-            whole[row, :, max(lengths) - part.shape[2] :] = part[0]
+            whole[row, :, longest - part.shape[2] :] = part[0]
         together.append(whole)
-    return together, mask
+    return together
 
 
 def tokens_together(rows: Sequence[Int64]) -> tuple[Int64, Int64]:

@@ -35,7 +35,7 @@ def test_a_compiled_prompt_is_used_as_it_was_written(compiled: Path, tiny_langua
     assert runtime.load_all(compiled.parent) == ("soft",)
     arrays = read_npz(arrays_path(compiled, engine), frozenset("0123"))
     assert runtime._language is not None
-    past = runtime._language.model.compiled.of(runtime.task("soft"))
+    past = runtime._language.model.compiled.of(runtime.task("soft")).past
     for index, part in enumerate(past):
         np.testing.assert_array_equal(part, arrays[str(index)])
     card_path(compiled, engine).unlink()

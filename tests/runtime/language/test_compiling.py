@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.language.compiling import size_bytes
 from tests.conftest import MakePrompt
 from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS
 
 BYTES_A_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
-
-
-def compiled(runtime: Runtime) -> object:
-    assert runtime._language is not None
-    return runtime._language.model.compiled
 
 
 def kept_bytes(runtime: Runtime) -> int:
@@ -76,7 +70,8 @@ def test_the_least_recently_used_is_dropped_first(tiny_language_bundle: Path, se
 def test_a_compiled_prompt_is_its_keys_and_values(language: Runtime, prompts: dict[str, Path]) -> None:
     language.load("soft", prompts["soft"])
     assert language._language is not None
-    past = language._language.model.compiled.of(language.task("soft"))
+    compiled = language._language.model.compiled.of(language.task("soft"))
+    past = compiled.past
     assert [part.shape for part in past] == [(1, KV_HEADS, 7, HEAD_DIM)] * (2 * LAYERS)
-    assert size_bytes(past) == 7 * BYTES_A_TOKEN
+    assert compiled.size_bytes == 7 * BYTES_A_TOKEN
     assert all(np.isfinite(part).all() for part in past)
