@@ -6,6 +6,8 @@ Each name is imported when it is first used: what moves prompts to and from PEFT
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edge_prompt.telemetry import refuse_telemetry
+
 if TYPE_CHECKING:
     from edge_prompt.preprocessing import ArrayInput
     from edge_prompt_export.adapters.exporting import export_adapter
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from edge_prompt_export.quantize import quantize_bundle
     from edge_prompt_export.tuning.settings import TuneSettings
     from edge_prompt_export.tuning.tune import tune_prompt
+
+refuse_telemetry()  # before a converter is imported
 
 __all__ = [
     "ArrayInput",

@@ -15,6 +15,9 @@ from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError, UnknownEngineError
 from edge_prompt.extras import require_extra
 from edge_prompt.manifest import Graph
+from edge_prompt.telemetry import refuse_telemetry
+
+refuse_telemetry()  # before an engine's own file is imported
 
 Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
