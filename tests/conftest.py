@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.engines import ENGINES
 from tests.tiny_language import write_tiny_language
+
+settings.register_profile("untimed", deadline=None)  # a test that fails on a busy machine says nothing
+settings.load_profile("untimed")
 
 WORDS = tuple(f"w{number}" for number in range(195))
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
