@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt_export.attending import attend, repeat_heads
+from edge_prompt_export.attending import attend_grouped
 from edge_prompt_export.attention import MASKED_BIAS
 
 CACHED_ATTENTION_NAME = "edge_prompt_cached"
@@ -130,10 +130,7 @@ def cached_attention(
     current = _CURRENT.get() or CachePass()
     key, value = current.join(key, value)
     bias = current.bias(query, key, sliding_window)
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = repeat_heads(key, groups), repeat_heads(value, groups)
-    out = attend(query, key, value, bias=bias, dropout=dropout, scaling=scaling, softcap=softcap)
+    out = attend_grouped(query, key, value, bias=bias, dropout=dropout, scaling=scaling, softcap=softcap)
     return out.transpose(1, 2).contiguous(), None
 
 
