@@ -3,9 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tokenizers import Tokenizer
 
+from edge_prompt.bundle import TOKENIZER_NAME
 from edge_prompt.prompt import read_prompt
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.generation.pieces import REPLACEMENT, Pieces
 from edge_prompt_runtime.generation.results import Generation
 from examples.demo_lm import QUESTION, speed_of
 from examples.language_scores import PROMPTS, right_share, smollm2_bundle
@@ -78,3 +81,15 @@ def test_speed_is_told() -> None:
     speed = speed_of(runtime)
     assert min(speed.first_ms, speed.first_long_ms, speed.tokens_per_second) > 0
     assert runtime.tasks == ()
+
+
+@pytest.mark.real_weights
+def test_pieces_of_its_tokenizer_are_its_decoding() -> None:
+    tokenizer = Tokenizer.from_file(str(smollm2_bundle() / TOKENIZER_NAME))
+    texts = [question.text for name in LANGUAGE_TASKS for question in language_task(name).held]
+    for text in [*texts, "Grüße, señor 日本語 👩‍👩‍👧\n\n\tend"]:
+        tokens = tokenizer.encode(text, add_special_tokens=False).ids
+        pieces = Pieces(tokenizer)
+        given = [*(pieces.push(token) for token in tokens), pieces.flush()]
+        assert "".join(given) == tokenizer.decode(tokens) == text
+        assert not any(piece.endswith(REPLACEMENT) for piece in given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -15,8 +14,6 @@ TEXTS = [
     "emoji 😀 and 👩‍👩‍👧 families\n\nnew lines\tand tabs",
 ]
 SPECIAL = "<|end|>"
-
-SMOLLM2 = Path(__file__).parents[3] / ".cache" / "smollm2" / "tokenizer.json"
 
 
 def byte_level() -> Tokenizer:
@@ -83,14 +80,8 @@ def word_ends() -> Tokenizer:
     return tokenizer
 
 
-def smollm2() -> Tokenizer:
-    if not SMOLLM2.is_file():
-        pytest.skip("the weights of SmolLM2 are not there")
-    return Tokenizer.from_file(str(SMOLLM2))
-
-
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
-    made.__name__: made for made in (byte_level, byte_fallback, metaspace, word_piece, word_ends, smollm2)
+    made.__name__: made for made in (byte_level, byte_fallback, metaspace, word_piece, word_ends)
 }
 
 
