@@ -16,6 +16,9 @@ TEXT_FIELD = "text"
 LABEL_FIELD = "label"
 _LONGEST_FIELD = 1 << 24
 
+Refuse = Callable[[Path, int, str], NoReturn]
+"""Raises what says the file, the line and what was found there."""
+
 
 class Example(NamedTuple):
     """One text and its class."""
@@ -78,16 +81,28 @@ def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path:
 
 
 def _read_json_lines(stream: TextIO, path: Path) -> Iterator[Example]:
+    for number, row in json_rows(stream, path, _refuse):
+        yield _example(row, path, number)
+
+
+def json_rows(stream: TextIO, path: Path, refuse: Refuse) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file of JSON Lines with the numbers of their lines; empty lines are left out.
+
+    Args:
+        stream: The file, opened.
+        path: Its path, for messages.
+        refuse: What raises on a line that holds something else.
+    """
     for number, line in enumerate(stream, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            _refuse(path, number, f"no JSON ({error})")
+            refuse(path, number, f"no JSON ({error})")
         if not isinstance(row, dict):
-            _refuse(path, number, f"a JSON {type(row).__name__}")
-        yield _example(row, path, number)
+            refuse(path, number, f"a JSON {type(row).__name__}")
+        yield number, row
 
 
 def _read_table(delimiter: str) -> Callable[[TextIO, Path], Iterator[Example]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 
 from edge_prompt.errors import TrainingDataError
 from edge_prompt.files import require_file
+from edge_prompt_export.tuning.data import json_rows
 
 ROLES = ("system", "user", "assistant", "tool")
 """Who speaks in a chat; the last message is the assistant's."""
@@ -64,15 +65,7 @@ def read_language(path: Path) -> list[Pair | Chat]:
 
 def _rows(stream: TextIO, path: Path) -> Iterator[Pair | Chat]:
     form = ""
-    for number, line in enumerate(stream, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            _refuse(path, number, f"no JSON ({error})")
-        if not isinstance(row, dict):
-            _refuse(path, number, f"a JSON {type(row).__name__}")
+    for number, row in json_rows(stream, path, _refuse):
         found = _form_of(row)
         form = form or found
         if not found or found != form:

@@ -93,11 +93,11 @@ class LanguageAnswers:
             InputError: There are no labels, one is empty, or a row and a label do not fit together.
         """
         ids, mask = request.of_rows(range(request.rows)).values()
+        names_by_task = {task: tuple(task.labels if labels is None else labels) for task in tasks}
+        tokens_by_task = {task: self._label_tokens(names, task) for task, names in names_by_task.items()}
         answers = []
         for row, task in enumerate(tasks):
-            names = tuple(task.labels if labels is None else labels)
-            tokens = ids[row][mask[row] > 0]
-            label_tokens = self._label_tokens(names, task)
+            tokens, label_tokens = ids[row][mask[row] > 0], tokens_by_task[task]
             longest = max(map(len, label_tokens))
             if len(tokens) + longest > task.max_tokens:
                 raise InputError(
@@ -106,7 +106,7 @@ class LanguageAnswers:
                     remedy="shorten the row, or use a shorter prompt",
                 )
             scores = label_scores(self.model, tokens, label_tokens, task)
-            answers.append(classification_of(scores.astype(np.float32), names))
+            answers.append(classification_of(scores.astype(np.float32), names_by_task[task]))
         return answers
 
     def _label_tokens(self, labels: tuple[str, ...], task: Task) -> list[Int64]:
