@@ -77,7 +77,7 @@ def our_variants(runtime: Runtime, tokens: list[int]) -> Variants:
             tokens, next(tasks), max_new_tokens=1
         ),
         f"{engine}: first token, prompt read anew": lambda: read_anew(runtime, tokens),
-        f"{engine}: task switch": lambda: runtime._engine.begin(next(held)).close(),
+        f"{engine}: task switch": lambda: runtime._engine.begin([next(held)]).close(),
         f"{engine}: generation, no prompt": lambda: generate(runtime, tokens, None),
         f"{engine}: generation, compiled prompt": lambda: generate(runtime, tokens, "task0"),
     }
@@ -86,16 +86,8 @@ def our_variants(runtime: Runtime, tokens: list[int]) -> Variants:
 def read_anew(runtime: Runtime, tokens: list[int]) -> None:
     """The first token with the virtual tokens read before those of the request, as without compiling."""
     assert runtime._language is not None
-    length = VIRTUAL_TOKENS + len(tokens)
-    run = runtime._engine.begin(runtime._language.model.compiled.of(runtime.task(None)).held)
-    feeds = {
-        "input_ids": np.array([tokens]),
-        "attention_mask": np.ones((1, length), np.int64),
-        "position_ids": np.arange(length)[None],
-        "logits_to_keep": np.array([length - 1]),
-        "soft_prompt": runtime.task("task0").prompts["soft_prompt"],
-    }
-    run.run(feeds, np.zeros(1, np.int32))[0, -1].argmax()
+    run = runtime._engine.begin([runtime._language.model.compiled.of(runtime.task(None)).held])
+    run.read([np.array(tokens)], soft_prompt=runtime.task("task0").prompts["soft_prompt"])[0][-1].argmax()
     run.close()
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names, stateful_inputs, stateful_outputs
+from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
 from edge_prompt.errors import ManifestError
 from edge_prompt.fields import Fields
 from edge_prompt.files import read_json, write_json
@@ -237,10 +237,10 @@ def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, Kin
 
 
 def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> None:
-    """Refuse a graph that is not of a causal language model with so many layers, its cache outside or as state."""
+    """Refuse a graph that is not of a causal language model with so many layers, its cache in buffers or as state."""
     inputs = (*TOKEN_INPUTS, *past_names(num_layers))
     outputs = ("logits", *present_names(num_layers))
-    forms = ((inputs, outputs), (stateful_inputs(inputs), stateful_outputs(outputs)))
+    forms = (shared_form(inputs, outputs), stateful_form(inputs, outputs))
     if not any(set(graph.inputs) == set(ins) and set(graph.outputs) == set(outs) for ins, outs in forms):
         fields.refuse(
             f"a graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:3]}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -61,9 +59,6 @@ def attend_grouped(
 ) -> Tensor:
     """Grouped-query attention: `attend` with fewer heads in keys and values than in the query.
 
-    In ONNX, the queries of a group become more rows of one head, so that no key and no value is repeated: repeating
-    them copies the whole cache at every step. Elsewhere heads are repeated, in the form that OpenVINO recognises.
-
     Args:
         query: `[batch, num_heads, sequence, head_dim]`.
         key: `[batch, num_kv_heads, length, head_dim]`.
@@ -77,15 +72,9 @@ def attend_grouped(
         `[batch, num_heads, sequence, head_dim]`.
     """
     groups = query.shape[1] // key.shape[1]
-    how: dict[str, Any] = {"dropout": dropout, "scaling": scaling, "softcap": softcap}
-    if groups == 1:
-        return attend(query, key, value, bias=bias, **how)
-    if not torch.onnx.is_in_onnx_export():
-        return attend(query, repeat_heads(key, groups), repeat_heads(value, groups), bias=bias, **how)
-    batch, num_heads, sequence, head_dim = query.shape
-    rows = query.reshape(batch, key.shape[1], groups * sequence, head_dim)
-    out = attend(rows, key, value, bias=torch.cat([bias] * groups, 2), **how)
-    return out.reshape(batch, num_heads, sequence, head_dim)
+    if groups > 1:
+        key, value = repeat_heads(key, groups), repeat_heads(value, groups)
+    return attend(query, key, value, bias=bias, dropout=dropout, scaling=scaling, softcap=softcap)
 
 
 def repeat_heads(heads: Tensor, groups: int) -> Tensor:

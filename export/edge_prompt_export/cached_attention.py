@@ -21,6 +21,7 @@ from transformers import AttentionInterface
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt_export.attending import attend_grouped
 from edge_prompt_export.attention import MASKED_BIAS
+from edge_prompt_export.onnx_attention import attend_in_onnx
 
 CACHED_ATTENTION_NAME = "edge_prompt_cached"
 """The name to give `model.set_attn_implementation`. No mask function is registered for it, so none is made."""
@@ -41,33 +42,32 @@ class CachePass:
         attention_mask: `[batch, past + new]`, 1 where a row has something; None is everywhere.
         present: Keys and values of each layer so far, past and new.
         layer_shapes: `(num_kv_heads, head_dim)` of every attention call so far.
+        limits: Its sliding window and the bound of its scores, or None.
     """
 
     past: Sequence[KeyValue] = ()
     attention_mask: Tensor | None = None
     present: list[KeyValue] = field(default_factory=list)
     layer_shapes: list[tuple[int, int]] = field(default_factory=list)
+    limits: list[tuple[int | None, float | None]] = field(default_factory=list)
     _biases: dict[int | None, Tensor] = field(default_factory=dict)
 
-    def join(self, key: Tensor, value: Tensor) -> KeyValue:
-        """Put this layer's past before its new keys and values, and keep both."""
+    def next_layer(self, key: Tensor, sliding_window: int | None, softcap: float | None) -> KeyValue | None:
+        """Count a layer, whose new keys are given; returns its past, None where there is none."""
         layer = len(self.layer_shapes)
         self.layer_shapes.append((key.shape[1], key.shape[-1]))
-        if self.past:
-            past_key, past_value = self.past[layer]
-            key, value = torch.cat([past_key.to(key.dtype), key], 2), torch.cat([past_value.to(value.dtype), value], 2)
-        self.present.append((key, value))
-        return key, value
+        self.limits.append((sliding_window, softcap))
+        return self.past[layer] if self.past else None
 
-    def bias(self, query: Tensor, key: Tensor, sliding_window: int | None) -> Tensor:
-        """The additive mask `[batch, 1, new, past + new]`, made once for each window that the model uses."""
+    def bias(self, key: Tensor, total: int, sliding_window: int | None) -> Tensor:
+        """The additive mask `[batch, 1, new, total]` for new keys, made once for each window that the model uses."""
         made = self._biases.get(sliding_window)
         if made is None:
-            made = self._biases[sliding_window] = self._bias(query, key, sliding_window)
+            made = self._biases[sliding_window] = self._bias(key, total, sliding_window)
         return made
 
-    def _bias(self, query: Tensor, key: Tensor, sliding_window: int | None) -> Tensor:
-        new, total = query.shape[2], key.shape[2]
+    def _bias(self, key: Tensor, total: int, sliding_window: int | None) -> Tensor:
+        new = key.shape[2]
         slots = torch.arange(total, device=key.device)
         seen = (slots[None, :] <= slots[total - new :, None])[None]
         if self.attention_mask is not None:
@@ -128,9 +128,17 @@ def cached_attention(
     """
     _require_handled(module, key, value, kwargs | {"its own mask": attention_mask})
     current = _CURRENT.get() or CachePass()
-    key, value = current.join(key, value)
-    bias = current.bias(query, key, sliding_window)
-    out = attend_grouped(query, key, value, bias=bias, dropout=dropout, scaling=scaling, softcap=softcap)
+    past = current.next_layer(key, sliding_window, softcap)
+    total = key.shape[2] + (past[0].shape[2] if past else 0)
+    bias = current.bias(key, total, sliding_window)
+    if past and torch.onnx.is_in_onnx_export():
+        limits: dict[str, Any] = {"scaling": scaling, "sliding_window": sliding_window, "softcap": softcap}
+        out, key, value = attend_in_onnx(query, key, value, past, bias, **limits)
+    else:
+        if past:
+            key, value = torch.cat([past[0].to(key.dtype), key], 2), torch.cat([past[1].to(value.dtype), value], 2)
+        out = attend_grouped(query, key, value, bias=bias, dropout=dropout, scaling=scaling, softcap=softcap)
+    current.present.append((key, value))
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.utils import cached_file
 
 from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
-from edge_prompt.cache import stateful_inputs, stateful_outputs
+from edge_prompt.cache import shared_form, stateful_form
 from edge_prompt.errors import InputError
 from edge_prompt.files import folder_written_atomically, sha256_of
 from edge_prompt.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
@@ -24,7 +24,7 @@ from edge_prompt_export.families.custom import ModuleDescription
 from edge_prompt_export.fold_graph import GraphFiles
 from edge_prompt_export.loading import LoadedBackbone, LoadOptions, load_backbone
 from edge_prompt_export.loading_module import load_module
-from edge_prompt_export.onnx_graph import write_onnx
+from edge_prompt_export.onnx_language import write_onnx_of
 from edge_prompt_export.openvino_graph import write_openvino
 from edge_prompt_export.parity import measure_parity, write_reference
 from edge_prompt_runtime.reference import TOLERANCE
@@ -38,17 +38,17 @@ class Format(NamedTuple):
     Attributes:
         engine: What runs it.
         write: What writes it.
-        cache_is_state: Whether a causal language model's cache is state of the graph, or inputs and outputs.
+        cached: A causal language model's inputs and outputs in this format, from those of its module.
     """
 
     engine: str
     write: Callable[[ConditionedModule, Path, Mapping[str, str]], GraphFiles]
-    cache_is_state: bool
+    cached: Callable[[Sequence[str], Sequence[str]], tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 FORMATS = {
-    "onnx": Format("onnxruntime", write_onnx, cache_is_state=False),
-    "openvino": Format("openvino", write_openvino, cache_is_state=True),
+    "onnx": Format("onnxruntime", write_onnx_of, shared_form),
+    "openvino": Format("openvino", write_openvino, stateful_form),
 }
 
 COPIED_FILES = (
@@ -113,15 +113,17 @@ def export_backbone(
         for kind, reason in backbone.module.refused_kinds.items():
             logger.info("no %s prompts: %s", kind, reason)
         graphs, fold_graphs = {}, {}
+        others: list[str] = []
         for name in dict.fromkeys(formats):
             logger.info("writing %s", name)
-            graph, fold = _write_graphs(FORMATS[name], backbone, folder)
+            graph, fold, more = _write_graphs(FORMATS[name], backbone, folder)
             graphs[graph.engine] = graph
+            others += more
             if fold is not None:
                 fold_graphs[fold.engine] = fold
         _copy_files(backbone, folder)
         write_reference(folder, backbone.module, backbone.preprocessing)
-        manifest = replace(_manifest(backbone, graphs, folder), fold_graphs=fold_graphs)
+        manifest = replace(_manifest(backbone, graphs, others, folder), fold_graphs=fold_graphs)
         write_manifest(folder, manifest)
         parity = {}
         for engine in graphs:
@@ -151,8 +153,8 @@ def _load(
     return load_backbone(str(source), task, pooling, options)
 
 
-def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple[Graph, Graph | None]:
-    """The graph of the network, and the one that folds if it takes deep prompts."""
+def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple[Graph, Graph | None, tuple[str, ...]]:
+    """The graph of the network, the one that folds if it takes deep prompts, and files for others than the engine."""
     metadata = {
         "edge-prompt": __version__,
         "fingerprint": backbone.fingerprint,
@@ -161,13 +163,13 @@ def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple
     module = backbone.module
     files = form.write(module, folder, metadata)
     inputs, outputs = module.input_names, module.output_names
-    if module.cache_names and form.cache_is_state:
-        inputs, outputs = stateful_inputs(inputs), stateful_outputs(outputs)
+    if module.cache_names:
+        inputs, outputs = form.cached(inputs, outputs)
     graph = _graph(form.engine, files.model, inputs, outputs, folder)
     if not files.fold:
-        return graph, None
+        return graph, None, files.others
     fold = _graph(form.engine, files.fold, FOLD_INPUTS, FOLD_OUTPUTS, folder)
-    return graph, replace(fold, weights_file=files.fold_weights_file)
+    return graph, replace(fold, weights_file=files.fold_weights_file), files.others
 
 
 def _graph(
@@ -201,7 +203,7 @@ def _write_files(backbone: LoadedBackbone, folder: Path) -> None:
         backbone.tokenizer.save_pretrained(folder)
 
 
-def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Path) -> Manifest:
+def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Sequence[str], folder: Path) -> Manifest:
     config, module = backbone.config, backbone.module
     return Manifest(
         backbone=Backbone(
@@ -219,7 +221,11 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], folder: Pat
         kinds=module.kinds,
         refused_kinds=module.refused_kinds,
         preprocessing=backbone.preprocessing,
-        files={name: sha256_of(folder / name) for name in (*COPIED_FILES, REFERENCE_NAME) if (folder / name).exists()},
+        files={
+            name: sha256_of(folder / name)
+            for name in (*COPIED_FILES, REFERENCE_NAME, *others)
+            if (folder / name).exists()
+        },
         parity={},
         versions={"edge-prompt": __version__} | {name: version(name) for name in _VERSIONS_OF},
         cache=tuple(module.layer_shapes) if module.cache_names else (),

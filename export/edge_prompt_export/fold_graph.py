@@ -20,11 +20,13 @@ class GraphFiles(NamedTuple):
         model: Of the network.
         fold: Of the graph that folds; empty if there is none.
         fold_weights_file: The file with the weights of the graph that folds, where an engine must be told of it.
+        others: For others than the engine, which share files with it.
     """
 
     model: tuple[str, ...]
     fold: tuple[str, ...] = ()
     fold_weights_file: str | None = None
+    others: tuple[str, ...] = ()
 
 
 class FoldModule(nn.Module):

@@ -44,7 +44,7 @@ def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, s
         UnsupportedArchitectureError: The exporter cannot follow the network.
     """
     model = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
-    _tidy(model, metadata)
+    tidy(model, metadata)
     size_bytes = sum(weight.const_value.nbytes for weight in model.graph.initializers.values() if weight.const_value)
     external = size_bytes > EXTERNAL_DATA_ABOVE_BYTES or "deep" in module.kinds
     onnx_ir.save(model, folder / ONNX_FILE, external_data=ONNX_DATA_FILE if external else None)
@@ -53,7 +53,7 @@ def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, s
         return GraphFiles(files)
     folding = FoldModule(module)
     fold = onnx_model(folding, folding.trace_inputs(), folding.dynamic_axes(), FOLD_OUTPUTS)
-    _tidy(fold, metadata)
+    tidy(fold, metadata)
     share_weights(fold, onnx_ir.load(folder / ONNX_FILE), folder)
     onnx_ir.save(fold, folder / ONNX_FOLD_FILE)
     return GraphFiles(files, fold=(ONNX_FOLD_FILE, ONNX_DATA_FILE))
@@ -107,8 +107,13 @@ def _shape(value: onnx_ir.Value) -> onnx_ir.Shape:
     return value.shape
 
 
-def _tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
-    """Say what made the file; drop the exporter's notes on every node, which hold paths of the machine it ran on."""
+def tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
+    """Say what made the file; drop the exporter's notes on every node, which hold paths of the machine it ran on.
+
+    Args:
+        model: The model, changed in place.
+        metadata: What to say.
+    """
     model.producer_name, model.producer_version = "edge-prompt", metadata["edge-prompt"]
     model.metadata_props.clear()
     model.metadata_props.update(metadata)

@@ -16,7 +16,7 @@ from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt.manifest import FOLD_OUTPUTS
 from edge_prompt_export.families.conditioned import ConditionedModule, name_of
 from edge_prompt_export.fold_graph import FoldModule, GraphFiles
-from edge_prompt_export.openvino_state import make_stateful
+from edge_prompt_export.openvino_state import make_stateful, say_limits
 from edge_prompt_export.positional import Positional
 from edge_prompt_export.quiet import quiet
 
@@ -44,6 +44,7 @@ def write_openvino(module: ConditionedModule, folder: Path, metadata: Mapping[st
     model = openvino_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names, metadata)
     if module.cache_names:
         make_stateful(model, module.layer_shapes)
+        say_limits(model, module.layer_limits)
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
     files = (OPENVINO_FILE, OPENVINO_DATA_FILE)
     if "deep" not in module.kinds:

@@ -13,7 +13,7 @@ import openvino
 from openvino import opset13 as ops
 from openvino._offline_transformations import apply_make_stateful_transformation
 
-from edge_prompt.cache import STATEFUL_INPUT, past_names, present_names
+from edge_prompt.cache import SLIDING_WINDOWS, STATEFUL_INPUT, past_names, present_names
 
 
 def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]) -> None:
@@ -47,6 +47,20 @@ def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]
             empty = ops.concat([batch, ops.constant(np.array([heads, 0, head_dim], np.int64))], 0)
             operation.set_arguments([ops.broadcast(ops.constant(0.0, dtype=np.float32), empty)])
     model.validate_nodes_and_infer_types()
+
+
+def say_limits(model: openvino.Model, limits: Sequence[tuple[int | None, float | None]]) -> None:
+    """Write into the runtime information what a device must know to page the cache: each layer's sliding window.
+
+    Nothing is written for a network that bounds its scores: no paged attention computes that.
+
+    Args:
+        model: The graph, changed in place.
+        limits: Sliding window and bound of the scores a layer, or None.
+    """
+    if not any(softcap for _, softcap in limits):
+        windows = " ".join(str(window or 0) for window, _ in limits)
+        model.set_rt_info(windows, ["edge_prompt", SLIDING_WINDOWS])
 
 
 def _past_of(variable: str, past: Sequence[str]) -> str:

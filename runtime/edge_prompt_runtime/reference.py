@@ -90,13 +90,15 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     }
     _, opened = open_engine(bundle, engine, None)
     network: Network = GraphNetwork(opened, graph.inputs, masked=requests.masked)
+    read: Any = ...
     if bundle.manifest.cache:
         network = LanguageModel(bundle.manifest, opened, 0)
+        read = arrays["attention_mask"] > 0  # there is an answer after each token, and none elsewhere
     figures = {}
     for kind, task in tasks.items():
         groups = network.groups(request, [task] * request.rows, (output,))
         found = outputs_together(groups, request.rows)
-        figures[kind] = difference({output: found[output]}, {output: arrays[f"{output}_{kind}"]})
+        figures[kind] = difference({output: found[output][read]}, {output: arrays[f"{output}_{kind}"][read]})
     return figures
 
 
@@ -145,7 +147,9 @@ def reference_prompts(bundle: Bundle, engine: str) -> dict[str, Float32]:
 
 
 def _request_names(bundle: Bundle, graph: Graph) -> list[str]:
-    return [name for name in bundle.manifest.preprocessing.input_names if name in graph.inputs]
+    """What a request brings that this network reads: a mask also where the graph takes lengths in its place."""
+    names = bundle.manifest.preprocessing.input_names
+    return [name for name in names if name in graph.inputs or bundle.manifest.cache]
 
 
 def _reference(bundle: Bundle, graph: Graph) -> Mapping[str, FloatArray]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names, stateful_inputs, stateful_outputs
+from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
 from edge_prompt.errors import ManifestError
 from edge_prompt.manifest import Backbone, Graph, Manifest, read_manifest, write_manifest
 from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing
@@ -23,8 +23,8 @@ CACHE = ((2, 8), (2, 8))
 def manifest_of(cache: tuple[tuple[int, int], ...]) -> Manifest:
     inputs, outputs = (*TOKEN_INPUTS, *past_names(len(cache))), ("logits", *present_names(len(cache)))
     graphs = {
-        "onnxruntime": Graph("onnxruntime", "m", "fp32", inputs, outputs, {"m": DIGEST}),
-        "openvino": Graph("openvino", "m", "fp32", stateful_inputs(inputs), stateful_outputs(outputs), {"m": DIGEST}),
+        engine: Graph(engine, "m", "fp32", *form(inputs, outputs), {"m": DIGEST})
+        for engine, form in (("onnxruntime", shared_form), ("openvino", stateful_form))
     }
     kinds: dict[str, tuple[int | None, ...]] = {"soft": (None, 32)}
     if len(set(cache)) == 1:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from edge_prompt.bundle import Bundle, read_bundle
+from edge_prompt.cache import shared_form
 from edge_prompt.errors import BackboneError, EdgePromptError, InputError, ParityError, WriteError
 from edge_prompt.files import sha256_of
 from edge_prompt.manifest import MANIFEST_NAME
@@ -173,7 +174,7 @@ def test_an_export_that_is_interrupted_leaves_nothing_behind(
         (folder / "model.onnx").write_bytes(b"half")
         raise error
 
-    monkeypatch.setitem(FORMATS, "onnx", Format("onnxruntime", interrupted, cache_is_state=False))
+    monkeypatch.setitem(FORMATS, "onnx", Format("onnxruntime", interrupted, shared_form))
     with pytest.raises(error):
         export_backbone(tiny_backbone, target, formats=("onnx",))
     assert_nothing_left(target)

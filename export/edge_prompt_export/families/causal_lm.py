@@ -14,7 +14,7 @@ from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names
 from edge_prompt.errors import UnsupportedArchitectureError
 from edge_prompt.preprocessing import LanguagePreprocessing, Preprocessing
 from edge_prompt_export.attention import rows_of
-from edge_prompt_export.cached_attention import CACHED_ATTENTION_NAME, KeyValue, cached_on
+from edge_prompt_export.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
 from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
@@ -32,6 +32,7 @@ class ConditionedCausalLM(ConditionedModule):
 
     Attributes:
         layer_shapes: `(num_kv_heads, head_dim)` a layer.
+        layer_limits: Sliding window and bound of the scores a layer, or None; see `CachePass`.
     """
 
     model: PreTrainedModel
@@ -42,7 +43,10 @@ class ConditionedCausalLM(ConditionedModule):
         super().__init__()
         self.model = model
         self._original_attention: str = model.config._attn_implementation
-        self.layer_shapes = _conditioned_layers(model)
+        layers_found = _conditioned_layers(model)
+        self.layer_shapes, self.layer_limits = layers_found.layer_shapes, layers_found.limits
+        self._logits_to_keep: Tensor | None = None
+        model.get_output_embeddings().register_forward_pre_hook(self._kept)
         self.embedding = model.get_input_embeddings()
         layers = len(self.layer_shapes)
         self.cache_names = past_names(layers)
@@ -177,15 +181,21 @@ class ConditionedCausalLM(ConditionedModule):
         past: list[KeyValue] = [
             (cache[key], cache[value]) for key, value in zip(self.cache_names[::2], self.cache_names[1::2], strict=True)
         ]
-        with cached_on(past, attention_mask) as current:
-            logits = self.model(
-                inputs_embeds=embeddings,
-                position_ids=position_ids,
-                use_cache=False,
-                logits_to_keep=logits_to_keep,
-                return_dict=True,
-            ).logits
+        self._logits_to_keep = logits_to_keep
+        try:
+            with cached_on(past, attention_mask) as current:
+                logits = self.model(
+                    inputs_embeds=embeddings, position_ids=position_ids, use_cache=False, return_dict=True
+                ).logits
+        finally:
+            self._logits_to_keep = None
         return logits, *(tensor for layer in current.present for tensor in layer)
+
+    def _kept(self, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The output layer reads only the places asked for: a vocabulary is wide."""
+        if self._logits_to_keep is None:
+            return arguments
+        return arguments[0].index_select(1, self._logits_to_keep), *arguments[1:]
 
     def untouched(self, request: Tensors) -> Tensors:
         """The logits of the network as its authors wrote it, with their own masks and positions."""
@@ -215,10 +225,10 @@ class ConditionedCausalLM(ConditionedModule):
         return torch.randint(0, int(self.embedding.weight.shape[0]), shape, generator=random)
 
 
-def _conditioned_layers(model: PreTrainedModel) -> list[tuple[int, int]]:
-    """Send attention through ours, and count what comes: `(num_kv_heads, head_dim)` a layer."""
+def _conditioned_layers(model: PreTrainedModel) -> CachePass:
+    """Send attention through ours; returns what came of it in one forward."""
     name = type(model).__name__
-    for argument in ("inputs_embeds", "position_ids", "logits_to_keep"):
+    for argument in ("inputs_embeds", "position_ids"):
         if argument not in inspect.signature(model.forward).parameters:
             raise UnsupportedArchitectureError(
                 found=f"{name} takes no {argument!r}",
@@ -228,15 +238,14 @@ def _conditioned_layers(model: PreTrainedModel) -> list[tuple[int, int]]:
     try:
         model.set_attn_implementation(CACHED_ATTENTION_NAME)
     except (ValueError, KeyError):
-        shapes = []
+        probe = CachePass()
     else:
         with torch.no_grad(), cached_on((), None) as probe:
             model(inputs_embeds=model.get_input_embeddings()(torch.full((1, 3), 1)), use_cache=False)
-        shapes = probe.layer_shapes
-    if not shapes:
+    if not probe.layer_shapes:
         raise UnsupportedArchitectureError(
             found=f"{name} does not dispatch its attention",
             wanted="a causal language model that does, as nearly all in transformers do",
             remedy="export another backbone",
         )
-    return shapes
+    return probe

@@ -47,6 +47,7 @@ class ConditionedModule(nn.Module, ABC):
     kinds: dict[str, KindShape]
     refused_kinds: dict[str, str]
     layer_shapes: list[tuple[int, int]]
+    layer_limits: list[tuple[int | None, float | None]]
     cache_names: tuple[str, ...] = ()
     _empty_prompts: Tensors | None = None
 

@@ -23,29 +23,41 @@ Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
 
 
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+Past = Sequence[Float32]
+"""Keys, then values, a layer: `[1, num_kv_heads, length, head_dim]` each, C-ordered."""
+
 Held = Any
-"""A cache in the form of the engine that was asked to hold it."""
+"""A past in the form of the engine that was asked to hold it."""
 
 
 class CachedRun(Protocol):
-    """A batch of rows under way in a causal language model: keys and values of all they have read. One thread uses it.
+    """Rows under way in a causal language model: keys and values of all they have read. One thread uses it.
 
-    However it ends, `close` it: it may hold what the next one needs.
+    A row has its own length and no padding, so it has the numbers that it has alone. However the run ends, `close` it:
+    it may hold what the next one needs.
     """
 
-    def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
         """Read on.
 
         Args:
-            feeds: The graph's inputs by name, but for its cache.
-            rows: `[batch]`: the row before from which each row of `feeds` goes on; rows may be dropped and repeated.
+            rows: The tokens of each row, `[length]`, at least one; lengths may differ.
+            every: Whether to give the logits after every token, or after the last of each row alone.
+            soft_prompt: `[1, num_virtual_tokens, hidden_size]`: what a single row reads before its tokens, of which it
+                may then have none.
 
         Returns:
-            The logits, `[batch, num_logits, vocab_size]`, the caller's own.
+            The logits of each row, `[length or 1, vocab_size]`, the caller's own.
         """
 
-    def cache(self) -> tuple[NDArray[np.float32], ...]:
-        """Keys, then values, a layer: `[batch, num_kv_heads, length, head_dim]` each, the caller's own."""
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order; they may repeat."""
+
+    def cache(self) -> Past:
+        """What a single row has read, the caller's own."""
 
     def close(self) -> None:
         """Let go of the cache."""
@@ -60,15 +72,11 @@ class Engine(Protocol):
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
 
-    def hold(self, past: Sequence[NDArray[np.float32]]) -> Held:
-        """A cache in the engine's own form, on the same memory, so that rows are started from it at once.
+    def hold(self, past: Past) -> Held:
+        """A cache in the engine's own form, on the same memory, so that rows are started from it at once."""
 
-        Args:
-            past: Keys, then values, a layer: `[batch, num_kv_heads, length, head_dim]` each, C-ordered.
-        """
-
-    def begin(self, held: Held) -> CachedRun:
-        """Start a batch of rows from a cache, which stays as it is."""
+    def begin(self, held: Sequence[Held]) -> CachedRun:
+        """Start rows, each from a cache, which stays as it is."""
 
 
 ENGINES = {

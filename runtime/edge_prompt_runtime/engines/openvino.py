@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from edge_prompt.cache import PRESENT, STATEFUL_INPUT, past_names
+from edge_prompt.cache import STATEFUL_INPUT
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines import Arrays, CachedRun, Past
+from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
+from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 
 
 class GraphEngine:
@@ -42,7 +43,8 @@ class GraphEngine:
                 remedy="leave the precision out, or quantise the bundle to int8",
             )
         try:
-            model = graph_file if weights_file is None else core.read_model(graph_file, weights_file)
+            model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
+            self._rows = _rows_of(model)
             self._compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -52,7 +54,7 @@ class GraphEngine:
                 remedy="install a newer openvino or export the backbone again",
             ) from error
         self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
-        self._idle_stateful: deque[_Stateful] = deque()
+        self._idle_cached: deque[Any] = deque()
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""
@@ -63,13 +65,20 @@ class GraphEngine:
         finally:
             self._idle.append(request)
 
-    def hold(self, past: Sequence[NDArray[np.float32]]) -> _Held:
-        """See `Engine.hold`. OpenVINO shares the memory of arrays that may be written only; others are copied."""
-        return _Held([openvino.Tensor(part, shared_memory=part.flags.writeable) for part in past], past)
+    def hold(self, past: Past) -> Past:
+        """See `Engine.hold`."""
+        return past
 
-    def begin(self, held: _Held) -> _CachedRun:
-        """See `Engine.begin`. What is held is copied into the states of a request."""
-        return _CachedRun(self._stateful(len(held.tensors)), held, self._idle_stateful)
+    def begin(self, held: Sequence[Past]) -> CachedRun:
+        """See `Engine.begin`. What is held is copied into the request that runs."""
+        assert self._rows is not None  # noqa: S101 - the manifest says that it keeps a cache
+        new, rows = self._rows
+        try:
+            own = self._idle_cached.pop()
+        except IndexError:
+            own = new(self._compiled)
+        hidden_size = self._compiled.input("soft_prompt").get_partial_shape()[2].get_length()
+        return rows(own, held, self._idle_cached, hidden_size)
 
     def _request(self) -> openvino.InferRequest:
         """A request that nobody uses; whoever takes it appends it to the idle ones again."""
@@ -78,58 +87,12 @@ class GraphEngine:
         except IndexError:
             return self._compiled.create_infer_request()
 
-    def _stateful(self, parts: int) -> _Stateful:
-        """The same with its states, which take a while to look up."""
-        try:
-            return self._idle_stateful.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-            # OpenVINO calls each state by the name of the past and that of its present
-            states = {state.name[: state.name.index(PRESENT)]: state for state in request.query_state()}
-            return _Stateful(request, [states[name] for name in past_names(parts // 2)])
 
+def _rows_of(model: openvino.Model) -> tuple[Callable[..., Any], Callable[..., CachedRun]] | None:
+    """What a request with a cache is made by, and rows on it; None for a graph that keeps none.
 
-class _Held(NamedTuple):
-    """Tensors on the memory of arrays, which live as long as they do."""
-
-    tensors: list[openvino.Tensor]
-    arrays: Sequence[NDArray[np.float32]]
-
-
-class _Stateful(NamedTuple):
-    """An infer request and its states: keys, then values, a layer."""
-
-    request: openvino.InferRequest
-    states: list[Any]
-
-
-class _CachedRun:
-    """See `CachedRun`: the cache is the state of an infer request, which is this run's own until it is closed."""
-
-    def __init__(self, stateful: _Stateful, held: _Held, idle: deque[_Stateful]) -> None:
-        self._stateful: _Stateful | None = stateful
-        self._idle = idle
-        for state, tensor in zip(stateful.states, held.tensors, strict=True):
-            state.state = tensor
-
-    def run(self, feeds: Arrays, rows: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `CachedRun.run`."""
-        request = self._open().request
-        request.infer({**feeds, STATEFUL_INPUT: rows}, share_inputs=True, share_outputs=True)
-        logits: NDArray[np.float32] = request.get_tensor("logits").data.copy()
-        return logits
-
-    def cache(self) -> tuple[NDArray[np.float32], ...]:
-        """See `CachedRun.cache`."""
-        return tuple(state.state.data.copy() for state in self._open().states)
-
-    def close(self) -> None:
-        """See `CachedRun.close`. Other threads may use the request from now on, so it is given back once."""
-        stateful, self._stateful = self._stateful, None
-        if stateful is not None:
-            self._idle.append(stateful)
-
-    def _open(self) -> _Stateful:
-        if self._stateful is None:
-            raise RuntimeError("this run was closed")
-        return self._stateful
+    The cache is in blocks where the graph can be turned into that, or else the state that it is.
+    """
+    if not any(STATEFUL_INPUT in port.names for port in model.inputs):
+        return None
+    return (new_slot, PagedRows) if page(model) else (new_stateful, StatefulRows)

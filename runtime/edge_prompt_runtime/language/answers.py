@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_prompt.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt.errors import InputError
+from edge_prompt_runtime.engines import Int64
 from edge_prompt_runtime.generation.decoding import Cancellation
 from edge_prompt_runtime.generation.loop import generate_pieces
 from edge_prompt_runtime.generation.model_defaults import settings_from
@@ -18,7 +19,6 @@ from edge_prompt_runtime.generation.pieces import Decoder
 from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.generation.row import RowRequest
 from edge_prompt_runtime.language.generating import read_generation_config, row_requests
-from edge_prompt_runtime.language.layout import Int64
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.language.saved import read_compiled
 from edge_prompt_runtime.language.scoring import label_scores

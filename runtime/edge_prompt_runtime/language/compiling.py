@@ -10,8 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from edge_prompt_runtime.engines import Engine, Held
-from edge_prompt_runtime.language.layout import Past
+from edge_prompt_runtime.engines import Engine, Held, Past
 from edge_prompt_runtime.tasks import Task
 
 
@@ -20,12 +19,10 @@ class Compiled:
     """A compiled prompt.
 
     Attributes:
-        past: Keys, then values, a layer, `[1, num_kv_heads, num_virtual_tokens, head_dim]` each.
-        held: The same, held by the engine.
+        held: Its keys and values, held by the engine.
         size_bytes: What it takes in memory beyond the prompt itself.
     """
 
-    past: Past
     held: Held
     size_bytes: int
 
@@ -46,7 +43,7 @@ class CompiledPrompts:
     def __init__(self, engine: Engine, cache: Sequence[tuple[int, int]], budget_bytes: int) -> None:
         self._engine = engine
         nothing = [np.zeros((1, heads, 0, size), np.float32) for heads, size in cache for _ in range(2)]
-        self._nothing = Compiled(nothing, engine.hold(nothing), 0)
+        self._nothing = Compiled(engine.hold(nothing), 0)
         self._budget_bytes = budget_bytes
         self._kept: OrderedDict[Task, Compiled] = OrderedDict()
         self._prefixes: WeakKeyDictionary[Task, Compiled] = WeakKeyDictionary()  # as long as their tasks live
@@ -73,27 +70,16 @@ class CompiledPrompts:
 
     def compile(self, task: Task) -> Past:
         """Run the graph on the soft prompt of `task` alone."""
-        soft_prompt = task.prompts["soft_prompt"]
-        length = soft_prompt.shape[1]
-        run = self._engine.begin(self._nothing.held)
+        run = self._engine.begin([self._nothing.held])
         try:
-            run.run(
-                {
-                    "input_ids": np.zeros((1, 0), np.int64),
-                    "attention_mask": np.ones((1, length), np.int64),
-                    "position_ids": np.arange(length)[None],
-                    "logits_to_keep": np.zeros(0, np.int64),
-                    "soft_prompt": soft_prompt,
-                },
-                np.zeros(1, np.int32),
-            )
+            run.read([np.zeros(0, np.int64)], soft_prompt=task.prompts["soft_prompt"])
             return run.cache()
         finally:
             run.close()
 
     def keep(self, task: Task, past: Past) -> Compiled:
         """Keep what a soft prompt was compiled to, and drop what was used least recently where the budget ends."""
-        compiled = Compiled(past, self._engine.hold(past), sum(part.nbytes for part in past))
+        compiled = Compiled(self._engine.hold(past), sum(part.nbytes for part in past))
         with self._lock:
             self._kept[task] = compiled
             self._kept.move_to_end(task)
@@ -107,7 +93,7 @@ class CompiledPrompts:
         compiled = self._prefixes.get(task)
         if compiled is None:
             past = [part for layer in task.prompts["prefix"] for part in layer]
-            compiled = self._prefixes[task] = Compiled(past, self._engine.hold(past), 0)
+            compiled = self._prefixes[task] = Compiled(self._engine.hold(past), 0)
         return compiled
 
     def forget(self, task: Task) -> None:

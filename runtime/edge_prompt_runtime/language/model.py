@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.manifest import Manifest
-from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.engines import Engine, Float32, Int64
 from edge_prompt_runtime.language.compiling import CompiledPrompts
 from edge_prompt_runtime.language.decoding import Rows
-from edge_prompt_runtime.language.layout import Float32, Int64
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
 
@@ -31,12 +30,11 @@ class LanguageModel:
 
     def __init__(self, manifest: Manifest, engine: Engine, budget_bytes: int) -> None:
         self._engine = engine
-        self._no_soft_prompt = np.zeros((1, 0, manifest.kinds["soft"][1] or 0), np.float32)
         self.compiled = CompiledPrompts(engine, manifest.cache, budget_bytes)
 
     def begin(self, tasks: Sequence[Task]) -> Rows:
         """Rows that start from the prompts of `tasks`, a task a row; let go of them by `keep([])`."""
-        return Rows(self._engine, [self.compiled.of(task) for task in tasks], self._no_soft_prompt)
+        return Rows(self._engine, [self.compiled.of(task) for task in tasks])
 
     def groups(
         self, request: Request, tasks: Sequence[Task], _outputs: Sequence[str]
@@ -48,8 +46,14 @@ class LanguageModel:
 
     def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
         """The logits after every token of `tokens [batch, sequence]`, `[batch, sequence, vocab_size]`."""
-        rows = self.begin(tasks)
+        ids = [row_tokens[row_mask > 0] for row_tokens, row_mask in zip(tokens, mask, strict=True)]
+        real = [row for row, row_ids in enumerate(ids) if len(row_ids)]
+        rows = self.begin([tasks[row] for row in real])
         try:
-            return rows.read(tokens, mask, last=tokens.shape[1])
+            found = rows.read([ids[row] for row in real], every=True)
         finally:
             rows.keep([])
+        logits = np.zeros((*tokens.shape, found[0].shape[-1]), np.float32)
+        for row, row_logits in zip(real, found, strict=True):
+            logits[row, mask[row] > 0] = row_logits
+        return logits

@@ -17,7 +17,7 @@ from edge_prompt.bundle import Bundle
 from edge_prompt.errors import CardError
 from edge_prompt.fields import Fields
 from edge_prompt.files import read_json, sha256_of, write_json
-from edge_prompt_runtime.language.layout import Past
+from edge_prompt_runtime.engines import Past
 
 FORMAT_VERSION = 1
 ARRAYS_SUFFIX, CARD_SUFFIX = ".kv.npz", ".kv.json"

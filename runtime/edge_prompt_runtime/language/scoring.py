@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt_runtime.language.layout import Int64
+from edge_prompt_runtime.engines import Int64
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.tasks import Task
 
@@ -33,18 +33,12 @@ def label_scores(model: LanguageModel, tokens: Int64, labels: Sequence[Int64], t
     try:
         first = log_softmax(rows.start([tokens])[0])
         scores = np.array([first[label[0]] for label in labels])
-        longest = max(len(label) for label in labels)
-        if longest == 1:
+        if max(map(len, labels)) == 1:
             return scores
-        read = np.zeros((len(labels), longest - 1), np.int64)
-        mask = np.zeros_like(read)
-        for row, label in enumerate(labels):
-            read[row, : len(label) - 1] = label[:-1]
-            mask[row, : len(label) - 1] = 1
-        rows.keep([0] * len(labels))
-        following = log_softmax(rows.read(read, mask, last=longest - 1))
-        for row, label in enumerate(labels):
-            scores[row] += following[row, np.arange(len(label) - 1), label[1:]].sum()
+        more = [number for number, label in enumerate(labels) if len(label) > 1]
+        rows.keep([0] * len(more))
+        for number, logits in zip(more, rows.read([labels[number][:-1] for number in more], every=True), strict=True):
+            scores[number] += log_softmax(logits)[np.arange(len(logits)), labels[number][1:]].sum()
         return scores
     finally:
         rows.keep([])

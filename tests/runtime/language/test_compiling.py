@@ -7,7 +7,7 @@ import pytest
 
 from edge_prompt_runtime import Runtime
 from tests.conftest import MakePrompt
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS
+from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, arrays_of
 
 BYTES_A_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
 
@@ -71,7 +71,7 @@ def test_a_compiled_prompt_is_its_keys_and_values(language: Runtime, prompts: di
     language.load("soft", prompts["soft"])
     assert language._language is not None
     compiled = language._language.model.compiled.of(language.task("soft"))
-    past = compiled.past
+    past = arrays_of(compiled.held)
     assert [part.shape for part in past] == [(1, KV_HEADS, 7, HEAD_DIM)] * (2 * LAYERS)
     assert compiled.size_bytes == 7 * BYTES_A_TOKEN
     assert all(np.isfinite(part).all() for part in past)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_prompt_runtime.language.layout import filled_mask, past_together, positions_of, tokens_together
+from edge_prompt_runtime.engines.openvino_state import filled_mask, past_together, positions_of, tokens_together
 
 lengths = st.lists(st.integers(0, 5), min_size=1, max_size=4)
 

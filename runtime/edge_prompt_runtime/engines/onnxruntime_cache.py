@@ -1,0 +1,171 @@
+"""The cache of a causal language model on ONNX Runtime: past and present are one buffer, where the graph appends.
+
+The graph's `GroupQueryAttention` appends where both are bound to the same memory. Where they are not, it copies the
+past into a present of exactly the new length: so a row begins, for then its prompt is read where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from edge_prompt.cache import SHARED_INPUTS, past_names, present_names
+from edge_prompt_runtime.engines import Arrays, Float32, Int64, Past
+
+LEAST_ROOM = 64
+"""Tokens that a buffer has room for beyond those that it is made for; a long one has half as many again as it holds."""
+
+
+class Place(NamedTuple):
+    """Where a row's keys and values lie.
+
+    Attributes:
+        values: Keys, then values, a layer: `[rows, num_kv_heads, capacity, head_dim]` each, in ONNX Runtime's form.
+        row: The row in them.
+    """
+
+    values: Sequence[Any]
+    row: int
+
+
+class SharedBuffers:
+    """See `edge_prompt_runtime.engines.CachedRun`.
+
+    Args:
+        session: The graph's session.
+        held: The past of each row, by `hold`.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, held: Sequence[Sequence[Any]]) -> None:
+        self._session = session
+        self._places = [Place(values, 0) for values in held]
+        self._lengths = np.array([values[0].shape()[2] for values in held], np.int64)
+        self._no_soft_prompt = np.zeros((1, 0, _size_of(session, "soft_prompt")), np.float32)
+        self._past_names = past_names(len(held[0]) // 2)
+        self._present_names = present_names(len(held[0]) // 2)
+        self._bound: Any = None  # the buffers of all rows, bound
+
+    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
+        """See `CachedRun.read`.
+
+        The operator reads several new tokens of one row at a time, or one new token of several rows: whichever takes
+        fewer runs.
+        """
+        longest = max(map(len, rows))
+        if soft_prompt is None and (longest == 1 or longest < len(rows)):
+            return self._read_abreast(rows, longest, every=every)
+        return [self._read_row(row, tokens, soft_prompt, every=every) for row, tokens in enumerate(rows)]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """See `CachedRun.keep`. Nothing is copied before rows read on together."""
+        if list(rows) == list(range(len(self._places))):
+            return
+        self._places = [self._places[row] for row in rows]
+        self._lengths = self._lengths[list(rows)]
+        self._bound = None
+
+    def cache(self) -> Past:
+        """See `CachedRun.cache`."""
+        (place,), (length,) = self._places, self._lengths
+        return tuple(value.numpy()[place.row : place.row + 1, :, :length].copy() for value in place.values)
+
+    def close(self) -> None:
+        """See `CachedRun.close`."""
+        self._places, self._bound = [], None
+
+    def _read_row(self, row: int, tokens: Int64, soft_prompt: Float32 | None, *, every: bool) -> Float32:
+        """Read any number of tokens of one row, into a present of its own."""
+        embeddings = self._no_soft_prompt if soft_prompt is None else soft_prompt
+        start = int(self._lengths[row])
+        new = embeddings.shape[1] + len(tokens)
+        first = embeddings.shape[1] if every else max(embeddings.shape[1], new - 1)
+        feeds = {
+            "input_ids": tokens[None],
+            "position_ids": np.arange(start, start + new)[None],
+            "logits_to_keep": np.arange(first, new),
+            "soft_prompt": embeddings,
+            SHARED_INPUTS[0]: np.array([start + new - 1], np.int32),
+            SHARED_INPUTS[1]: np.array(start + new, np.int32),
+        }
+        inputs = {**values_of(feeds), **dict(zip(self._past_names, self._alone(row), strict=True))}
+        logits, *present = self._session.run_with_ort_values(["logits", *self._present_names], inputs)
+        self._places[row] = Place(present, 0)
+        self._lengths[row] += new
+        self._bound = None
+        found: Float32 = logits.numpy()[0].copy()  # what it gives is its own memory
+        return found
+
+    def _alone(self, row: int) -> Sequence[Any]:
+        """The past of one row, exactly as long as it is: where it lies, if that is so there, or else copied."""
+        place, length = self._places[row], int(self._lengths[row])
+        if place.values[0].shape()[::2] == [1, length]:
+            return place.values
+        cut = (value.numpy()[place.row : place.row + 1, :, :length] for value in place.values)
+        return [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part)) for part in cut]
+
+    def _read_abreast(self, rows: Sequence[Int64], longest: int, *, every: bool) -> list[Float32]:
+        """Read one token of all rows at a time. A row that has no more reads anything, which is not counted."""
+        found: list[list[Float32]] = [[] for _ in rows]
+        for place in range(longest):
+            tokens = np.array([row[min(place, len(row) - 1)] for row in rows], np.int64)
+            logits = self._step(tokens)
+            for row, ids in enumerate(rows):
+                if place < len(ids):
+                    self._lengths[row] += 1
+                    if every or place == len(ids) - 1:
+                        found[row].append(logits[row])
+        return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in found]
+
+    def _step(self, tokens: Int64) -> Float32:
+        """The logits `[batch, 1, vocab_size]` after one token a row, which is written where each row ends."""
+        total = int(self._lengths.max()) + 1
+        if self._bound is None or self._places[0].values[0].shape()[2] < total:
+            self._join(total)
+        feeds = {
+            "input_ids": tokens[:, None],
+            "position_ids": self._lengths[:, None].copy(),
+            "logits_to_keep": np.zeros(1, np.int64),
+            "soft_prompt": self._no_soft_prompt,
+            SHARED_INPUTS[0]: self._lengths.astype(np.int32),
+            SHARED_INPUTS[1]: np.array(total, np.int32),
+        }
+        for name, array in feeds.items():
+            self._bound.bind_cpu_input(name, array)  # they outlive the run
+        self._bound.bind_output("logits", "cpu")
+        self._session.run_with_iobinding(self._bound)
+        logits: Float32 = self._bound.get_outputs()[-1].numpy().copy()
+        return logits
+
+    def _join(self, total: int) -> None:
+        """Bring the rows together in one buffer, with room for more than `total` tokens each."""
+        capacity = total + max(LEAST_ROOM, total // 2)
+        sources = [[value.numpy() for value in place.values] for place in self._places]
+        buffers = []
+        for number, (_, heads, _, head_dim) in enumerate(part.shape for part in sources[0]):
+            buffer = np.empty((len(sources), heads, capacity, head_dim), np.float32)
+            for row, (place, length) in enumerate(zip(self._places, self._lengths, strict=True)):
+                buffer[row, :, :length] = sources[row][number][place.row, :, :length]
+            buffers.append(onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+        self._places = [Place(buffers, row) for row in range(len(sources))]
+        self._bound = self._session.io_binding()
+        for past, present, buffer in zip(self._past_names, self._present_names, buffers, strict=True):
+            self._bound.bind_ortvalue_input(past, buffer)
+            self._bound.bind_ortvalue_output(present, buffer)
+
+
+def hold(past: Past) -> Sequence[Any]:
+    """See `Engine.hold`."""
+    return [onnxruntime.OrtValue.ortvalue_from_numpy(part) for part in past]
+
+
+def values_of(arrays: Arrays) -> dict[str, Any]:
+    """Arrays as ONNX Runtime holds them, on the same memory."""
+    return {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+
+
+def _size_of(session: onnxruntime.InferenceSession, name: str) -> int:
+    """The last axis of an input."""
+    return int(next(value.shape[-1] for value in session.get_inputs() if value.name == name))
