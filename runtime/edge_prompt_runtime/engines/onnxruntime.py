@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, Past
+from edge_prompt_runtime.engines import Arrays, Float32, Past
 from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers, hold
 
 
@@ -59,4 +61,10 @@ class GraphEngine:
 
     def begin(self, held: Sequence[Sequence[Any]]) -> SharedBuffers:
         """See `Engine.begin`. What is held is read where it is, without a copy."""
-        return SharedBuffers(self._session, held)
+        return SharedBuffers(self._session, held, self._no_soft_prompt)
+
+    @cached_property
+    def _no_soft_prompt(self) -> Float32:
+        """No virtual token of a causal language model."""
+        width = next(value.shape[-1] for value in self._session.get_inputs() if value.name == "soft_prompt")
+        return np.zeros((1, 0, width), np.float32)

@@ -37,13 +37,16 @@ class SharedBuffers:
     Args:
         session: The graph's session.
         held: The past of each row, by `hold`.
+        no_soft_prompt: `[1, 0, hidden_size]`.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, held: Sequence[Sequence[Any]]) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, held: Sequence[Sequence[Any]], no_soft_prompt: Float32
+    ) -> None:
         self._session = session
         self._places = [Place(values, 0) for values in held]
         self._lengths = np.array([values[0].shape()[2] for values in held], np.int64)
-        self._no_soft_prompt = np.zeros((1, 0, _size_of(session, "soft_prompt")), np.float32)
+        self._no_soft_prompt = no_soft_prompt
         self._past_names = past_names(len(held[0]) // 2)
         self._present_names = present_names(len(held[0]) // 2)
         self._bound: Any = None  # the buffers of all rows, bound
@@ -164,8 +167,3 @@ def hold(past: Past) -> Sequence[Any]:
 def values_of(arrays: Arrays) -> dict[str, Any]:
     """Arrays as ONNX Runtime holds them, on the same memory."""
     return {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
-
-
-def _size_of(session: onnxruntime.InferenceSession, name: str) -> int:
-    """The last axis of an input."""
-    return int(next(value.shape[-1] for value in session.get_inputs() if value.name == name))

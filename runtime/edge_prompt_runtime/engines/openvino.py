@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 from numpy.typing import NDArray
 
 from edge_prompt.cache import STATEFUL_INPUT
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, CachedRun, Past
+from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, Past
 from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 
@@ -77,8 +79,13 @@ class GraphEngine:
             own = self._idle_cached.pop()
         except IndexError:
             own = new(self._compiled)
-        hidden_size = self._compiled.input("soft_prompt").get_partial_shape()[2].get_length()
-        return rows(own, held, self._idle_cached, hidden_size)
+        return rows(own, held, self._idle_cached, self._no_soft_prompt)
+
+    @cached_property
+    def _no_soft_prompt(self) -> Float32:
+        """No virtual token of a causal language model."""
+        width = self._compiled.input("soft_prompt").get_partial_shape()[2].get_length()
+        return np.zeros((1, 0, width), np.float32)
 
     def _request(self) -> openvino.InferRequest:
         """A request that nobody uses; whoever takes it appends it to the idle ones again."""

@@ -109,13 +109,13 @@ class PagedRows:
         slot: A request and its blocks, this run's own until it is closed.
         held: The past of each row.
         idle: Where the slot goes when the run is closed.
-        hidden_size: Width of a virtual token.
+        no_soft_prompt: `[1, 0, hidden_size]`.
     """
 
-    def __init__(self, slot: Slot, held: Sequence[Past], idle: deque[Slot], hidden_size: int) -> None:
+    def __init__(self, slot: Slot, held: Sequence[Past], idle: deque[Slot], no_soft_prompt: Float32) -> None:
         self._slot: Slot | None = slot
         self._idle = idle
-        self._no_soft_prompt = np.zeros((1, 0, hidden_size), np.float32)
+        self._no_soft_prompt = no_soft_prompt
         self._used = 0
         self._lengths: list[int] = []
         self._blocks: list[list[int]] = []

@@ -40,13 +40,15 @@ class StatefulRows:
         stateful: A request, this run's own until it is closed.
         held: The past of each row.
         idle: Where the request goes when the run is closed.
-        hidden_size: Width of a virtual token.
+        no_soft_prompt: `[1, 0, hidden_size]`.
     """
 
-    def __init__(self, stateful: Stateful, held: Sequence[Past], idle: deque[Stateful], hidden_size: int) -> None:
+    def __init__(
+        self, stateful: Stateful, held: Sequence[Past], idle: deque[Stateful], no_soft_prompt: Float32
+    ) -> None:
         self._stateful: Stateful | None = stateful
         self._idle = idle
-        self._no_soft_prompt = np.zeros((1, 0, hidden_size), np.float32)
+        self._no_soft_prompt = no_soft_prompt
         self._mask = filled_mask([past[0].shape[2] for past in held])
         self._rows = np.arange(len(held), dtype=np.int32)
         for state, part in zip(stateful.states, past_together(held), strict=True):
