@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import onnxruntime
 import openvino
 import pytest
+import torch
 from transformers import AutoModelForCausalLM
 
 from edge_prompt.bundle import read_bundle
@@ -14,6 +18,7 @@ from edge_prompt.cache import past_names, present_names
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.engines.openvino_paged import page
 from edge_prompt_runtime.reference import TOLERANCE
 from tests.tiny_language import (
     HEAD_DIM,
@@ -33,7 +38,15 @@ EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 
 @pytest.mark.parametrize(
-    ("model_type", "config"), [("gpt2", {}), ("gemma3_text", SLIDING), ("qwen3", {}), ("mixtral", EXPERTS)]
+    ("model_type", "config"),
+    [
+        ("gpt2", {}),
+        ("gemma3_text", SLIDING),
+        ("gemma2", SLIDING),
+        ("qwen3", {}),
+        ("gpt_neox", {}),
+        ("mixtral", EXPERTS),
+    ],
 )
 def test_both_engines_agree_with_torch_under_every_kind(
     model_type: str, config: dict[str, object], tmp_path: Path
@@ -57,6 +70,54 @@ def test_the_graphs_have_the_ecosystems_names(tiny_language_bundle: Path) -> Non
     assert [port.any_name for port in model.outputs] == ["logits"]
     assert bundle.manifest.cache == ((KV_HEADS, HEAD_DIM),) * LAYERS
     assert bundle.manifest.kinds["prefix"] == (LAYERS, 2, KV_HEADS, None, HEAD_DIM)
+
+
+def test_the_graph_of_onnx_runtime_is_of_its_own_operators_and_has_no_weights_of_its_own(
+    tiny_language_bundle: Path,
+) -> None:
+    model = onnx.load(tiny_language_bundle / "model_onnxruntime.onnx", load_external_data=False)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["GroupQueryAttention"] == LAYERS
+    assert kinds["RotaryEmbedding"] == 2 * LAYERS
+    assert kinds["SkipSimplifiedLayerNormalization"] == 2 * LAYERS
+    assert not kinds.keys() & {"Softmax", "Where", "Transpose", "Pow"}
+    stored = [weight for weight in model.graph.initializer if weight.data_location != onnx.TensorProto.EXTERNAL]
+    assert sum(weight.ByteSize() for weight in stored) < 1024
+
+
+def test_the_plain_graph_is_of_standard_operators_and_computes_the_same(
+    tiny_language: Path, tiny_language_bundle: Path
+) -> None:
+    model = onnx.load(tiny_language_bundle / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    session = onnxruntime.InferenceSession(tiny_language_bundle / "model.onnx", providers=["CPUExecutionProvider"])
+    module = load_backbone(str(tiny_language)).module
+    for batch, past, virtual, new in ((1, 0, 0, 1), (1, 5, 0, 3), (2, 4, 3, 6)):
+        inputs = {
+            "input_ids": torch.randint(1, VOCAB_SIZE, (batch, new)),
+            "attention_mask": torch.ones(batch, past + virtual + new, dtype=torch.long),
+            "position_ids": torch.arange(past, past + virtual + new)[None].repeat(batch, 1),
+            "logits_to_keep": torch.arange(virtual + new),
+            "soft_prompt": torch.randn(1, virtual, HIDDEN_SIZE),
+            **{name: torch.randn(batch, KV_HEADS, past, HEAD_DIM) for name in past_names(LAYERS)},
+        }
+        with torch.no_grad():
+            wanted = module(**inputs)
+        found = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+        for array, tensor in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(array, tensor.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("model_type", "is_paged"), [("gemma3_text", True), ("gemma2", False)])
+def test_openvino_pages_what_paged_attention_computes(model_type: str, is_paged: bool, tmp_path: Path) -> None:
+    write_tiny_language(tmp_path / "network", model_type, **SLIDING)
+    export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("openvino",))
+    model = openvino.Core().read_model(tmp_path / "bundle" / "openvino_model.xml")
+    assert page(model) is is_paged
+    layers = [node for node in model.get_ordered_ops() if node.get_type_name() == "PagedAttentionExtension"]
+    windows = [int(layer.input(10).get_source_output().get_node().get_data()) for layer in layers]
+    assert windows == ([8, 0] if is_paged else [])
 
 
 def test_openvino_fuses_every_attention_with_its_cache(tiny_language_bundle: Path) -> None:
