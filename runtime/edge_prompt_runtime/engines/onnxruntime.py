@@ -61,10 +61,10 @@ class GraphEngine:
 
     def begin(self, held: Sequence[Sequence[Any]]) -> SharedBuffers:
         """See `Engine.begin`. What is held is read where it is, without a copy."""
-        return SharedBuffers(self._session, held, self._no_soft_prompt)
+        return SharedBuffers(self._session, held, *self._sizes)
 
     @cached_property
-    def _no_soft_prompt(self) -> Float32:
-        """No virtual token of a causal language model."""
+    def _sizes(self) -> tuple[Float32, int]:
+        """Of a causal language model: no virtual token at all, and how many logits there are."""
         width = next(value.shape[-1] for value in self._session.get_inputs() if value.name == "soft_prompt")
-        return np.zeros((1, 0, width), np.float32)
+        return np.zeros((1, 0, width), np.float32), int(self._session.get_outputs()[0].shape[-1])

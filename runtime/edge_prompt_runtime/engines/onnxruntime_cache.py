@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from edge_prompt.cache import SHARED_INPUTS, past_names, present_names
 from edge_prompt_runtime.engines import Arrays, Float32, Int64, Past
@@ -31,6 +32,22 @@ class Place(NamedTuple):
     row: int
 
 
+class _Bound(NamedTuple):
+    """Rows together in one buffer, and all that a step reads and writes, bound once.
+
+    Attributes:
+        binding: What is bound to what.
+        feeds: The memory of the inputs but for the past, by name.
+        logits: That of the logits, `[batch, 1, vocab_size]`.
+        alive: What is bound, which lives as long as this.
+    """
+
+    binding: Any
+    feeds: dict[str, NDArray[Any]]
+    logits: Float32
+    alive: Any
+
+
 class SharedBuffers:
     """See `edge_prompt_runtime.engines.CachedRun`.
 
@@ -38,18 +55,24 @@ class SharedBuffers:
         session: The graph's session.
         held: The past of each row, by `hold`.
         no_soft_prompt: `[1, 0, hidden_size]`.
+        vocab_size: How many logits there are.
     """
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, held: Sequence[Sequence[Any]], no_soft_prompt: Float32
+        self,
+        session: onnxruntime.InferenceSession,
+        held: Sequence[Sequence[Any]],
+        no_soft_prompt: Float32,
+        vocab_size: int,
     ) -> None:
         self._session = session
         self._places = [Place(values, 0) for values in held]
         self._lengths = np.array([values[0].shape()[2] for values in held], np.int64)
         self._no_soft_prompt = no_soft_prompt
+        self._vocab_size = vocab_size
         self._past_names = past_names(len(held[0]) // 2)
         self._present_names = present_names(len(held[0]) // 2)
-        self._bound: Any = None  # the buffers of all rows, bound
+        self._bound: _Bound | None = None
 
     def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
         """See `CachedRun.read`.
@@ -126,37 +149,45 @@ class SharedBuffers:
         """The logits `[batch, 1, vocab_size]` after one token a row, which is written where each row ends."""
         total = int(self._lengths.max()) + 1
         if self._bound is None or self._places[0].values[0].shape()[2] < total:
-            self._join(total)
-        feeds = {
-            "input_ids": tokens[:, None],
-            "position_ids": self._lengths[:, None].copy(),
-            "logits_to_keep": np.zeros(1, np.int64),
-            "soft_prompt": self._no_soft_prompt,
-            SHARED_INPUTS[0]: self._lengths.astype(np.int32),
-            SHARED_INPUTS[1]: np.array(total, np.int32),
-        }
-        for name, array in feeds.items():
-            self._bound.bind_cpu_input(name, array)  # they outlive the run
-        self._bound.bind_output("logits", "cpu")
-        self._session.run_with_iobinding(self._bound)
-        logits: Float32 = self._bound.get_outputs()[-1].numpy().copy()
-        return logits
+            self._bound = self._join(total)
+        feeds = self._bound.feeds
+        feeds["input_ids"][:, 0] = tokens
+        feeds["position_ids"][:, 0] = feeds[SHARED_INPUTS[0]][:] = self._lengths
+        feeds[SHARED_INPUTS[1]][()] = total
+        self._session.run_with_iobinding(self._bound.binding)
+        return self._bound.logits.copy()
 
-    def _join(self, total: int) -> None:
-        """Bring the rows together in one buffer, with room for more than `total` tokens each."""
+    def _join(self, total: int) -> _Bound:
+        """Bring the rows together in one buffer, with room for more than `total` tokens each.
+
+        Everything is bound once, for binding takes a while: what a step reads is written where it was bound.
+        """
         capacity = total + max(LEAST_ROOM, total // 2)
         sources = [[value.numpy() for value in place.values] for place in self._places]
-        buffers = []
+        batch, buffers = len(sources), []
         for number, (_, heads, _, head_dim) in enumerate(part.shape for part in sources[0]):
-            buffer = np.empty((len(sources), heads, capacity, head_dim), np.float32)
+            buffer = np.empty((batch, heads, capacity, head_dim), np.float32)
             for row, (place, length) in enumerate(zip(self._places, self._lengths, strict=True)):
                 buffer[row, :, :length] = sources[row][number][place.row, :, :length]
             buffers.append(onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
-        self._places = [Place(buffers, row) for row in range(len(sources))]
-        self._bound = self._session.io_binding()
-        for past, present, buffer in zip(self._past_names, self._present_names, buffers, strict=True):
-            self._bound.bind_ortvalue_input(past, buffer)
-            self._bound.bind_ortvalue_output(present, buffer)
+        self._places = [Place(buffers, row) for row in range(batch)]
+        feeds: dict[str, NDArray[Any]] = {
+            "input_ids": np.empty((batch, 1), np.int64),
+            "position_ids": np.empty((batch, 1), np.int64),
+            "logits_to_keep": np.zeros(1, np.int64),
+            "soft_prompt": self._no_soft_prompt,
+            SHARED_INPUTS[0]: np.empty(batch, np.int32),
+            SHARED_INPUTS[1]: np.empty((), np.int32),
+        }
+        logits = np.empty((batch, 1, self._vocab_size), np.float32)
+        inputs = {**values_of(feeds), **dict(zip(self._past_names, buffers, strict=True))}
+        outputs = {**values_of({"logits": logits}), **dict(zip(self._present_names, buffers, strict=True))}
+        binding = self._session.io_binding()
+        for name, value in inputs.items():
+            binding.bind_ortvalue_input(name, value)
+        for name, value in outputs.items():
+            binding.bind_ortvalue_output(name, value)
+        return _Bound(binding, feeds, logits, (inputs, outputs))
 
 
 def hold(past: Past) -> Sequence[Any]:

@@ -73,11 +73,13 @@ class Slot(NamedTuple):
         request: The request.
         names: The inputs of its blocks: keys, then values, a layer.
         arrays: Their memory, `[blocks, num_kv_heads, block_size, head_dim]` each.
+        feeds: The memory of the other inputs, by name.
     """
 
     request: openvino.InferRequest
     names: tuple[str, ...]
     arrays: list[NDArray[Any]]
+    feeds: dict[str, NDArray[Any]]
 
 
 def new_slot(compiled: openvino.CompiledModel) -> Slot:
@@ -90,7 +92,17 @@ def new_slot(compiled: openvino.CompiledModel) -> Slot:
         port = compiled.input(name)
         _, *sizes = (dim.get_length() if dim.is_static else 0 for dim in port.get_partial_shape())
         arrays.append(np.zeros((0, *sizes), _DTYPES[port.get_element_type()]))
-    return Slot(compiled.create_infer_request(), ordered, arrays)
+    return Slot(compiled.create_infer_request(), ordered, arrays, {})
+
+
+def feed(slot: Slot, name: str, array: NDArray[Any]) -> None:
+    """Give an input to the request: where the last one was, unless it is of another size, for binding takes a while."""
+    there = slot.feeds.get(name)
+    if there is not None and there.shape == array.shape:
+        there[...] = array
+        return
+    own = slot.feeds[name] = array.copy()
+    slot.request.set_tensor(name, openvino.Tensor(own, shared_memory=True))
 
 
 _DTYPES: dict[openvino.Type, np.dtype[Any]] = {
@@ -154,9 +166,11 @@ class PagedRows:
         }
         self._lengths = [length + count for length, count in zip(self._lengths, new, strict=True)]
         feeds["max_context_len"] = np.array(max(self._lengths), np.int32)
-        request = self._open().request
-        request.infer(feeds, share_inputs=True, share_outputs=True)
-        logits = request.get_tensor("logits").data[:, 0].copy()
+        slot = self._open()
+        for name, array in feeds.items():
+            feed(slot, name, array)
+        slot.request.infer(share_outputs=True)
+        logits = slot.request.get_tensor("logits").data[:, 0].copy()
         return np.split(logits, np.cumsum([len(places) for places in kept])[:-1])
 
     def keep(self, rows: Sequence[int]) -> None:
