@@ -34,7 +34,7 @@ from benchmarks.measure import CLOCKS, interleaved, ratio
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
-from edge_prompt_runtime.engines import ENGINES, Engine, open_file
+from edge_prompt_runtime.engines import ENGINES, Engine, EngineSettings, open_file
 from examples.real_images import dinov2
 
 LENGTHS = (0, 10, 50, 100, 200)
@@ -132,7 +132,9 @@ def graphs_of(vision: ConditionedVision, engine: str, folder: Path, threads: int
     opened = {}
     for name, (module, given, dynamic) in graphs.items():
         (folder / name).mkdir()
-        opened[name] = open_file(engine, WRITERS[engine](module, given, dynamic, folder / name), None, threads)
+        opened[name] = open_file(
+            engine, WRITERS[engine](module, given, dynamic, folder / name), None, EngineSettings(threads)
+        )
     return opened
 
 

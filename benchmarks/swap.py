@@ -68,7 +68,7 @@ def load_variants(runtimes: list[Runtime]) -> Variants:
     """Loading another network, on each engine."""
     return {
         f"{runtime.engine}: load another network": lambda runtime=runtime: open_engine(  # type: ignore[misc]
-            runtime.bundle, runtime.engine, None
+            runtime.bundle, runtime.engine
         )
         for runtime in runtimes
     }

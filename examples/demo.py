@@ -65,7 +65,7 @@ def main() -> None:
         runtime.load_all(PROMPTS)
         if not scores:
             show_mixed_batch(runtime, tests)
-        load_ms = median_ms(partial(open_engine, runtime.bundle, engine, None), LOADS)
+        load_ms = median_ms(partial(open_engine, runtime.bundle, engine), LOADS)
         for task, examples in tests.items():
             scores.append(Score(engine, task, accuracy_of(runtime, task, examples), swap_us(runtime, task), load_ms))
     show_scores(scores, network_bytes=4 * manifest.backbone.num_parameters)

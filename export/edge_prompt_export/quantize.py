@@ -179,7 +179,7 @@ def _compare(
     source: Bundle, quantized: Bundle, engine: str, items: Sequence[Any], tasks: Mapping[str, Task]
 ) -> dict[str, float]:
     """The largest difference of the int8 features from those in fp32, under each task."""
-    engines = [open_engine(bundle, engine, None)[1] for bundle in (source, quantized)]
+    engines = [open_engine(bundle, engine)[1] for bundle in (source, quantized)]
     worst = dict.fromkeys(tasks, 0.0)
     for name, task in tasks.items():
         for feeds in _feeds(source, source.graph(engine), items, [task]):

@@ -7,7 +7,7 @@ from threading import Lock
 import numpy as np
 
 from edge_prompt.bundle import Bundle
-from edge_prompt_runtime.engines import Engine, open_graph
+from edge_prompt_runtime.engines import Engine, EngineSettings, open_graph
 from edge_prompt_runtime.tasks import Float32
 
 
@@ -53,5 +53,7 @@ class Folder:
     def _opened(self) -> Engine:
         with self._opening:  # threads that fold the first prompts at once open one graph
             if self._engine is None:
-                self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._threads)
+                self._engine = open_graph(
+                    self._bundle, self._bundle.fold_graph(self._name), EngineSettings(self._threads)
+                )
             return self._engine

@@ -88,7 +88,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         kind: replace(base, prompts={**base.prompts, **as_inputs(kind, arrays[kind].astype(np.float32), fold)})
         for kind in kinds
     }
-    _, opened = open_engine(bundle, engine, None)
+    _, opened = open_engine(bundle, engine)
     network: Network = GraphNetwork(opened, graph.inputs, masked=requests.masked)
     read: Any = ...
     if bundle.manifest.cache:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle, read_bundle
 from edge_prompt.errors import InputError
-from edge_prompt_runtime.engines import open_engine
+from edge_prompt_runtime.engines import EngineSettings, open_engine
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.generation.decoding import Cancellation
@@ -58,6 +58,12 @@ class Runtime:
             folded in f32 always.
         compiled_budget_bytes: Of a causal language model: how much memory the keys and values of compiled soft prompts
             may take together; beyond it, those used least recently are dropped and compiled anew when asked for.
+        cache_precision: Of a causal language model: what keys and values are kept in, `f32`, or `f16` or `u8` on
+            OpenVINO, which then takes more time; None is as `precision`.
+        model_cache: A folder where the engine keeps its own optimised form of the graph, so that it opens faster the
+            next time; made anew where the graph, the engine or the machine has changed. It is trusted as the program
+            is: keep it where nobody else writes. Not used for language models on OpenVINO, which does not read its own
+            form back.
 
     Attributes:
         bundle: The bundle.
@@ -78,9 +84,14 @@ class Runtime:
         threads: int | None = None,
         precision: str = "f32",
         compiled_budget_bytes: int = COMPILED_BUDGET_BYTES,
+        cache_precision: str | None = None,
+        model_cache: str | Path | None = None,
     ) -> None:
         self.bundle: Bundle = read_bundle(Path(bundle))
-        self.engine, self._engine = open_engine(self.bundle, engine, threads, precision)
+        settings = EngineSettings(
+            threads, precision, cache_precision, None if model_cache is None else Path(model_cache)
+        )
+        self.engine, self._engine = open_engine(self.bundle, engine, settings)
         self._graph = self.bundle.graph(self.engine)
         self._requests = open_requests(self.bundle)
         self._fold = Folder(self.bundle, self.engine, threads)

@@ -17,7 +17,7 @@ from edge_prompt import Bundle, extras, read_bundle
 from edge_prompt.errors import InputError, ManifestError, MissingExtraError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt_runtime import engines
-from edge_prompt_runtime.engines import ENGINES, PRECISIONS, Engine, open_engine, open_graph
+from edge_prompt_runtime.engines import ENGINES, PRECISIONS, Engine, EngineSettings, open_engine, open_graph
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.tasks import base_task
@@ -41,7 +41,7 @@ def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:
 
 @pytest.fixture
 def opened(bundle: Bundle, engine: str) -> Engine:
-    return open_engine(bundle, engine, 1)[1]
+    return open_engine(bundle, engine, EngineSettings(1))[1]
 
 
 def test_the_name_of_an_engine_is_that_of_its_extra() -> None:
@@ -76,7 +76,7 @@ def test_feeds_are_left_as_they_were(bundle: Bundle, opened: Engine) -> None:
 
 
 def test_engines_agree(bundle: Bundle, assert_close: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
-    found = [open_engine(bundle, name, 1)[1].run(feeds(bundle, 7, 8, 9), OUTPUTS) for name in ENGINES]
+    found = [open_engine(bundle, name, EngineSettings(1))[1].run(feeds(bundle, 7, 8, 9), OUTPUTS) for name in ENGINES]
     for name in OUTPUTS:
         assert_close(found[0][name], found[1][name])
 
@@ -95,13 +95,13 @@ def test_weights_may_lie_in_a_file_that_the_graph_does_not_name(
     bundle_copy: Path, assert_close: Callable[[NDArray[Any], NDArray[Any]], None]
 ) -> None:
     bundle = read_bundle(bundle_copy)
-    wanted = open_engine(bundle, "openvino", 1)[1].run(feeds(bundle, 7, 8), OUTPUTS)
+    wanted = open_engine(bundle, "openvino", EngineSettings(1))[1].run(feeds(bundle, 7, 8), OUTPUTS)
     graph, weights = bundle.graph("openvino"), "weights.bin"
     (bundle_copy / "openvino_model.bin").rename(bundle_copy / weights)
     graph = replace(
         graph, weights_file=weights, sha256={name: sha256_of(bundle_copy / name) for name in (graph.file, weights)}
     )
-    found = open_graph(bundle, graph, 1).run(feeds(bundle, 7, 8), OUTPUTS)
+    found = open_graph(bundle, graph, EngineSettings(1)).run(feeds(bundle, 7, 8), OUTPUTS)
     for name in OUTPUTS:
         assert_close(found[name], wanted[name])
 
@@ -109,14 +109,14 @@ def test_weights_may_lie_in_a_file_that_the_graph_does_not_name(
 @pytest.mark.parametrize("name", ["abacus", "ONNXRuntime", "onnx"])
 def test_an_unknown_engine_is_refused(bundle: Bundle, name: str) -> None:
     with pytest.raises(UnknownEngineError, match=f"the engine '{name}'; wanted one of onnxruntime, openvino"):
-        open_engine(bundle, name, None)
+        open_engine(bundle, name)
 
 
 def test_an_engine_without_a_graph_is_refused(bundle: Bundle, engine: str) -> None:
     graphs = {name: graph for name, graph in bundle.manifest.graphs.items() if name != engine}
     other = replace(bundle, manifest=replace(bundle.manifest, graphs=graphs))
     with pytest.raises(UnknownEngineError, match=f"no graph for the engine '{engine}'"):
-        open_engine(other, engine, None)
+        open_engine(other, engine)
 
 
 @pytest.mark.parametrize("missing", ["the engine itself", "tokenizers"])
@@ -126,14 +126,14 @@ def test_an_engine_that_is_not_installed_says_the_pip_line(
     package = engine if missing == "the engine itself" else missing
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(MissingExtraError, match=rf"needs {package}, .*run: pip install 'edge-prompt\[{engine}\]'"):
-        open_engine(bundle, engine, None)
+        open_engine(bundle, engine)
 
 
 def test_without_a_name_the_engine_that_is_installed_is_taken(
     bundle: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: find_spec(name) if name == engine else None)
-    assert open_engine(bundle, None, 1)[0] == engine
+    assert open_engine(bundle, None, EngineSettings(1))[0] == engine
 
 
 def test_without_a_name_and_any_engine_installed_the_pip_line_is_said(
@@ -142,30 +142,31 @@ def test_without_a_name_and_any_engine_installed_the_pip_line_is_said(
     for module in (engines, extras):
         monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="run: pip install 'edge-prompt"):
-        open_engine(bundle, None, None)
+        open_engine(bundle, None)
 
 
 def test_a_bundle_for_engines_that_nobody_knows_is_refused(bundle: Bundle) -> None:
     graphs = {"abacus": replace(bundle.graph("onnxruntime"), engine="abacus")}
     with pytest.raises(UnknownEngineError, match="the engine 'abacus'"):
-        open_engine(replace(bundle, manifest=replace(bundle.manifest, graphs=graphs)), None, None)
+        open_engine(replace(bundle, manifest=replace(bundle.manifest, graphs=graphs)), None)
 
 
 @pytest.mark.parametrize("content", [b"", b"no graph", b"<net></net>"])
 def test_a_graph_that_the_engine_cannot_load_is_refused(bundle_copy: Path, engine: str, content: bytes) -> None:
     broken = with_graph(read_bundle(bundle_copy), engine, content)
     with pytest.raises(ManifestError, match=r"cannot load it .*wanted a graph that it can run"):
-        open_engine(broken, engine, None)
+        open_engine(broken, engine)
 
 
 def test_openvino_computes_in_bf16_where_the_processor_can(bundle: Bundle) -> None:
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in capabilities:
         with pytest.raises(InputError, match="the precision bf16 on a processor without it"):
-            open_engine(bundle, "openvino", 1, "bf16")
+            open_engine(bundle, "openvino", EngineSettings(1, "bf16"))
         return
     exact, coarse = (
-        open_engine(bundle, "openvino", 1, precision)[1].run(feeds(bundle, 7, 8), OUTPUTS) for precision in PRECISIONS
+        open_engine(bundle, "openvino", EngineSettings(1, precision))[1].run(feeds(bundle, 7, 8), OUTPUTS)
+        for precision in PRECISIONS
     )
     for name in OUTPUTS:
         assert exact[name].dtype == coarse[name].dtype == np.float32
@@ -177,18 +178,18 @@ def test_bf16_on_openvino_is_refused_without_a_processor_for_it(
 ) -> None:
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(InputError, match="the precision bf16 on a processor without it"):
-        open_engine(bundle, "openvino", 1, "bf16")
+        open_engine(bundle, "openvino", EngineSettings(1, "bf16"))
 
 
 def test_onnx_runtime_refuses_bf16(bundle: Bundle) -> None:
     with pytest.raises(InputError, match=r"bf16 on ONNX Runtime's CPU, .*; wanted f32"):
-        open_engine(bundle, "onnxruntime", 1, "bf16")
+        open_engine(bundle, "onnxruntime", EngineSettings(1, "bf16"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", ""])
 def test_an_unknown_precision_is_refused(bundle: Bundle, engine: str, precision: str) -> None:
     with pytest.raises(InputError, match=f"the precision '{precision}'; wanted one of f32, bf16"):
-        open_engine(bundle, engine, 1, precision)
+        open_engine(bundle, engine, EngineSettings(1, precision))
 
 
 def test_an_altered_graph_is_refused(bundle_copy: Path, engine: str) -> None:
@@ -196,4 +197,4 @@ def test_an_altered_graph_is_refused(bundle_copy: Path, engine: str) -> None:
     with (bundle_copy / bundle.graph(engine).file).open("ab") as stream:
         stream.write(b" ")
     with pytest.raises(ManifestError, match="is altered"):
-        open_engine(bundle, engine, None)
+        open_engine(bundle, engine)

@@ -19,7 +19,7 @@ from edge_prompt.manifest import Graph
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime, engines, folding
-from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.engines import Engine, EngineSettings
 from edge_prompt_runtime.folding import Folder
 
 DEEP = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
@@ -64,9 +64,9 @@ def test_a_runtime_opens_the_fold_graph_once_until_it_is_released(
 def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Graph] = []
 
-    def open_graph(bundle: Bundle, graph: Graph, threads: int | None) -> Engine:
+    def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings) -> Engine:
         opened.append(graph)
-        return engines.open_graph(bundle, graph, threads)
+        return engines.open_graph(bundle, graph, settings)
 
     monkeypatch.setattr(folding, "open_graph", open_graph)
     fold, together = Folder(images, engine, threads=1), Barrier(4)
@@ -87,9 +87,9 @@ def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
 ) -> None:
     opened: list[str] = []
 
-    def open_file(_name: str, _graph: Path, _weights: Path | None, _threads: int | None, precision: str) -> Engine:
-        opened.append(precision)
-        return original(_name, _graph, _weights, _threads, "f32")
+    def open_file(name: str, graph: Path, weights: Path | None, settings: EngineSettings) -> Engine:
+        opened.append(settings.precision)
+        return original(name, graph, weights, settings._replace(precision="f32"))
 
     original = engines.open_file
     monkeypatch.setattr(engines, "open_file", open_file)

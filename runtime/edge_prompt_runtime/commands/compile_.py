@@ -32,7 +32,7 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
             wanted="a causal language model",
             remedy="use the prompt as it is: nothing of it can be compiled",
         )
-    name, graph = open_engine(opened, engine, None)
+    name, graph = open_engine(opened, engine)
     fold = Folder(opened, name)
     task = load_task(prompt.stem, prompt, None, opened, base_task(opened.manifest), fold)
     if not task.length("soft_prompt"):

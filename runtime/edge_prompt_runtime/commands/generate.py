@@ -39,6 +39,11 @@ STANDARD_INPUT = "-"
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
+@click.option(
+    "--model-cache",
+    type=click.Path(path_type=Path),
+    help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end instead of text as it comes.")
 def command(
     bundle: Path,
@@ -49,6 +54,7 @@ def command(
     engine: str | None,
     threads: int | None,
     precision: str,
+    model_cache: Path | None,
     *,
     chat: bool,
     as_json: bool,
@@ -63,7 +69,7 @@ def command(
     if settings["top_logprobs"] is not None and not as_json:
         raise click.UsageError("--top-logprobs are shown in JSON: pass --json too")
     request = _request(_standard_input() if text == STANDARD_INPUT else text, system, chat=chat)
-    runtime = Runtime(bundle, engine, threads, precision)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache)
     task: TaskName = None
     if prompt is not None:
         task = prompt.stem

@@ -41,6 +41,11 @@ ITEMS = {"text": "text", "language": "text", "image": "image"}
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
+@click.option(
+    "--model-cache",
+    type=click.Path(path_type=Path),
+    help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def command(
     bundle: Path,
@@ -52,6 +57,7 @@ def command(
     engine: str | None,
     threads: int | None,
     precision: str,
+    model_cache: Path | None,
     *,
     as_json: bool,
 ) -> None:
@@ -63,7 +69,7 @@ def command(
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
         raise click.UsageError("pass one of --text, --image and --input")
-    runtime = Runtime(bundle, engine, threads, precision)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache)
     item = _item(runtime, given)
     task: TaskName = None
     if prompt is not None:

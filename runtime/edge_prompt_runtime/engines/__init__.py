@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from edge_prompt.errors import InputError, UnknownEngineError
 from edge_prompt.extras import require_extra
 from edge_prompt.manifest import Graph
 from edge_prompt.telemetry import refuse_telemetry
+from edge_prompt_runtime.engines.model_cache import folder_of
 
 refuse_telemetry()  # before an engine's own file is imported
 
@@ -63,11 +64,31 @@ class CachedRun(Protocol):
         """Let go of the cache."""
 
 
+class EngineSettings(NamedTuple):
+    """How an engine runs a graph.
+
+    Attributes:
+        threads: How many threads it may use; None leaves it to the engine.
+        precision: One of `PRECISIONS`: what it computes in.
+        cache_precision: What it keeps keys and values in: one of `CACHE_PRECISIONS`; None is `precision`.
+        model_cache: A folder for its own optimised form of the graph, so that it opens faster the next time; made anew
+            where the graph, the engine or the machine has changed.
+    """
+
+    threads: int | None = None
+    precision: str = "f32"
+    cache_precision: str | None = None
+    model_cache: Path | None = None
+
+
+DEFAULTS = EngineSettings()
+
+
 class Engine(Protocol):
     """One opened graph. Any number of threads may call its methods at once."""
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
-        """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it; see `open_engine`."""
+    def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
+        """Open `graph_file`, whose weights lie in `weights_file` if that is not said in it."""
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
@@ -89,14 +110,17 @@ PRECISIONS = ("f32", "bf16")
 """What a graph may be computed in, whatever its weights are stored in; int8 layers of an int8 graph stay int8."""
 
 
-def open_engine(bundle: Bundle, name: str | None, threads: int | None, precision: str = "f32") -> tuple[str, Engine]:
+CACHE_PRECISIONS = ("f16", "u8")
+"""What keys and values may be kept in, other than in what is computed in."""
+
+
+def open_engine(bundle: Bundle, name: str | None, settings: EngineSettings = DEFAULTS) -> tuple[str, Engine]:
     """Open the bundle's graph.
 
     Args:
         bundle: The bundle.
         name: A key of `ENGINES`; None takes the first that is installed and that the bundle has a graph for.
-        threads: How many threads the engine may use; None leaves it to the engine.
-        precision: One of `PRECISIONS`.
+        settings: How to run it.
 
     Returns:
         The name of the engine, and the engine.
@@ -107,41 +131,48 @@ def open_engine(bundle: Bundle, name: str | None, threads: int | None, precision
         ManifestError: The graph is missing or altered.
         InputError: There is no such precision, or the engine does not have it here.
     """
-    if precision not in PRECISIONS:
-        raise InputError(
-            found=f"the precision {precision!r}", wanted=f"one of {', '.join(PRECISIONS)}", remedy="choose one of them"
-        )
+    for what, precision, known in (
+        ("precision", settings.precision, PRECISIONS),
+        ("precision of the cache", settings.cache_precision, (None, settings.precision, *CACHE_PRECISIONS)),
+    ):
+        if precision not in known:
+            raise InputError(
+                found=f"the {what} {precision!r}",
+                wanted=f"one of {', '.join(filter(None, known))}",
+                remedy="choose one of them",
+            )
     name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(
             found=f"the engine {name!r}", wanted=f"one of {', '.join(ENGINES)}", remedy="choose one of them"
         )
-    return name, open_graph(bundle, bundle.graph(name), threads, precision)
+    return name, open_graph(bundle, bundle.graph(name), settings)
 
 
-def open_graph(bundle: Bundle, graph: Graph, threads: int | None, precision: str = "f32") -> Engine:
+def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS) -> Engine:
     """Open one graph of the bundle.
 
     Args:
         bundle: The bundle.
         graph: One of its graphs.
-        threads: As for `open_engine`.
-        precision: As for `open_engine`.
+        settings: How to run it.
 
     Raises:
         MissingExtraError: The engine is not installed.
         ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
         InputError: The engine does not have that precision here.
     """
-    return open_file(graph.engine, *bundle.files_of(graph), threads, precision)
+    files = bundle.files_of(graph)
+    require_extra(graph.engine, f"the engine {graph.engine!r}")
+    if settings.model_cache is not None:
+        settings = settings._replace(model_cache=folder_of(settings.model_cache, graph))
+    return open_file(graph.engine, *files, settings)
 
 
-def open_file(
-    name: str, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str = "f32"
-) -> Engine:
+def open_file(name: str, graph_file: Path, weights_file: Path | None, settings: EngineSettings = DEFAULTS) -> Engine:
     """Open a graph's file on the engine `name`, a key of `ENGINES`; see `open_graph`."""
     require_extra(name, f"the engine {name!r}")
-    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, threads, precision)
+    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, settings)
     return engine
 
 

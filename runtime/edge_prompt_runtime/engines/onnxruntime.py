@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,18 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, Float32, Past
+from edge_prompt.errors import EdgePromptError, InputError, ManifestError
+from edge_prompt.files import folder_written_atomically
+from edge_prompt_runtime.engines import Arrays, EngineSettings, Float32, Past
 from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers, hold
+
+PROVIDERS = ("CPUExecutionProvider",)
+
+OPTIMISED_FILE = "model.onnx"
+_AS_IT_IS_MULTIPLIED = {
+    "session.optimized_model_external_initializers_file_name": "model.onnx_data",
+    "session.save_external_prepacked_constant_initializers": "1",
+}
 
 
 class GraphEngine:
@@ -28,21 +38,23 @@ class GraphEngine:
         self,
         graph_file: Path,
         weights_file: Path | None,  # noqa: ARG002 - the graph names it
-        threads: int | None,
-        precision: str,
+        settings: EngineSettings,
     ) -> None:
-        if precision != "f32":
-            raise InputError(
-                found=f"the precision {precision} on ONNX Runtime's CPU, which computes in f32 alone",
-                wanted="f32",
-                remedy="leave the precision out, use the engine openvino, or quantise the bundle to int8",
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
+        for what, precision in (("", settings.precision), (" of the cache", settings.cache_precision)):
+            if precision not in {None, "f32"}:
+                raise InputError(
+                    found=f"the precision{what} {precision} on ONNX Runtime's CPU, which computes in f32 alone",
+                    wanted="f32",
+                    remedy="leave the precision out, use the engine openvino, or quantise the bundle to int8",
+                )
+        options = _options(settings.threads)
         try:
-            self._session = onnxruntime.InferenceSession(graph_file, options, providers=["CPUExecutionProvider"])
+            if settings.model_cache is None:
+                self._session = onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
+            else:
+                self._session = _cached_session(graph_file, settings.model_cache, settings.threads)
+        except EdgePromptError:
+            raise
         except Exception as error:  # its exceptions have no common class of their own
             reason = " ".join(str(error).split())
             raise ManifestError(
@@ -68,3 +80,37 @@ class GraphEngine:
         """Of a causal language model: no virtual token at all, and how many logits there are."""
         width = next(value.shape[-1] for value in self._session.get_inputs() if value.name == "soft_prompt")
         return np.zeros((1, 0, width), np.float32), int(self._session.get_outputs()[0].shape[-1])
+
+
+def _options(threads: int | None) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
+
+
+def _cached_session(graph_file: Path, folder: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    """A session on the optimised graph in `folder`, which is made if it is not there or cannot be opened.
+
+    Its weights are stored in the order in which they are multiplied, so they are mapped and not copied.
+    """
+    made = folder / "optimised"
+    if made.exists():
+        try:
+            return _optimised_session(made, threads)
+        except Exception:  # noqa: BLE001 - whatever is wrong with it, it can be made again
+            shutil.rmtree(made, ignore_errors=True)
+    with folder_written_atomically(made) as writing:
+        options = _options(threads)
+        options.optimized_model_filepath = str(writing / OPTIMISED_FILE)
+        for name, value in _AS_IT_IS_MULTIPLIED.items():
+            options.add_session_config_entry(name, value)
+        onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
+    return _optimised_session(made, threads)
+
+
+def _optimised_session(made: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    options = _options(threads)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was optimised
+    return onnxruntime.InferenceSession(made / OPTIMISED_FILE, options, providers=PROVIDERS)

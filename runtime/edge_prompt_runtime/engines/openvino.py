@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.cache import STATEFUL_INPUT
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, Past
+from edge_prompt_runtime.engines import Arrays, CachedRun, EngineSettings, Float32, Past
 from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 
@@ -27,18 +27,18 @@ class GraphEngine:
         InputError: The processor does not have the precision.
     """
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, threads: int | None, precision: str) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
         # left alone, the plugin computes in bfloat16 where the machine can and keeps a cache in 8 bits, and parity with
         # torch is lost
-        settings: dict[str, Any] = {
+        properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": precision,
-            "KV_CACHE_PRECISION": precision,
+            "INFERENCE_PRECISION_HINT": settings.precision,
+            "KV_CACHE_PRECISION": settings.cache_precision or settings.precision,
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if settings.threads is not None:
+            properties["INFERENCE_NUM_THREADS"] = settings.threads
         core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if settings.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(
                 found="the precision bf16 on a processor without it",
                 wanted="a processor with AVX512-BF16 or AMX",
@@ -46,8 +46,11 @@ class GraphEngine:
             )
         try:
             model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
-            self._rows = _rows_of(model)
-            self._compiled = core.compile_model(model, "CPU", settings)
+            self._rows = _rows_of(model, paged=settings.cache_precision in {None, settings.precision})
+            if settings.model_cache is not None and self._rows is None:
+                # what is paged is written and not read again: what its heads are is lost, as of 2026.4
+                properties["CACHE_DIR"] = str(settings.model_cache)
+            self._compiled = core.compile_model(model, "CPU", properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ManifestError(
@@ -95,11 +98,12 @@ class GraphEngine:
             return self._compiled.create_infer_request()
 
 
-def _rows_of(model: openvino.Model) -> tuple[Callable[..., Any], Callable[..., CachedRun]] | None:
+def _rows_of(model: openvino.Model, *, paged: bool) -> tuple[Callable[..., Any], Callable[..., CachedRun]] | None:
     """What a request with a cache is made by, and rows on it; None for a graph that keeps none.
 
-    The cache is in blocks where the graph can be turned into that, or else the state that it is.
+    The cache is in blocks where it may be `paged` and the graph can be turned into that, or else the state that it is:
+    blocks are of the precision that is computed in.
     """
     if not any(STATEFUL_INPUT in port.names for port in model.inputs):
         return None
-    return (new_slot, PagedRows) if page(model) else (new_stateful, StatefulRows)
+    return (new_slot, PagedRows) if paged and page(model) else (new_stateful, StatefulRows)

@@ -11,7 +11,7 @@ import openvino
 import pytest
 
 from edge_prompt import read_bundle
-from edge_prompt_runtime.engines import Engine, Held, Int64, Past, open_engine
+from edge_prompt_runtime.engines import Engine, EngineSettings, Held, Int64, Past, open_engine
 from edge_prompt_runtime.engines.openvino_paged import as_cache, as_float32
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, VOCAB_SIZE
@@ -32,7 +32,7 @@ def past_of(length: int, seed: int = 1) -> Past:
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino", "openvino as state"])
 def engine(request: pytest.FixtureRequest, tiny_language_bundle: Path) -> Engine:
     name, _, form = request.param.partition(" ")
-    opened = open_engine(read_bundle(tiny_language_bundle), name, 1)[1]
+    opened = open_engine(read_bundle(tiny_language_bundle), name, EngineSettings(1))[1]
     if form:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
         stateful = openvino.Core().compile_model(tiny_language_bundle / "openvino_model.xml", "CPU", settings)

@@ -1,0 +1,60 @@
+"""Where engines keep their own optimised forms of graphs, when they are asked to, so that these open faster.
+
+Such a form belongs to one graph, one version of one engine and one processor; whatever was made for others is thrown
+away. It is as trusted as the program itself: keep it where nobody else writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from edge_prompt.errors import ManifestError
+from edge_prompt.files import read_json, write_json
+from edge_prompt.manifest import Graph
+
+MADE_FOR_NAME = "made_for.json"
+
+_PROCESSOR = Path("/proc/cpuinfo")
+_DISTINGUISHING = ("model name", "flags", "Features", "CPU part")
+"""What tells processors apart there, on x86 and on ARM."""
+
+
+def folder_of(model_cache: Path, graph: Graph) -> Path:
+    """The folder in `model_cache` for `graph`, without what was made for another engine or machine.
+
+    Args:
+        model_cache: The folder for all graphs; made if it is not there.
+        graph: The graph.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    content = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(graph.sha256.items()))
+    folder = model_cache / f"{graph.engine}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+    made_for = {"engine": f"{graph.engine} {version(graph.engine)}", "machine": machine()}
+    if _read(folder / MADE_FOR_NAME) != made_for:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(folder / MADE_FOR_NAME, made_for)
+    return folder
+
+
+def machine() -> str:
+    """What tells this machine's processor from others."""
+    said = platform.processor()
+    if _PROCESSOR.exists():
+        lines = _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = "\n".join(sorted({line for line in lines if line.startswith(_DISTINGUISHING)}))
+    return f"{platform.system()} {platform.machine()} {hashlib.sha256(said.encode()).hexdigest()[:32]}"
+
+
+def _read(path: Path) -> Mapping[str, object] | None:
+    """What a folder was made for; None if it does not say."""
+    try:
+        return read_json(path, ManifestError) if path.exists() else None
+    except ManifestError:
+        return None
