@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt import read_bundle
+from edge_prompt.errors import ManifestError, MissingFileError
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.results import Generation
@@ -19,9 +20,11 @@ MAX_NEW_TOKENS = 48
 
 
 def smollm2_bundle() -> Path:
-    """The bundle of SmolLM2 for both engines, exported if it is not there yet."""
+    """The bundle of SmolLM2 for both engines, exported if it is not there yet, or was by an older edge-prompt."""
     bundle = CACHE / "smollm2-bundle"
-    if not (bundle / MANIFEST_NAME).is_file():
+    try:
+        read_bundle(bundle)
+    except (MissingFileError, ManifestError):
         shutil.rmtree(bundle, ignore_errors=True)
         export_backbone(smollm2(), bundle)
     return bundle
