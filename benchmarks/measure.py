@@ -7,7 +7,9 @@ import random
 import statistics
 from collections.abc import Callable, Mapping
 from time import perf_counter_ns, process_time_ns
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+Found = TypeVar("Found")
 
 WARM_UP_ROUNDS = 3
 
@@ -33,30 +35,48 @@ class Samples(NamedTuple):
         return first, third
 
 
-def interleaved(
-    variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], int] = perf_counter_ns
-) -> dict[str, Samples]:
-    """Time every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
+def in_turn(
+    variants: Mapping[str, Callable[[], Found]], rounds: int, warm_up_rounds: int = WARM_UP_ROUNDS
+) -> dict[str, list[Found]]:
+    """Call every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
 
     The order changes every round: what runs after a long variant finds cold caches, which must not always hit the same.
+
+    Returns:
+        What each variant gave in each round that counts.
     """
     order = list(variants.items())
     shuffler = random.Random(0)
-    times: dict[str, list[float]] = {name: [] for name in variants}
+    found: dict[str, list[Found]] = {name: [] for name in variants}
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for number in range(WARM_UP_ROUNDS + rounds):
+        for number in range(warm_up_rounds + rounds):
             shuffler.shuffle(order)
             for name, action in order:
-                start = clock()
-                action()
-                elapsed = clock() - start
-                if number >= WARM_UP_ROUNDS:
-                    times[name].append(elapsed / 1000)
+                given = action()
+                if number >= warm_up_rounds:
+                    found[name].append(given)
     finally:
         if collecting:
             gc.enable()
+    return found
+
+
+def interleaved(
+    variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], int] = perf_counter_ns
+) -> dict[str, Samples]:
+    """Time every variant once a round; see `in_turn`."""
+
+    def timed(action: Callable[[], object]) -> Callable[[], float]:
+        def elapsed_us() -> float:
+            start = clock()
+            action()
+            return (clock() - start) / 1000
+
+        return elapsed_us
+
+    times = in_turn({name: timed(action) for name, action in variants.items()}, rounds)
     return {name: Samples(tuple(samples)) for name, samples in times.items()}
 
 

@@ -1,0 +1,110 @@
+"""What each peer generates with, made of the same weights by that peer's own tools."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.peers.environments import RecipeError, logged, made_of
+from benchmarks.peers.places import LORA, NETWORK, PROMPT, ROOT
+from edge_prompt.files import folder_written_atomically, sha256_of
+
+STAMP = "made_by.json"
+"""Written into a folder as part of it: the command that made it and the environment it ran in."""
+
+QUICK_PREFILL = "prune_lm_head=true"
+"""The output layer reads the last token of the request alone, as the other pipelines have it."""
+
+
+SOURCES = {"network": NETWORK, "lora": LORA}
+"""Folders that others are made from, by what stands for them in a program."""
+
+
+class Recipe(NamedTuple):
+    """A folder and the program that fills it.
+
+    Attributes:
+        peer: Whose environment the program runs in; None is this one.
+        program: What follows the interpreter; `{target}` stands for the folder, `{network}` and `{lora}` for others.
+    """
+
+    peer: str | None
+    program: tuple[str, ...]
+
+
+def _optimum(*options: str) -> Recipe:
+    export = ("-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", "{network}")
+    return Recipe("openvino_genai", (*export, "--task", "text-generation-with-past", *options, "{target}"))
+
+
+def _builder(precision: str, *options: str) -> Recipe:
+    build = ("-m", "onnxruntime_genai.models.builder", "-i", "{network}", "-o", "{target}", "-p", precision)
+    return Recipe("onnxruntime_genai", (*build, "-e", "cpu", "-c", "{target}/.builder", "--extra_options", *options))
+
+
+def _ours(name: str, *arguments: str, peer: str | None = None) -> Recipe:
+    return Recipe(peer, ("-m", f"benchmarks.peers.recipes.{name}", *arguments, "{target}"))
+
+
+RECIPES: dict[str, Recipe] = {
+    NETWORK.name: _ours("make_network"),
+    PROMPT.parent.name: _ours("make_prompt", "{network}"),
+    LORA.name: _ours("make_lora", "{network}", peer="peft"),
+    "openvino-fp32": _optimum("--weight-format", "fp32"),
+    "openvino-int8": _optimum("--weight-format", "int8"),
+    # the default group of 128 does not divide this network's width of 576
+    "openvino-int4": _optimum("--weight-format", "int4", "--group-size", "64"),
+    "onnxruntime-fp32": _builder("fp32", QUICK_PREFILL),
+    "onnxruntime-int8": _builder("int8", QUICK_PREFILL),
+    "onnxruntime-int4": _builder("int4", QUICK_PREFILL),
+    "onnxruntime-fp32-lora": _ours(
+        "lora_for_onnxruntime", "{network}", "{lora}", QUICK_PREFILL, peer="onnxruntime_genai"
+    ),
+}
+"""What is made, by the name of its folder, in this order."""
+
+
+def stamp_of(recipe: Recipe) -> str:
+    """What a folder made by the recipe says of itself: all that would make it another one."""
+    sources = [RECIPES[source.name] for name, source in SOURCES.items() if f"{{{name}}}" in recipe.program]
+    value = {
+        "program": recipe.program,
+        "code": [sha256_of(ROOT / file) for file in _files_of(recipe)],
+        "environment": None if recipe.peer is None else made_of(recipe.peer).splitlines(),
+        "sources": [json.loads(stamp_of(source)) for source in sources],
+    }
+    return json.dumps(value, indent=1)
+
+
+def _files_of(recipe: Recipe) -> list[str]:
+    """The files of this project that the program is."""
+    modules = [part for part in recipe.program if part.startswith("benchmarks.")]
+    return [module.replace(".", "/") + ".py" for module in modules]
+
+
+def is_made(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder is whole and made as the recipe now says."""
+    stamp = folder / STAMP
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == stamp_of(recipe)
+
+
+def make(folder: Path, recipe: Recipe) -> None:
+    """Make the folder anew, unless it is whole; it appears only once it is.
+
+    Raises:
+        RecipeError: The recipe's program failed, or what it starts from is not there.
+    """
+    if is_made(folder, recipe):
+        return
+    for name, source in SOURCES.items():
+        if f"{{{name}}}" in recipe.program and not source.is_dir():
+            message = f"{folder.name} is made from {source.name}, which is not there"
+            raise RecipeError(message)
+    shutil.rmtree(folder, ignore_errors=True)
+    with folder_written_atomically(folder) as target:
+        places = {name: str(source) for name, source in SOURCES.items()} | {"target": str(target)}
+        logged(f"make-{folder.name}", recipe.peer, [part.format(**places) for part in recipe.program])
+        shutil.rmtree(target / ".builder", ignore_errors=True)
+        (target / STAMP).write_text(stamp_of(recipe), encoding="utf-8")

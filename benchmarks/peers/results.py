@@ -1,0 +1,59 @@
+"""What samples of generation come to."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Sample(NamedTuple):
+    """One request.
+
+    Attributes:
+        tokens: What was generated.
+        first_ms: When the first token was there.
+        all_ms: When the call was over.
+    """
+
+    tokens: tuple[int, ...]
+    first_ms: float
+    all_ms: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """How fast the tokens after the first came."""
+        return 1000 * (len(self.tokens) - 1) / (self.all_ms - self.first_ms)
+
+
+def first_ms(samples: Sequence[Sample]) -> float:
+    """The median time to the first token."""
+    return statistics.median(sample.first_ms for sample in samples)
+
+
+def tokens_per_second(samples: Sequence[Sample]) -> float:
+    """The median rate of decoding."""
+    return statistics.median(sample.tokens_per_second for sample in samples)
+
+
+def paired(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """The median of the ratios of a round: a machine that is now fast and now slow changes both of it alike."""
+    return statistics.median(top / bottom for top, bottom in zip(numerators, denominators, strict=True))
+
+
+def differing(said: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
+    """Where variants that must generate alike do not, a sentence each.
+
+    Args:
+        said: The tokens of each request in the same order, by variant; the first variant is what others are held to.
+    """
+    reference, *others = said
+    found = []
+    for name in others:
+        for request, (wanted, given) in enumerate(zip(said[reference], said[name], strict=True)):
+            if list(wanted) != list(given):
+                pairs = enumerate(zip(wanted, given, strict=False))
+                place = next((at for at, (one, other) in pairs if one != other), min(len(wanted), len(given)))
+                found.append(f"{name} and {reference} differ in request {request} from token {place} on")
+                break
+    return found

@@ -1,0 +1,44 @@
+"""Worker: this project's own runtime."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.peers.workers.protocol import THREADS, Answer, Generate, Take, serve, timed
+from edge_prompt_runtime import Runtime
+
+
+def load(bundle: Path, engine: str, prompt: Path | None) -> Answer:
+    """Open the bundle and, if asked for, a prompt."""
+    runtime = Runtime(bundle, engine=engine, threads=THREADS)
+    task = None
+    if prompt is not None:
+        task = prompt.stem
+        runtime.load(task, prompt)
+    return timed(generate_with(runtime, task))
+
+
+def generate_with(runtime: Runtime, task: str | None) -> Generate:
+    """Streaming generation; the bundle's generation_config.json must not name tokens that end a text."""
+
+    def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
+        for piece in runtime.generate([tokens], task, stream=True, max_new_tokens=new_tokens):
+            if piece.token is not None:
+                take(piece.token)
+
+    return generate
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--prompt", type=Path)
+    asked = parser.parse_args()
+    serve(lambda: load(asked.model, asked.engine, asked.prompt), ("numpy", asked.engine))
+
+
+if __name__ == "__main__":
+    main()

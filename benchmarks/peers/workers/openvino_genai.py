@@ -1,0 +1,75 @@
+"""Worker: OpenVINO GenAI's own pipeline, on attention of the plugin (SDPA) or on pages (PA)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from benchmarks.peers.workers.protocol import THREADS, Answer, Take, serve, timed
+
+FULL_PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+"""For weights in fp32; of others the plugin chooses what it documents as quickest on the processor."""
+
+
+class Streamer(genai.StreamerBase):  # type: ignore[misc]
+    """Gives tokens on as they come; no text is made of them."""
+
+    def __init__(self, take: Take) -> None:
+        super().__init__()
+        self._take = take
+
+    def write(self, token: Any) -> Any:
+        """Take a token, or several at once."""
+        for one in token if isinstance(token, list) else [token]:
+            self._take(int(one))
+        return genai.StreamingStatus.RUNNING
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
+    """Open the pipeline with the cache of keys and values in fp32 if `full_precision`."""
+    settings: dict[str, Any] = {
+        "ATTENTION_BACKEND": attention,
+        "INFERENCE_NUM_THREADS": THREADS,
+        "PERFORMANCE_HINT": "LATENCY",
+        **(FULL_PRECISION if full_precision else {}),
+    }
+    if lora is not None:
+        settings["adapters"] = genai.AdapterConfig(genai.Adapter(str(lora / "adapter_model.safetensors")))
+    pipeline = genai.LLMPipeline(str(model), "CPU", **settings)
+
+    def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
+        config = genai.GenerationConfig()
+        config.do_sample = False
+        config.max_new_tokens = new_tokens
+        config.ignore_eos = True
+        ids = np.array([tokens], np.int64)
+        inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+        pipeline.generate(inputs, config, Streamer(take))
+
+    return timed(generate)
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--attention", choices=("SDPA", "PA"), required=True)
+    parser.add_argument("--full-precision", action="store_true")
+    parser.add_argument("--lora", type=Path)
+    asked = parser.parse_args()
+    serve(
+        lambda: load(asked.model, asked.attention, asked.lora, full_precision=asked.full_precision),
+        ("numpy", "openvino", "openvino-genai"),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Worker: PEFT on torch, with a soft prompt or a LoRA."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel, PromptTuningConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+from transformers.generation.streamers import BaseStreamer
+
+from benchmarks.peers.workers.protocol import THREADS, Answer, Take, serve, timed
+
+
+class Streamer(BaseStreamer):  # type: ignore[misc]
+    """Gives tokens on as they come, without those of the request, which come first."""
+
+    def __init__(self, take: Take) -> None:
+        self._take = take
+        self._request_is_over = False
+
+    def put(self, value: Any) -> None:
+        """Take the tokens of a step."""
+        if self._request_is_over:
+            self._take(int(value.reshape(-1)[0]))
+        self._request_is_over = True
+
+    def end(self) -> None:
+        """Nothing is held back."""
+
+
+def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
+    """Open the network with the prompt, the LoRA, or neither."""
+    torch.set_num_threads(THREADS)
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    network.generation_config.eos_token_id = None
+    if prompt is not None:
+        array = torch.from_numpy(np.load(prompt))
+        config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(array))
+        network = get_peft_model(network, config)
+        network.prompt_encoder["default"].embedding.weight.data = array
+    elif lora is not None:
+        network = PeftModel.from_pretrained(network, lora)
+    network.eval()
+
+    @torch.no_grad()
+    def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
+        ids = torch.tensor([tokens])
+        network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+            streamer=Streamer(take),
+        )
+
+    return timed(generate)
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--prompt", type=Path)
+    parser.add_argument("--lora", type=Path)
+    asked = parser.parse_args()
+    serve(lambda: load(asked.model, asked.prompt, asked.lora), ("torch", "transformers", "peft"))
+
+
+if __name__ == "__main__":
+    main()
