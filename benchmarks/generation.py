@@ -22,6 +22,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,31 @@ def start(variant: Variant) -> Worker:
     return Worker(variant.name, variant.module, variant.peer, arguments_of(variant))
 
 
+def able(variants: Iterable[Variant], left_out: dict[str, str]) -> list[Variant]:
+    """The variants that load and generate; why others do not goes to `left_out`. Their files were read after that."""
+    found = []
+    for variant in variants:
+        reason = missing(variant)
+        if reason is None:
+            try:
+                cold(variant)
+                found.append(variant)
+            except WorkerError as error:
+                reason = str(error)
+        if reason is not None:
+            left_out[variant.name] = reason
+    return found
+
+
+def cold(variant: Variant) -> tuple[float, float]:
+    """Milliseconds of loading, and until the first token of the first request, of a process of its own."""
+    with start(variant) as worker:
+        return worker.load_ms, worker.load_ms + sample(worker, 0).first_ms
+
+
 def load_times(variants: Sequence[Variant], times: int) -> dict[Variant, list[tuple[float, float]]]:
-    """Milliseconds of loading, and until the first token of the first request, of so many processes of each variant."""
-
-    def once(variant: Variant) -> tuple[float, float]:
-        with start(variant) as worker:
-            return worker.load_ms, worker.load_ms + sample(worker, 0).first_ms
-
-    by_name = in_turn({variant.name: lambda variant=variant: once(variant) for variant in variants}, times, 0)  # type: ignore[misc]
+    """Loading, of so many processes of each variant; see `cold`."""
+    by_name = in_turn({variant.name: partial(cold, variant) for variant in variants}, times, warm_up_rounds=0)
     return {variant: by_name[variant.name] for variant in variants}
 
 
@@ -93,21 +111,6 @@ def measure(running: Running, memory: Worker, rounds: int) -> tuple[dict[Variant
     actions: dict[str, Callable[[], Any]] = {variant.name: asked(variant) for variant in running} | {BANDWIDTH: read}
     found = in_turn(actions, rounds, WARM_UP_ROUNDS)
     return {variant: found[variant.name] for variant in running}, found[BANDWIDTH]
-
-
-def open_all(variants: Iterable[Variant], stack: ExitStack, left_out: dict[str, str]) -> Running:
-    """A process for each variant that can be had; why others cannot goes to `left_out`."""
-    running: Running = {}
-    for variant in variants:
-        reason = missing(variant)
-        if reason is None:
-            try:
-                running[variant] = stack.enter_context(start(variant))
-            except WorkerError as error:
-                reason = str(error)
-        if reason is not None:
-            left_out[variant.name] = reason
-    return running
 
 
 def chosen(only: Sequence[str]) -> list[Variant]:
@@ -148,8 +151,10 @@ def main(rounds: int, loads: int, only: tuple[str, ...], json_file: Path | None,
         SystemExit: Variants of fp32 weights generate other tokens than each other.
     """
     left_out: dict[str, str] = {}
+    variants = able(chosen(only), left_out)
+    times = load_times(variants, loads)
     with ExitStack() as stack:
-        running = open_all(chosen(only), stack, left_out)
+        running = {variant: stack.enter_context(start(variant)) for variant in variants}
         different = check(running)
         for sentence in different:
             Console().print(f"NOT EQUAL: {sentence}")
@@ -159,7 +164,6 @@ def main(rounds: int, loads: int, only: tuple[str, ...], json_file: Path | None,
         samples, bandwidth = measure(running, memory, rounds)
         versions = {variant: worker.versions for variant, worker in running.items()}
         took = {variant: worker.stop() for variant, worker in running.items()}
-    times = load_times(list(running), loads)
     figures = [
         Figures(
             variant,
