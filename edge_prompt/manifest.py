@@ -69,6 +69,7 @@ class Graph:
         outputs: Output names, in order.
         sha256: SHA-256 by file name, of `file` and of every file it needs.
         weights_file: The file with its weights, where the engine must be told of it.
+        compression: How its weights were made small, for people; empty in fp32.
     """
 
     engine: str
@@ -78,6 +79,7 @@ class Graph:
     outputs: tuple[str, ...]
     sha256: Mapping[str, str]
     weights_file: str | None = None
+    compression: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,7 @@ def _graph(fields: Fields) -> Graph:
         outputs=fields.distinct("outputs"),
         sha256=_digests(fields.inside("sha256")),
         weights_file=fields.optional("weights_file", str),
+        compression=fields.optional("compression", dict) or {},
     )
     for file in (graph.file, graph.weights_file):
         if file is not None and file not in graph.sha256:

@@ -27,6 +27,7 @@ from edge_prompt_export.loading_module import load_module
 from edge_prompt_export.onnx_language import write_onnx_of
 from edge_prompt_export.openvino_graph import write_openvino
 from edge_prompt_export.parity import measure_parity, write_reference
+from edge_prompt_export.weights.bundle import compress_bundle, require_compressible
 from edge_prompt_runtime.reference import TOLERANCE
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def export_backbone(
     *,
     description: ModuleDescription | None = None,
     formats: Sequence[str] = ("onnx", "openvino"),
+    weights: str = "fp32",
     task: str | None = None,
     pooling: str | None = None,
     revision: str | None = None,
@@ -84,6 +86,7 @@ def export_backbone(
         bundle: The folder to write; it must not exist.
         description: What a module of your own takes and gives; see `ModuleDescription`.
         formats: `onnx`, `openvino`, or both.
+        weights: What the weights are stored in: `fp32`, `fp16`, `int8` or `int4`. Prompts and heads stay in fp32.
         task: What the network does, in transformers' terms (`edge-prompt export --help` lists them); None takes the
             head that the checkpoint brings, or its features.
         pooling: How token vectors become the feature: `mean`, `cls`, `pooler`, or of texts `first`; None takes what the
@@ -99,6 +102,7 @@ def export_backbone(
         BackboneError: The backbone cannot be loaded or lacks weights.
         UnsupportedArchitectureError: It takes no prompt, or a converter cannot follow it.
         ParityError: What was exported gives other numbers than torch. Nothing is left behind.
+        MissingExtraError: What makes weights small is not installed.
         WriteError: The bundle exists already, or cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -108,6 +112,7 @@ def export_backbone(
             wanted=f"one or more of {', '.join(FORMATS)}",
             remedy="pass one of them",
         )
+    require_compressible(weights, [FORMATS[name].engine for name in formats])
     with folder_written_atomically(Path(bundle)) as folder:
         backbone = _load(source, description, task, pooling, LoadOptions(revision, trust_remote_code, cache_dir))
         for kind, reason in backbone.module.refused_kinds.items():
@@ -130,6 +135,8 @@ def export_backbone(
             logger.info("comparing %s with torch", engine)
             parity[engine] = measure_parity(read_bundle(folder), backbone.module, engine)
         write_manifest(folder, replace(manifest, parity={"tolerance": TOLERANCE, **parity}))
+        if weights != "fp32":
+            compress_bundle(folder, weights, {})
     return read_bundle(Path(bundle))
 
 

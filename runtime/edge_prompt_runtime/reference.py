@@ -28,9 +28,10 @@ BASE = "base"
 TOLERANCE = 1e-4
 """The largest difference between torch and an engine in fp32, relative to `max(1, |reference|)`."""
 
-INT8_MARGIN = 3
-"""How many times as far from torch an int8 graph may be as where it was quantised. Processors multiply 8 bits each in
-their own way: OpenVINO without VNNI was twice as far on DINOv2-small as with it, and its answers as often right."""
+MARGIN = 3
+"""How many times as far from torch a graph with small weights may be as where it was made. Processors multiply 8 bits
+each in their own way: OpenVINO without VNNI was twice as far on DINOv2-small as with it, and its answers as often
+right."""
 
 
 def difference(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
@@ -54,7 +55,7 @@ def check_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         The difference by kind; `base` is no prompt.
 
     Raises:
-        ManifestError: The bundle is altered, brings no reference, or does not say how far an int8 graph was.
+        ManifestError: The bundle is altered, brings no reference, or does not say how far one with small weights was.
         ParityError: A difference is above what `bounds_of` allows.
         UnknownEngineError, MissingExtraError: The engine cannot run it.
     """
@@ -105,7 +106,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
 def bounds_of(bundle: Bundle, engine: str) -> dict[str, float]:
     """How far the graph may be from torch, by kind; `base` is no prompt.
 
-    In fp32 it is `TOLERANCE`; in int8 `INT8_MARGIN` times what was measured when it was quantised.
+    In fp32 it is `TOLERANCE`; in fewer bits `MARGIN` times what was measured when it was made.
 
     Raises:
         ManifestError: Its weights are of a precision that this code does not know, or what was measured is missing.
@@ -124,15 +125,17 @@ def _fp32_bounds(_bundle: Bundle, _engine: str, kinds: Sequence[str]) -> dict[st
     return dict.fromkeys(kinds, TOLERANCE)
 
 
-def _int8_bounds(bundle: Bundle, engine: str, kinds: Sequence[str]) -> dict[str, float]:
+def _measured_bounds(bundle: Bundle, engine: str, kinds: Sequence[str]) -> dict[str, float]:
     parity = Fields(bundle.manifest.parity, f"{bundle.folder / MANIFEST_NAME}: parity", ManifestError)
     measured = parity.inside(engine).inside("reference")
-    return {kind: max(TOLERANCE, INT8_MARGIN * measured.take(kind, float)) for kind in kinds}
+    return {kind: max(TOLERANCE, MARGIN * measured.take(kind, float)) for kind in kinds}
 
 
 _BOUNDS: dict[str, Callable[[Bundle, str, Sequence[str]], dict[str, float]]] = {
     "fp32": _fp32_bounds,
-    "int8": _int8_bounds,
+    "fp16": _measured_bounds,
+    "int8": _measured_bounds,
+    "int4": _measured_bounds,
 }
 
 

@@ -87,7 +87,7 @@ def test_a_graph_in_int8_of_which_nothing_was_measured_is_refused(
 
 
 def test_weights_that_nobody_knows_are_refused(bundle_copy: Path, engine: str) -> None:
-    with pytest.raises(ManifestError, match="weights in 'int3'; wanted one of fp32, int8"):
+    with pytest.raises(ManifestError, match="weights in 'int3'; wanted one of fp32, fp16, int8, int4"):
         check_reference(with_weights(bundle_copy, "int3"), engine)
 
 

@@ -11,6 +11,7 @@ from edge_prompt.progress import log_to_stderr
 from edge_prompt_export.commands.options import loading_options
 from edge_prompt_export.export import FORMATS, export_backbone
 from edge_prompt_export.loading import LoadOptions
+from edge_prompt_export.weights.compressed import WEIGHTS
 
 
 @click.command("export")
@@ -25,9 +26,22 @@ from edge_prompt_export.loading import LoadOptions
     show_default=True,
     help="Graph to write; may be given again.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(WEIGHTS),
+    default="fp32",
+    show_default=True,
+    help="What weights are stored in; prompts and heads stay in full precision.",
+)
 @loading_options
 def command(
-    model: str, bundle: Path, formats: tuple[str, ...], task: str | None, pooling: str | None, options: LoadOptions
+    model: str,
+    bundle: Path,
+    formats: tuple[str, ...],
+    weights: str,
+    task: str | None,
+    pooling: str | None,
+    options: LoadOptions,
 ) -> None:
     """Export a frozen backbone into a bundle, with prompts as inputs.
 
@@ -39,6 +53,7 @@ def command(
         model,
         bundle,
         formats=formats,
+        weights=weights,
         task=task,
         pooling=pooling,
         revision=options.revision,
@@ -48,4 +63,7 @@ def command(
     for engine in written.manifest.graphs:
         worst = written.manifest.parity[engine]["torch"]
         click.echo(f"{engine}: {worst:.1e} from torch at most, relative to the largest output")
+        if weights != "fp32":
+            worst = max(written.manifest.parity[engine]["reference"].values())
+            click.echo(f"{engine}: {worst:.1e} with weights in {weights}")
     click.echo(f"wrote {bundle}, which takes {' and '.join(written.manifest.kinds)} prompts")
