@@ -158,6 +158,7 @@ def test_a_kind_is_written_with_the_word_of_its_free_axis(tmp_path: Path) -> Non
         lambda value: value["graphs"][0].update(outputs=["features", "features"]),
         lambda value: value["graphs"][0].update(weights_file="model.data"),
         lambda value: value["graphs"][0].update(weights_file=3),
+        lambda value: value["graphs"][0].update(compression="int8"),
     ],
 )
 def test_what_no_runtime_could_run_is_refused(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -176,7 +177,7 @@ FIELDS = [
     ("backbone",),
     *(("backbone", name) for name in Backbone.__dataclass_fields__ if name != "revision"),
     ("graphs",),
-    *(("graphs", 0, name) for name in Graph.__dataclass_fields__ if name != "weights_file"),
+    *(("graphs", 0, name) for name in Graph.__dataclass_fields__ if name not in {"weights_file", "compression"}),
     ("fold_graphs",),
     ("kinds",),
     ("refused_kinds",),

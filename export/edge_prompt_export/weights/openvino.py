@@ -21,14 +21,17 @@ from edge_prompt_export.quiet import quiet
 from edge_prompt_export.weights.compressed import Compressed
 from edge_prompt_runtime.engines import Arrays
 
-_SETTINGS: dict[str, dict[str, Any]] = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},
     "int4": {"mode": nncf.CompressWeightsMode.INT4_ASYM, "group_size": 32, "ratio": 1.0},
 }
 """What NNCF is told; `benchmarks/weights.py` compares others."""
 
-_CALIBRATED: dict[str, dict[str, Any]] = {"int8": {}, "int4": {"scale_estimation": True}}
+CALIBRATED: dict[str, dict[str, Any]] = {"int8": {}, "int4": {"scale_estimation": True}}
 """What it is told besides where there are texts to calibrate on."""
+
+DATA_AWARE = {"awq", "scale_estimation", "gptq", "lora_correction"}
+"""Its settings that need such texts."""
 
 
 def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:
@@ -46,8 +49,8 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
     (source,) = sources
     model = openvino.Core().read_model(source)
     how: dict[str, Any] = {"tool": f"openvino {version('openvino')}"}
-    if weights in _SETTINGS:
-        settings = _SETTINGS[weights] | (_CALIBRATED[weights] if feeds else {})
+    if weights in SETTINGS:
+        settings = SETTINGS[weights] | (CALIBRATED[weights] if feeds else {})
         how = {"tool": f"nncf {version('nncf')}", **settings, "mode": settings["mode"].value}
         model = _compressed(model, settings, feeds)
     openvino.save_model(model, target / source.name, compress_to_fp16=weights == "fp16")
@@ -56,7 +59,7 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
 
 def _compressed(model: openvino.Model, settings: dict[str, Any], feeds: Sequence[Arrays]) -> openvino.Model:
     calibration: dict[str, Any] = {}
-    if len(settings.keys() & {"scale_estimation"}):
+    if settings.keys() & DATA_AWARE:
         calibration = {"dataset": nncf.Dataset([dict(batch) for batch in feeds]), "subset_size": len(feeds)}
     advanced = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     nncf.set_log_level(logging.ERROR)

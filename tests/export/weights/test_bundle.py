@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from torch import Tensor, nn
 
 from edge_prompt import Bundle, extras, read_bundle
 from edge_prompt.cli import main
-from edge_prompt.errors import InputError, MissingExtraError, ParityError
+from edge_prompt.errors import (
+    InputError,
+    MissingExtraError,
+    MissingFileError,
+    ParityError,
+    UnsupportedArchitectureError,
+)
 from edge_prompt_export import ArrayInput, ModuleDescription, export_backbone
 from edge_prompt_export.weights import bundle as weights_bundle
 from edge_prompt_export.weights.bundle import compress_bundle
@@ -179,6 +186,30 @@ def test_the_command_writes_small_weights(
     generated = Runtime(tmp_path / "bundle", "onnxruntime", 1).generate(["the oil"], max_new_tokens=3)
     assert isinstance(generated, list)
     assert len(generated[0].tokens) == 3
+
+
+def test_texts_to_calibrate_on_are_put_to_use(tiny_language: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("the oil price rose after the meeting " * 100, encoding="utf-8")
+    bundle = export_backbone(
+        tiny_language,
+        tmp_path / "bundle",
+        weights="int4",
+        calibrate=tmp_path / "texts.txt",
+        formats=("openvino",),
+    )
+    assert bundle.graph("openvino").compression["scale_estimation"] is True
+    assert max(check_reference(bundle, "openvino").values()) < SMALL["int4"]
+
+
+def test_texts_that_cannot_calibrate_are_refused(tiny_language: Path, wide_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("the oil", encoding="utf-8")
+    export = partial(export_backbone, bundle=tmp_path / "bundle", weights="int4", formats=("openvino",))
+    with pytest.raises(InputError, match=r"texts.txt of .* tokens; wanted at least 128"):
+        export(tiny_language, calibrate=tmp_path / "texts.txt")
+    with pytest.raises(MissingFileError, match=r"nothing.txt: no such file"):
+        export(tiny_language, calibrate=tmp_path / "nothing.txt")
+    with pytest.raises(UnsupportedArchitectureError, match="calibrate a backbone on that reads arrays"):
+        export(Wide(), description=WIDE, calibrate=tmp_path / "texts.txt")
 
 
 def test_unknown_weights_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
