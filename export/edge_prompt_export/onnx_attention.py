@@ -133,13 +133,13 @@ class _Fused(_Form):
         self, op: Any, query: Any, key: Any, value: Any, past_key: Any, past_value: Any, out: Any, **_: Any
     ) -> tuple[Any, Any, Any]:
         is_ = _attributes(out)
-        heads = (is_["num_heads"], is_["kv_num_heads"], is_["kv_num_heads"])
+        counts = (is_["num_heads"], is_["kv_num_heads"], is_["kv_num_heads"])
         flat = [
             op.Reshape(
                 op.Transpose(part, perm=[0, 2, 1, 3]),
                 _constant(op, np.array([0, 0, count * is_["head_dim"]], np.int64)),
             )
-            for part, count in zip((query, key, value), heads, strict=True)
+            for part, count in zip((query, key, value), counts, strict=True)
         ]
         answer, present_key, present_value = op.GroupQueryAttention(
             *flat,
@@ -154,6 +154,9 @@ class _Fused(_Form):
             _domain=ORT_DOMAIN,
             _outputs=3,
         )
+        assert query.shape is not None  # noqa: S101 - the exporter gives every value a shape
+        batch, heads, sequence, head_dim = query.shape
+        answer.shape = onnx_ir.Shape([batch, sequence, heads * head_dim])
         apart = op.Reshape(answer, _constant(op, np.array([0, 0, is_["num_heads"], is_["head_dim"]], np.int64)))
         return op.Transpose(apart, perm=[0, 2, 1, 3]), present_key, present_value
 

@@ -50,6 +50,8 @@ def fuse(model: onnx_ir.Model) -> None:
     pattern.RewriteRuleSet([pattern.RewriteRule(flat.pattern, flat.rewrite)]).apply_to_model(model)
     for rewrite in (fuse_gelu, fuse_bias_gelu):
         rewrite(model)
+    optimize(model)
+    pattern.RewriteRuleSet([pattern.RewriteRule(_there_and_back, _as_it_was, _is_as_it_was)]).apply_to_model(model)
     CommonSubexpressionEliminationPass()(model)
     optimize(model)
     for value in [value for value in model.graph.inputs if value.name == "attention_mask" and not value.uses()]:
@@ -92,6 +94,19 @@ class _FlatRotary(pattern.RewriteRuleClassBase):
         return op.RotaryEmbedding(
             op.Reshape(x, shape), places, *tables, num_heads=heads, interleaved=0, _domain=ORT_DOMAIN
         )
+
+
+def _there_and_back(op: Any, x: Any, first: Any, second: Any) -> Any:
+    """Heads that are taken apart and joined again: nothing is left of them between two fused operators."""
+    return op.Reshape(op.Reshape(x, first), second, _outputs=["back"])
+
+
+def _is_as_it_was(_context: Any, x: onnx_ir.Value, back: onnx_ir.Value, **_: Any) -> bool:
+    return x.shape is not None and x.shape == back.shape
+
+
+def _as_it_was(op: Any, x: Any, **_: Any) -> Any:
+    return op.Identity(x)
 
 
 def _ints(op: Any, values: list[int]) -> Any:
