@@ -72,7 +72,7 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
         "int4, symmetric, groups of 32": Variant("int4", int4(32, Mode.INT4_SYM)),
         "int4, symmetric, groups of 64": Variant("int4", int4(64, Mode.INT4_SYM)),
         "int4, asymmetric, groups of 64, everywhere": Variant("int4", int4(64, all_layers=True)),
-        "int4, asymmetric, groups of 32, calibrated": Variant("int4", int4(32), calibrated=True),
+        "int4, asymmetric, groups of 32, calibrated": Variant("int4", calibrated=True),
     },
     "onnxruntime": {
         "fp32": Variant("fp32"),

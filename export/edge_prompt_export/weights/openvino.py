@@ -23,11 +23,14 @@ from edge_prompt_runtime.engines import Arrays
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},
-    "int4": {"mode": nncf.CompressWeightsMode.INT4_ASYM, "group_size": 32, "ratio": 1.0},
+    "int4": {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": 32, "ratio": 1.0},
 }
 """What NNCF is told; `benchmarks/weights.py` compares others."""
 
-CALIBRATED: dict[str, dict[str, Any]] = {"int8": {}, "int4": {"scale_estimation": True}}
+CALIBRATED: dict[str, dict[str, Any]] = {
+    "int8": {},
+    "int4": {"mode": nncf.CompressWeightsMode.INT4_ASYM, "scale_estimation": True},
+}
 """What it is told besides where there are texts to calibrate on."""
 
 DATA_AWARE = {"awq", "scale_estimation", "gptq", "lora_correction"}
