@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_prompt_export import loading_image, loading_text
+from edge_prompt_export import loading_image, loading_language, loading_text
 from edge_prompt_export.image_pooling import IMAGE_POOLINGS
 from edge_prompt_export.loading import LoadOptions
 from edge_prompt_export.pooling import POOLINGS
@@ -21,7 +21,7 @@ def loading_options(function: F) -> F:
 
     @click.option(
         "--task",
-        type=click.Choice([*loading_text.AUTO_CLASSES, *loading_image.AUTO_CLASSES]),
+        type=click.Choice([*loading_text.AUTO_CLASSES, *loading_image.AUTO_CLASSES, *loading_language.AUTO_CLASSES]),
         help="What the network does.  [default: its own head's, or features]",
     )
     @click.option(

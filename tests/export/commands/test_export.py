@@ -38,3 +38,13 @@ def test_an_existing_folder_is_refused(tiny_backbone: Path, tmp_path: Path, caps
     assert ended.value.code == 1
     assert "exists already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_language_model_is_exported_by_the_name_of_its_task(
+    tiny_language: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["export", str(tiny_language), str(tmp_path / "bundle"), "--task", "text-generation"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--format", "openvino"])
+    assert ended.value.code == 0
+    assert "takes soft and prefix prompts" in capsys.readouterr().out
