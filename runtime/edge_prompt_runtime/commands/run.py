@@ -13,17 +13,12 @@ import click
 import numpy as np
 
 from edge_prompt.errors import InputError
-from edge_prompt.files import require_file
 from edge_prompt.preprocessing import modality_of
+from edge_prompt_runtime.commands.items import ITEMS, batches
 from edge_prompt_runtime.engines import ENGINES, PRECISIONS
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.results import Segmentation
 from edge_prompt_runtime.runtime import Runtime
-
-BATCH_SIZE = 16
-
-ITEMS = {"text": "text", "language": "text", "image": "image"}
-"""What is asked about, by the modality of the bundle: the option's name, and that of the field in a line of a file."""
 
 
 @click.command("run")
@@ -81,7 +76,7 @@ def command(
         click.echo(show(form.answers(runtime, [given[item]], task)[0]))
         return
     with _progress(input_file) as advance:
-        for items, size_bytes in _batches(input_file, item):
+        for items, size_bytes in batches(input_file, item):
             for row in form.answers(runtime, items, task):
                 click.echo(show(row))
             advance(size_bytes)
@@ -199,49 +194,6 @@ def _form(runtime: Runtime, task: TaskName) -> _Form:
     if found.head is not None or (found.labels and runtime.bundle.manifest.cache):
         return _CLASSIFICATION
     return _OF_BACKBONE.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
-
-
-def _batches(path: Path, modality: str) -> Iterator[tuple[list[str], int]]:
-    """What the file asks about, batch by batch, with the bytes that each batch took in it."""
-    items: list[str] = []
-    size_bytes = 0
-    with require_file(path).open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            size_bytes += len(line)
-            if line.strip():
-                items.append(_READ_ITEM[modality](_item_of(line, path, number, modality), path))
-            if len(items) == BATCH_SIZE:
-                yield items, size_bytes
-                items, size_bytes = [], 0
-    if items:
-        yield items, size_bytes
-
-
-_READ_ITEM: dict[str, Callable[[str, Path], str]] = {
-    "text": lambda text, _path: text,
-    "image": lambda image, path: str(path.parent / image),
-}
-"""From the field of a line to what is asked about."""
-
-
-def _item_of(line: bytes, path: Path, number: int, modality: str) -> str:
-    try:
-        item = json.loads(line)[modality]
-    except (ValueError, RecursionError, KeyError, TypeError) as error:
-        found = f"no JSON object with a field {modality!r} ({type(error).__name__})"
-        raise _line_error(path, number, modality, found) from error
-    if not isinstance(item, str) or not item.strip():
-        found = f"an empty {modality}" if isinstance(item, str) else f"a {type(item).__name__} as {modality}"
-        raise _line_error(path, number, modality, found)
-    return item
-
-
-def _line_error(path: Path, number: int, modality: str, found: str) -> InputError:
-    return InputError(
-        found=f"{path}, line {number}: {found}",
-        wanted=f'{{"{modality}": "…"}}',
-        remedy="correct that line or leave it out",
-    )
 
 
 @contextmanager

@@ -8,7 +8,9 @@ from pathlib import Path
 import click
 
 from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.errors import MissingExtraError
+from edge_prompt.errors import InputError, MissingExtraError
+from edge_prompt.preprocessing import modality_of
+from edge_prompt_runtime.commands.items import BATCH_SIZE, ITEMS, labelled
 from edge_prompt_runtime.engines import ENGINES
 from edge_prompt_runtime.reference import bounds_of, check_reference
 from edge_prompt_runtime.runtime import Runtime
@@ -19,13 +21,21 @@ from edge_prompt_runtime.runtime import Runtime
 @click.option(
     "--prompt", "prompts", type=click.Path(path_type=Path), multiple=True, help="A prompt; may be given again."
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help='A .jsonl file, a {"text": "…", "label": "…"} or {"image": "path", "label": "…"} a line: how many the prompt '
+    "gets right.",
+)
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: every engine that is installed]")
-def command(bundle: Path, prompts: tuple[Path, ...], engine: str | None) -> None:
+def command(bundle: Path, prompts: tuple[Path, ...], data: Path | None, engine: str | None) -> None:
     """Check that a bundle is what was exported, and that prompts are made for it.
 
     Every file is compared with its digest; each engine runs the reference that torch left at export; each prompt is
-    read, checked and made ready.
+    read, checked and made ready, and answers labelled rows where there are some: so one sees what small weights cost.
     """
+    if data is not None and len(prompts) != 1:
+        raise click.UsageError("--data belongs to one --prompt")
     opened = read_bundle(bundle)
     opened.require_unaltered(opened.manifest.files)
     for graph in (*opened.manifest.graphs.values(), *opened.manifest.fold_graphs.values()):
@@ -36,7 +46,10 @@ def command(bundle: Path, prompts: tuple[Path, ...], engine: str | None) -> None
         differences = ", ".join(f"{kind} {value:.1e} (at most {bounds[kind]:.2g})" for kind, value in figures.items())
         click.echo(f"{name}: from torch at export {differences}")
         if prompts:
-            _check_prompts(Runtime(bundle, name), prompts)
+            runtime = Runtime(bundle, name)
+            _check_prompts(runtime, prompts)
+            if data is not None:
+                click.echo(f"{name}: {_right(runtime, prompts[0], data)}")
 
 
 def _engines(bundle: Bundle, engine: str | None) -> list[str]:
@@ -59,3 +72,21 @@ def _check_prompts(runtime: Runtime, prompts: tuple[Path, ...]) -> None:
         length = f", {task.virtual_tokens} virtual tokens" if task.virtual_tokens else ""
         labels = f", {len(task.labels)} labels" if task.labels else ""
         click.echo(f"{path}: {task.kind}{length}{labels}, made for this bundle")
+
+
+def _right(runtime: Runtime, prompt: Path, data: Path) -> str:
+    """How many rows of `data` the prompt gets right."""
+    modality = modality_of(runtime.bundle.manifest.preprocessing)
+    if modality not in ITEMS or not runtime.task(str(prompt)).labels:
+        raise InputError(
+            found=f"{prompt} with labelled rows for a backbone that reads {modality}",
+            wanted="a prompt with labels, for texts or images",
+            remedy="leave --data out",
+        )
+    rows = labelled(data, ITEMS[modality], runtime.task(str(prompt)).labels)
+    right = 0
+    for start in range(0, len(rows), BATCH_SIZE):
+        items, labels = zip(*rows[start : start + BATCH_SIZE], strict=True)
+        answers = runtime.classify(list(items), str(prompt))
+        right += sum(answer.label == label for answer, label in zip(answers, labels, strict=True))
+    return f"{right} of {len(rows)} rows of {data} right, {100 * right / len(rows):.1f} %"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_prompt import read_bundle
+from edge_prompt_runtime import Runtime
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -69,3 +71,55 @@ def test_a_prompt_of_another_backbone_is_refused(
     code, _, err = command("verify", tiny_bundle, "--prompt", make_prompt("spam", bundle=tiny_classifier_bundle))
     assert code == 1
     assert "fingerprint" in err
+
+
+def labelled_file(folder: Path, labels: list[str]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"oil {n}", "label": label}) + "\n" for n, label in enumerate(labels)))
+    return path
+
+
+def test_labelled_rows_are_answered_on_each_engine(
+    command: Command, tiny_bundle: Path, make_prompt: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompt = make_prompt("spam", classes=2)
+    runtime = Runtime(tiny_bundle)
+    runtime.load("spam", prompt)
+    texts = [f"oil {number}" for number in range(20)]
+    answers = [answer.label for answer in runtime.classify(texts, "spam")]
+    first, second = runtime.task("spam").labels
+    other = {first: second, second: first}
+    rows = labelled_file(tmp_path, [*answers[:15], *(other[answer] for answer in answers[15:])])
+    code, out, _ = command("verify", tiny_bundle, "--prompt", prompt, "--data", rows)
+    assert code == 0
+    for engine in ("onnxruntime", "openvino"):
+        assert f"{engine}: 15 of 20 rows of {rows} right, 75.0 %" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no line"),
+        ('{"text": "oil", "label": "unheard of"}', "line 1: the label 'unheard of'"),
+        ('{"text": "oil"}', "line 1: no JSON object with a field 'label'"),
+        ('{"label": "L"}', "line 1: "),
+    ],
+)
+def test_bad_labelled_rows_are_one_line(
+    content: str, said: str, command: Command, tiny_bundle: Path, make_prompt: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(content)
+    arguments = ("--prompt", make_prompt("spam", classes=2), "--data", tmp_path / "rows.jsonl")
+    code, _, err = command("verify", tiny_bundle, *arguments)
+    assert code == 1
+    assert said in err
+
+
+def test_data_belongs_to_one_prompt_with_labels(
+    command: Command, tiny_bundle: Path, make_prompt: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = labelled_file(tmp_path, ["spam"])
+    assert command("verify", tiny_bundle, "--data", rows)[0] == 2
+    code, _, err = command("verify", tiny_bundle, "--prompt", make_prompt("bare", "prefix"), "--data", rows)
+    assert code == 1
+    assert "a prompt with labels" in err
