@@ -1,7 +1,7 @@
 """Writing the ONNX graphs of a causal language model: in standard operators and in ONNX Runtime's, on the same weights.
 
 `model.onnx` is for every consumer of ONNX; what the runtime opens is `model_onnxruntime.onnx`, whose past and present
-may be one buffer. Both read their weights from one file, which ONNX Runtime maps into memory.
+may be one buffer. Both read their weights from one file.
 """
 
 from __future__ import annotations

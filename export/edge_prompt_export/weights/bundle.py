@@ -67,10 +67,11 @@ def compress_bundle(folder: Path, weights: str, feeds: Mapping[str, Sequence[Arr
     Raises:
         ParityError: A graph is too far from torch.
     """
-    manifest = read_bundle(folder).manifest
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
     for engine in manifest.graphs:
         logger.info("storing weights for %s in %s", engine, weights)
-        manifest = _compressed(read_bundle(folder), manifest, engine, weights, feeds.get(engine, ()))
+        manifest = _compressed(bundle, manifest, engine, weights, feeds.get(engine, ()))
     write_manifest(folder, manifest)
     parity = dict(manifest.parity)
     for engine, graph in manifest.graphs.items():

@@ -133,26 +133,26 @@ class SharedBuffers:
         return [onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(part)) for part in cut]
 
     def _read_abreast(self, rows: Sequence[Int64], longest: int, *, every: bool) -> list[Float32]:
-        """Read one token of all rows at a time. A row that has no more reads anything, which is not counted."""
+        """Read one token of all rows at a time. A row that has no more reads its last one again, in its own place."""
         found: list[list[Float32]] = [[] for _ in rows]
-        for place in range(longest):
-            tokens = np.array([row[min(place, len(row) - 1)] for row in rows], np.int64)
-            logits = self._step(tokens)
-            for row, ids in enumerate(rows):
-                if place < len(ids):
-                    self._lengths[row] += 1
-                    if every or place == len(ids) - 1:
-                        found[row].append(logits[row])
+        begins, lengths = self._lengths.copy(), np.array([len(row) for row in rows])
+        for step in range(longest):
+            read = np.minimum(step, lengths - 1)
+            logits = self._step(np.array([row[place] for row, place in zip(rows, read, strict=True)]), begins + read)
+            self._lengths = begins + read + 1
+            for row, length in enumerate(lengths):
+                if step < length and (every or step == length - 1):
+                    found[row].append(logits[row])
         return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in found]
 
-    def _step(self, tokens: Int64) -> Float32:
-        """The logits `[batch, 1, vocab_size]` after one token a row, which is written where each row ends."""
-        total = int(self._lengths.max()) + 1
+    def _step(self, tokens: Int64, places: Int64) -> Float32:
+        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`."""
+        total = int(places.max()) + 1
         if self._bound is None or self._places[0].values[0].shape()[2] < total:
             self._bound = self._join(total)
         feeds = self._bound.feeds
         feeds["input_ids"][:, 0] = tokens
-        feeds["position_ids"][:, 0] = feeds[SHARED_INPUTS[0]][:] = self._lengths
+        feeds["position_ids"][:, 0] = feeds[SHARED_INPUTS[0]][:] = places
         feeds[SHARED_INPUTS[1]][()] = total
         self._session.run_with_iobinding(self._bound.binding)
         return self._bound.logits.copy()

@@ -11,10 +11,11 @@ import openvino
 import pytest
 
 from edge_prompt import read_bundle
+from edge_prompt_export import export_backbone
 from edge_prompt_runtime.engines import Engine, EngineSettings, Held, Int64, Past, open_engine
 from edge_prompt_runtime.engines.openvino_paged import as_cache, as_float32
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, VOCAB_SIZE
+from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 
 LENGTHS = (0, 3, 31, 32, 33, 70)
 """Of a prompt: with blocks of 32, before, at and beyond their ends."""
@@ -129,6 +130,24 @@ def test_the_cache_of_a_soft_prompt_is_where_its_requests_begin(engine: Engine, 
     assert [part.shape for part in compiled] == [(1, KV_HEADS, length, HEAD_DIM)] * (2 * LAYERS)
     assert reference.shape == (6, VOCAB_SIZE)
     np.testing.assert_allclose(logits_of(engine, engine.hold(compiled), tokens(6)), reference, atol=2e-5)
+
+
+def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
+    """Where positions are a table, there is none after the last: a row that waits must not ask for it."""
+    write_tiny_language(tmp_path / "network", "gpt2")
+    bundle = export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("onnx",))
+    opened = open_engine(bundle, "onnxruntime", EngineSettings(1))[1]
+    (heads, head_dim), *_ = bundle.manifest.cache
+    random = np.random.default_rng(0)
+    shape = (1, heads, POSITIONS - 3, head_dim)
+    full = opened.hold([random.standard_normal(shape, np.float32) for _ in range(2 * LAYERS)])
+    nothing = opened.hold([np.zeros((1, heads, 0, head_dim), np.float32)] * (2 * LAYERS))
+    rows = [tokens(3), *(tokens(7, seed=seed) for seed in range(8))]
+    run = opened.begin([full, *[nothing] * 8])
+    found = run.read(rows, every=True)
+    run.close()
+    for own, row, logits in zip([full, nothing], rows, found, strict=False):
+        np.testing.assert_allclose(logits, logits_of(opened, own, row), atol=2e-5)
 
 
 def test_threads_have_rows_of_their_own(engine: Engine) -> None:
