@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN_SIZE, POSITIONS, VOCAB_SIZE = 2, 4, 2, 8, 32, 128, 320
+LAYERS, HEADS, KV_HEADS, HEAD_DIM, HIDDEN_SIZE, POSITIONS, VOCAB_SIZE = 2, 4, 2, 16, 32, 128, 320
 END = "<|end|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -38,7 +38,9 @@ def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) 
         "pad_token_id": 0,
     }
     if model_type not in {"gpt2", "opt", "gpt_neox", "gptj", "bloom", "falcon"}:
-        sizes |= {"num_key_value_heads": KV_HEADS, "head_dim": HEAD_DIM}
+        sizes |= {"num_key_value_heads": KV_HEADS}
+        if model_type != "stablelm":  # its heads share the hidden size
+            sizes |= {"head_dim": HEAD_DIM}
     network = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **sizes | config))
     network.save_pretrained(folder)
     (folder / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG))

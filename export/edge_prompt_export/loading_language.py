@@ -18,9 +18,6 @@ _EXPERTS = "batched_mm"
 """How a mixture of experts is computed: the one of transformers' ways that both converters follow. It gathers the
 weights of each token's experts: as much as decoding reads anyway, and more memory for long requests."""
 
-_POSITIONS_FALLBACK = 2048
-"""Where neither configuration nor tokenizer bounds the context."""
-
 
 def load(
     source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
@@ -42,9 +39,8 @@ def load(
     with running(type(model).__name__), quiet():
         module = ConditionedCausalLM(model)
         module.eval()
-    text_config = config.get_text_config()
     preprocessing = LanguagePreprocessing(
-        max_positions=getattr(text_config, "max_position_embeddings", None) or _POSITIONS_FALLBACK,
+        max_positions=module.max_positions,
         vocab_size=int(module.embedding.weight.shape[0]),
     )
     return Checkpoint(module, preprocessing, tokenizer, set(info["missing_keys"]))

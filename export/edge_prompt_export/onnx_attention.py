@@ -7,6 +7,7 @@ masks by itself: https://github.com/microsoft/onnxruntime/blob/main/docs/Contrib
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,20 @@ def write_out_fused(model: onnx_ir.Model) -> None:
     model.graph.inputs.extend((first, second))
     pattern.RewriteRuleSet([_Fused((first, second)).as_rule()]).apply_to_model(model)
     model.opset_imports[ORT_DOMAIN] = 1
+
+
+def replace_attention(
+    node: onnx_ir.Node, inputs: Sequence[onnx_ir.Value | None], attributes: Mapping[str, Any]
+) -> None:
+    """Put ONNX Runtime's attention with other inputs, and further attributes, in the place of `node`."""
+    kept = {name: attribute.value for name, attribute in node.attributes.items()}
+    new = onnx_ir.node(
+        node.op_type, inputs, {**kept, **attributes}, num_outputs=len(node.outputs), domain=ORT_DOMAIN, name=node.name
+    )
+    for output, was in zip(new.outputs, node.outputs, strict=True):
+        output.name, output.shape, output.type = was.name, was.shape, was.type
+    assert node.graph is not None  # noqa: S101 - it is in one
+    onnx_ir.convenience.replace_nodes_and_values(node.graph, node, [node], [new], node.outputs, new.outputs)
 
 
 def _attributes(out: onnx_ir.Value) -> dict[str, Any]:

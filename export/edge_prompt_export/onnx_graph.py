@@ -27,6 +27,13 @@ EXTERNAL_DATA_ABOVE_BYTES = 2**31 - 2**24
 """A protobuf file ends at 2 GiB; what is left of it is for the graph itself."""
 
 
+SMALLEST_APART_BYTES = 1024
+"""Smaller tensors stay in the graph's own file."""
+
+_ALIGNMENT_BYTES = 4096
+"""Of a page, so that an engine may map what is there."""
+
+
 def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
     """Write the module's graph into `folder`, and the graph that folds if it takes deep prompts.
 
@@ -150,6 +157,31 @@ def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> N
                 name=str(weight.name),
                 base_dir=folder,
             )
+
+
+def add_weights(model: onnx_ir.Model, data_file: Path) -> None:
+    """Add what is large and only in the graph, as tables by position are, to a data file that others read, too.
+
+    Args:
+        model: The model, changed in place: the tensors lie in the file then.
+        data_file: The file, beside which the graph will lie.
+    """
+    with data_file.open("ab") as data:
+        for weight in model.graph.initializers.values():
+            tensor = weight.const_value
+            if tensor is None or isinstance(tensor, onnx_ir.ExternalTensor) or tensor.nbytes < SMALLEST_APART_BYTES:
+                continue
+            data.write(bytes(-data.tell() % _ALIGNMENT_BYTES))
+            weight.const_value = onnx_ir.ExternalTensor(
+                location=data_file.name,
+                offset=data.tell(),
+                length=tensor.nbytes,
+                dtype=tensor.dtype,
+                shape=onnx_ir.Shape(tensor.shape.numpy()),
+                name=str(weight.name),
+                base_dir=data_file.parent,
+            )
+            data.write(tensor.tobytes())
 
 
 def _content(tensor: onnx_ir.TensorProtocol) -> tuple[str, tuple[int, ...], str]:

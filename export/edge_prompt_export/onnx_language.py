@@ -13,21 +13,33 @@ import onnx_ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 from onnxscript.optimizer import optimize
 
+from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.fold_graph import GraphFiles
 from edge_prompt_export.onnx_attention import write_out_fused, write_out_plain
 from edge_prompt_export.onnx_fusing import fuse
-from edge_prompt_export.onnx_graph import ONNX_DATA_FILE, ONNX_FILE, onnx_model, share_weights, tidy, write_onnx
+from edge_prompt_export.onnx_graph import (
+    ONNX_DATA_FILE,
+    ONNX_FILE,
+    add_weights,
+    onnx_model,
+    share_weights,
+    tidy,
+    write_onnx,
+)
+from edge_prompt_export.onnx_products import join_products
 
 ONNX_FUSED_FILE = "model_onnxruntime.onnx"
 
 
 def write_onnx_of(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
     """Write the module's graphs into `folder`, by what it is; see `edge_prompt_export.onnx_graph.write_onnx`."""
-    return (write_language if module.cache_names else write_onnx)(module, folder, metadata)
+    if isinstance(module, ConditionedCausalLM):
+        return write_language(module, folder, metadata)
+    return write_onnx(module, folder, metadata)
 
 
-def write_language(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
+def write_language(module: ConditionedCausalLM, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
     """Write both graphs of a causal language model; the one in ONNX Runtime's operators is the one to open.
 
     Args:
@@ -42,6 +54,7 @@ def write_language(module: ConditionedModule, folder: Path, metadata: Mapping[st
         UnsupportedArchitectureError: The exporter cannot follow the network.
     """
     plain = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
+    join_products(plain)
     fused = plain.clone()
     write_out_plain(plain)
     CommonSubexpressionEliminationPass()(plain)
@@ -49,8 +62,9 @@ def write_language(module: ConditionedModule, folder: Path, metadata: Mapping[st
     tidy(plain, metadata)
     onnx_ir.save(plain, folder / ONNX_FILE, external_data=ONNX_DATA_FILE)
     write_out_fused(fused)
-    fuse(fused)
+    fuse(fused, module.max_positions)
     tidy(fused, metadata)
     share_weights(fused, onnx_ir.load(folder / ONNX_FILE), folder)
+    add_weights(fused, folder / ONNX_DATA_FILE)
     onnx_ir.save(fused, folder / ONNX_FUSED_FILE)
     return GraphFiles((ONNX_FUSED_FILE, ONNX_DATA_FILE), others=(ONNX_FILE,))

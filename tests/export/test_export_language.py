@@ -34,6 +34,14 @@ from tests.tiny_language import (
 SLIDING = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 
 
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+    "original_max_position_embeddings": 64,
+}
+
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 
 
@@ -78,11 +86,33 @@ def test_the_graph_of_onnx_runtime_is_of_its_own_operators_and_has_no_weights_of
     model = onnx.load(tiny_language_bundle / "model_onnxruntime.onnx", load_external_data=False)
     kinds = Counter(node.op_type for node in model.graph.node)
     assert kinds["GroupQueryAttention"] == LAYERS
-    assert kinds["RotaryEmbedding"] == 2 * LAYERS
+    assert kinds["MatMul"] == 4 * LAYERS + 1  # queries, keys and values are one product; gate and up another
+    assert kinds["Split"] == LAYERS  # attention reads the first as it is
     assert kinds["SkipSimplifiedLayerNormalization"] == 2 * LAYERS
-    assert not kinds.keys() & {"Softmax", "Where", "Transpose", "Pow"}
+    assert not kinds.keys() & {"Softmax", "Where", "Transpose", "Pow", "Sin", "RotaryEmbedding"}
     stored = [weight for weight in model.graph.initializer if weight.data_location != onnx.TensorProto.EXTERNAL]
     assert sum(weight.ByteSize() for weight in stored) < 1024
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "outside", "within"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, 0, LAYERS),
+        ("gemma3_text", SLIDING, 0, LAYERS),  # two tables
+        ("llama", {"head_dim": 8}, 2 * LAYERS, 0),  # attention rotates heads of multiples of 16
+        ("llama", {"rope_parameters": LONG}, 2 * LAYERS, 0),  # frequencies depend on the length of the request
+    ],
+)
+def test_attention_rotates_by_a_table_where_there_is_one(
+    model_type: str, config: dict[str, object], outside: int, within: int, tmp_path: Path
+) -> None:
+    write_tiny_language(tmp_path / "network", model_type, **config)
+    export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("onnx",))
+    model = onnx.load(tmp_path / "bundle" / "model_onnxruntime.onnx", load_external_data=False)
+    rotary = [node for node in model.graph.node if node.op_type == "RotaryEmbedding"]
+    attention = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
+    rotating = [node for node in attention for it in node.attribute if (it.name, it.i) == ("do_rotary", 1)]
+    assert (len(rotary), len(rotating)) == (outside, within)
 
 
 def test_the_plain_graph_is_of_standard_operators_and_computes_the_same(

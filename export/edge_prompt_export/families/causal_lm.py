@@ -20,6 +20,9 @@ from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, Condi
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
 """Batch and sequence lengths at which a bundle is compared, or what it takes if that is less."""
 
+_POSITIONS_FALLBACK = 2048
+"""Where the configuration does not bound the context."""
+
 
 class ConditionedCausalLM(ConditionedModule):
     """A frozen causal language model whose prompts are arguments: what is tuned, and what is exported.
@@ -69,6 +72,12 @@ class ConditionedCausalLM(ConditionedModule):
     def feature_size(self) -> int:
         """Width of the hidden state that the output layer reads."""
         return int(self.model.get_output_embeddings().weight.shape[1])
+
+    @property
+    def max_positions(self) -> int:
+        """How many positions it has, virtual tokens included."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or _POSITIONS_FALLBACK)
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
         """The axes of each input whose length is the request's or the prompt's, with their names."""

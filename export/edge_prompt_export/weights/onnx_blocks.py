@@ -9,13 +9,14 @@ layers have 8 bits where others have 4. Convolutions and products of three axes,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
 from edge_prompt_export.onnx_attention import ORT_DOMAIN
+from edge_prompt_export.onnx_values import constant_of
 from edge_prompt_export.weights.onnx_quantizer import quantized
 
 
@@ -167,8 +168,8 @@ def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks) -> _Packed:
     numbers, scales = quantized(by_input, fitting.bits, fitting.block_size)
     name = f"{linear.weight.name}_{'rows' if linear.by_output else 'columns'}"
     return _Packed(
-        _initializer(graph, f"{name}_int{fitting.bits}", numbers),
-        _initializer(graph, f"{name}_scales", scales),
+        constant_of(graph, f"{name}_int{fitting.bits}", numbers),
+        constant_of(graph, f"{name}_scales", scales),
         fitting,
         inputs,
         outputs,
@@ -181,15 +182,6 @@ def _block_size(inputs: int, largest: int) -> int:
     while size > LEAST_BLOCK and inputs % size:
         size //= 2
     return size
-
-
-def _initializer(graph: onnx_ir.Graph, name: str, array: NDArray[Any]) -> onnx_ir.Value:
-    tensor = onnx_ir.tensor(array, name=name)
-    value = onnx_ir.Value(
-        name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
-    return value
 
 
 def _multiply(linear: _Linear, packed: _Packed) -> None:
@@ -220,7 +212,7 @@ def _look_up(graph: onnx_ir.Graph, node: onnx_ir.Node, packed: _Packed) -> dict[
     numbers = packed.numbers.const_value.numpy().reshape(packed.outputs, -1)[:, : packed.inputs]
     name = f"{packed.numbers.name}_looked_up"
     same = {} if name in graph.initializers else _same(name, packed, numbers.shape)
-    rows = graph.initializers[name] if name in graph.initializers else _initializer(graph, name, numbers)
+    rows = graph.initializers[name] if name in graph.initializers else constant_of(graph, name, numbers)
     attributes = {
         "bits": packed.blocks.bits,
         "block_size": packed.blocks.block_size,

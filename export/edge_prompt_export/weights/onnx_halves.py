@@ -7,6 +7,9 @@ import onnx_ir
 
 from edge_prompt_export.weights.onnx_blocks import SMALLEST, Same
 
+_IN_FULL = {"GroupQueryAttention"}
+"""Operators whose constants, cosines and sines by position, stay in full precision."""
+
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -23,6 +26,8 @@ def to_halves(model: onnx_ir.Model) -> dict[str, Same]:
     for value in list(graph.initializers.values()):
         tensor = value.const_value
         if tensor is None or tensor.dtype != onnx_ir.DataType.FLOAT or len(tensor.shape) < 2 or tensor.size < SMALLEST:
+            continue
+        if any(use.node.op_type in _IN_FULL for use in value.uses()):
             continue
         array = tensor.numpy()
         if np.abs(array).max() > _LARGEST:

@@ -51,7 +51,7 @@ class CachedRun(Protocol):
                 may then have none.
 
         Returns:
-            The logits of each row, `[length or 1, vocab_size]`, the caller's own.
+            The logits of each row, `[length or 1, vocab_size]`. The next call may write where they lie.
         """
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -139,6 +139,8 @@ class SharedBuffers:
         for step in range(longest):
             read = np.minimum(step, lengths - 1)
             logits = self._step(np.array([row[place] for row, place in zip(rows, read, strict=True)]), begins + read)
+            if longest > 1:
+                logits = logits.copy()
             self._lengths = begins + read + 1
             for row, length in enumerate(lengths):
                 if step < length and (every or step == length - 1):
@@ -146,7 +148,10 @@ class SharedBuffers:
         return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in found]
 
     def _step(self, tokens: Int64, places: Int64) -> Float32:
-        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`."""
+        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`.
+
+        The next step writes where they lie.
+        """
         total = int(places.max()) + 1
         if self._bound is None or self._places[0].values[0].shape()[2] < total:
             self._bound = self._join(total)
@@ -155,7 +160,7 @@ class SharedBuffers:
         feeds["position_ids"][:, 0] = feeds[SHARED_INPUTS[0]][:] = places
         feeds[SHARED_INPUTS[1]][()] = total
         self._session.run_with_iobinding(self._bound.binding)
-        return self._bound.logits.copy()
+        return self._bound.logits
 
     def _join(self, total: int) -> _Bound:
         """Bring the rows together in one buffer, with room for more than `total` tokens each.

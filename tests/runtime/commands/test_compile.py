@@ -83,7 +83,7 @@ def test_arrays_of_other_sizes_are_refused(compiled: Path, tiny_language_bundle:
     path, card = arrays_path(compiled, engine), card_path(compiled, engine)
     write_npz(path, {name: array[:, :, 1:] for name, array in read_npz(path, frozenset("0123")).items()})
     card.write_text(json.dumps(json.loads(card.read_text()) | {"sha256": sha256_of(path)}))
-    with pytest.raises(CardError, match=r"of shape \[1, 2, 4, 8\]; wanted \[1, 2, 5, 8\]"):
+    with pytest.raises(CardError, match=r"of shape \[1, 2, 4, 16\]; wanted \[1, 2, 5, 16\]"):
         Runtime(tiny_language_bundle, engine, threads=1).load("soft", compiled)
 
 

@@ -49,7 +49,7 @@ def held(request: pytest.FixtureRequest, engine: Engine) -> Held:
 def logits_of(engine: Engine, held: Held, *parts: Int64) -> np.ndarray:
     run = engine.begin([held])
     try:
-        return np.concatenate([run.read([part], every=True)[0] for part in parts])
+        return np.concatenate([run.read([part], every=True)[0].copy() for part in parts])
     finally:
         run.close()
 
@@ -81,7 +81,7 @@ def test_rows_of_different_pasts_and_lengths_are_themselves_alone(engine: Engine
     more = [tokens(length, seed=99 + length) for length in (1, 4, 2, 1, 1, 3)]
     run = engine.begin(helds)
     first = run.read(rows, every=True)
-    steps = [run.read([tokens(1, seed=step)] * len(rows)) for step in range(3)]
+    steps = [[part.copy() for part in run.read([tokens(1, seed=step)] * len(rows))] for step in range(3)]
     second = run.read(more, every=True)
     run.close()
     for row, own in enumerate(helds):
