@@ -69,6 +69,10 @@ class Bundle:
             ManifestError: A file is missing or altered.
         """
         self.require_unaltered(graph.sha256)
+        return self.paths_of(graph)
+
+    def paths_of(self, graph: Graph) -> tuple[Path, Path | None]:
+        """The paths of a graph and of its weights file, if it has one apart; nothing is checked."""
         weights_file = None if graph.weights_file is None else resolve_inside(self.folder, graph.weights_file)
         return resolve_inside(self.folder, graph.file), weights_file
 

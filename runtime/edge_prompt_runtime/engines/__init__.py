@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -162,11 +163,18 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
         ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
         InputError: The engine does not have that precision here.
     """
-    files = bundle.files_of(graph)
     require_extra(graph.engine, f"the engine {graph.engine!r}")
     if settings.model_cache is not None:
         settings = settings._replace(model_cache=folder_of(settings.model_cache, graph))
-    return open_file(graph.engine, *files, settings)
+    weights = {name: sha256 for name, sha256 in graph.sha256.items() if name != graph.file}
+    bundle.require_unaltered({graph.file: graph.sha256[graph.file]})
+    with ThreadPoolExecutor(1) as pool:  # weights are numbers: they may be checked while the engine reads them
+        checked = pool.submit(bundle.require_unaltered, weights)
+        try:
+            engine = open_file(graph.engine, *bundle.paths_of(graph), settings)
+        finally:
+            checked.result()  # what is wrong with the file explains what the engine says of it
+    return engine
 
 
 def open_file(name: str, graph_file: Path, weights_file: Path | None, settings: EngineSettings = DEFAULTS) -> Engine:

@@ -81,7 +81,11 @@ class SharedBuffers:
         fewer runs.
         """
         longest = max(map(len, rows))
-        if soft_prompt is None and (longest == 1 or longest < len(rows)):
+        if soft_prompt is None and longest == 1:
+            logits = self._step(np.concatenate(rows), self._lengths)
+            self._lengths += 1
+            return list(logits)
+        if soft_prompt is None and longest < len(rows):
             return self._read_abreast(rows, longest, every=every)
         return [self._read_row(row, tokens, soft_prompt, every=every) for row, tokens in enumerate(rows)]
 
@@ -138,14 +142,13 @@ class SharedBuffers:
         begins, lengths = self._lengths.copy(), np.array([len(row) for row in rows])
         for step in range(longest):
             read = np.minimum(step, lengths - 1)
-            logits = self._step(np.array([row[place] for row, place in zip(rows, read, strict=True)]), begins + read)
-            if longest > 1:
-                logits = logits.copy()
+            tokens = np.array([row[place] for row, place in zip(rows, read, strict=True)])
+            logits = self._step(tokens, begins + read).copy()
             self._lengths = begins + read + 1
             for row, length in enumerate(lengths):
                 if step < length and (every or step == length - 1):
                     found[row].append(logits[row])
-        return [np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in found]
+        return [np.concatenate(parts) for parts in found]
 
     def _step(self, tokens: Int64, places: Int64) -> Float32:
         """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`.
