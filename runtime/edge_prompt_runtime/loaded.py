@@ -1,4 +1,4 @@
-"""The tasks that a runtime has loaded, by name."""
+"""The tasks that a runtime serves, by name: those that were loaded, and those of a store."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError, MissingFileError, UnknownTaskError
 from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt_runtime.store.folders import PromptFolders
+from edge_prompt_runtime.store.store import TaskStore
 from edge_prompt_runtime.tasks import Fold, Task, base_task, load_task
 
 TaskName = str | None
 """The name a prompt was loaded under; None is the base model."""
+
+MOST_NAMED = 20
+"""Tasks that a message names."""
 
 
 class LoadedTasks:
@@ -22,10 +27,24 @@ class LoadedTasks:
         fold: What makes a prefix of a deep prompt.
         prepare: Called with a task and its file before it is served.
         forget: Called with a task that is no longer served.
+        folders: Of prompts that are served without being loaded first.
+        budget_bytes: How much memory these may take.
+
+    Attributes:
+        store: The tasks of the folders.
+
+    Raises:
+        MissingFileError: There is no such folder.
     """
 
     def __init__(
-        self, bundle: Bundle, fold: Fold, prepare: Callable[[Task, Path], None], forget: Callable[[Task], None]
+        self,
+        bundle: Bundle,
+        fold: Fold,
+        prepare: Callable[[Task, Path], None],
+        forget: Callable[[Task], None],
+        folders: Sequence[Path] = (),
+        budget_bytes: int = 0,
     ) -> None:
         self._bundle = bundle
         self._fold = fold
@@ -33,23 +52,20 @@ class LoadedTasks:
         self._forget = forget
         self._base = base_task(bundle.manifest)
         self._tasks: dict[str, Task] = {}
+        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._prepared, forget)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In the order they were loaded."""
-        return tuple(self._tasks)
+        """Those that were loaded, in that order, then those of the folders."""
+        return tuple(dict.fromkeys([*self._tasks, *self.store.folders.names()]))
 
     def find(self, name: TaskName) -> Task:
         """See `Runtime.task`."""
         if name is None:
             return self._base
-        found = self._tasks.get(name)
+        found = self._tasks.get(name) or self.store.find(name)
         if found is None:
-            raise UnknownTaskError(
-                found=f"the task {name!r}",
-                wanted=f"one of {', '.join(self._tasks) or 'those loaded (none is)'}",
-                remedy="load its prompt first",
-            )
+            raise self._unknown(name)
         return found
 
     def of_rows(self, task: TaskName | Sequence[TaskName], rows: int) -> list[Task]:
@@ -73,7 +89,7 @@ class LoadedTasks:
 
     def load(self, name: str, path: Path, kind: str | None) -> None:
         """See `Runtime.load`."""
-        self._serve({name: load_task(name, path, kind, self._bundle, self._base, self._fold)}, [path])
+        self._serve({name: self._read(name, path, kind)}, [path])
 
     def load_all(self, folder: Path) -> tuple[str, ...]:
         """See `Runtime.load_all`."""
@@ -82,15 +98,43 @@ class LoadedTasks:
                 found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
             )
         paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
-        loaded = {path.stem: load_task(path.stem, path, None, self._bundle, self._base, self._fold) for path in paths}
+        loaded = {path.stem: self._read(path.stem, path) for path in paths}
         self._serve(loaded, paths)
         return tuple(loaded)
 
     def unload(self, name: str) -> None:
         """See `Runtime.unload`."""
-        task = self.find(name)
-        self._tasks.pop(name, None)
+        task = self._tasks.pop(name, None)
+        if task is None:
+            raise self._unknown(name)
         self._forget(task)
+
+    def pin(self, name: str) -> None:
+        """See `Runtime.pin`."""
+        if self.store.pin(name) is None:
+            raise self._unknown(name)
+
+    def _read(self, name: str, path: Path, kind: str | None = None) -> Task:
+        return load_task(name, path, kind, self._bundle, self._base, self._fold)
+
+    def _prepared(self, name: str, path: Path) -> Task:
+        """Read a task and make it ready to be served."""
+        task = self._read(name, path)
+        try:
+            self._prepare(task, path)
+        except BaseException:
+            self._forget(task)
+            raise
+        return task
+
+    def _unknown(self, name: str) -> UnknownTaskError:
+        names = self.names
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        return UnknownTaskError(
+            found=f"the task {name[:80]!r}",
+            wanted=f"one of {', '.join(names[:MOST_NAMED])}{more}" if names else "one of those loaded (none is)",
+            remedy="load its prompt first",
+        )
 
     def _serve(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
         """Serve tasks, read from `paths`, from now on; if one cannot be prepared, none is served."""

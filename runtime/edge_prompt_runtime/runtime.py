@@ -33,6 +33,8 @@ from edge_prompt_runtime.results import (
     token_labels_of,
 )
 from edge_prompt_runtime.running import GraphNetwork, Network, Outputs, by_row
+from edge_prompt_runtime.store.store import Refreshed
+from edge_prompt_runtime.store.watching import Watcher
 from edge_prompt_runtime.tasks import Float32, Task
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"}
 """Tasks of backbones whose own `logits` are `[batch, num_labels]`."""
 
 COMPILED_BUDGET_BYTES = 256 * 2**20
+
+PROMPTS_BUDGET_BYTES = 64 * 2**20
 
 
 class Runtime:
@@ -64,13 +68,17 @@ class Runtime:
             next time; made anew where the graph, the engine or the machine has changed. It is trusted as the program
             is: keep it where nobody else writes. Not used for language models on OpenVINO, which does not read its own
             form back.
+        prompts: A folder of prompts, or several: every name in them is served, and read when it is first asked for.
+        prompts_budget_bytes: How much memory the prompts and heads of these folders may take together; beyond it, those
+            used least recently are let go and read anew when asked for, but for those that are pinned.
 
     Attributes:
         bundle: The bundle.
         engine: The name of the engine.
+        store: The tasks of the folders.
 
     Raises:
-        MissingFileError: There is no bundle.
+        MissingFileError: There is no bundle, or no such folder of prompts.
         ManifestError: The bundle is malformed, altered, or from a newer format.
         UnknownEngineError: There is no such engine, or no graph for it.
         MissingExtraError: The engine is not installed.
@@ -86,6 +94,8 @@ class Runtime:
         compiled_budget_bytes: int = COMPILED_BUDGET_BYTES,
         cache_precision: str | None = None,
         model_cache: str | Path | None = None,
+        prompts: str | Path | Sequence[str | Path] = (),
+        prompts_budget_bytes: int = PROMPTS_BUDGET_BYTES,
     ) -> None:
         self.bundle: Bundle = read_bundle(Path(bundle))
         settings = EngineSettings(
@@ -103,11 +113,13 @@ class Runtime:
             self._language = LanguageAnswers(self.bundle, self.engine, model, self._requests)
         else:
             self._network = GraphNetwork(self._engine, self._graph.inputs, masked=self._requests.masked)
-        self._loaded = LoadedTasks(self.bundle, self._fold, self._prepare, self._forget)
+        folders = [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)]
+        self._loaded = LoadedTasks(self.bundle, self._fold, self._prepare, self._forget, folders, prompts_budget_bytes)
+        self.store = self._loaded.store
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The names of the loaded tasks, in the order they were loaded."""
+        """The names of the loaded tasks, in the order they were loaded, then of those in folders, sorted."""
         return self._loaded.names
 
     def task(self, name: TaskName) -> Task:
@@ -152,6 +164,35 @@ class Runtime:
             UnknownTaskError: Nothing is loaded under that name.
         """
         self._loaded.unload(name)
+
+    def pin(self, name: str) -> None:
+        """Read the task `name` of the folders now, and keep it whatever the budget, until `unpin`.
+
+        Raises:
+            UnknownTaskError: There is none of that name.
+            EdgePromptError: The prompt is malformed or not for this bundle.
+        """
+        self._loaded.pin(name)
+
+    def unpin(self, name: str) -> None:
+        """Let the budget decide over the task `name` again."""
+        self.store.unpin(name)
+
+    def refresh(self) -> Refreshed:
+        """Look at the folders of prompts again, while requests run; each ends on the prompt that it began with.
+
+        A replaced file is taken up from the next request on; if it is refused, the old prompt serves on. New files need
+        no refresh.
+        """
+        return self.store.refresh()
+
+    def watch(self) -> Watcher:
+        """Refresh whenever a file in the folders changes, on a thread of its own, until the watcher is stopped.
+
+        Raises:
+            MissingExtraError: `watchfiles` is not installed.
+        """
+        return Watcher(self.store)
 
     def release_fold_graph(self) -> None:
         """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.

@@ -70,6 +70,13 @@ class Task:
         return sum(self.length(name) for name in LENGTH_AXES)
 
     @property
+    def size_bytes(self) -> int:
+        """What its own prompt and head take in memory."""
+        own = PROMPT_INPUTS["prefix" if self.kind == "deep" else self.kind] if self.kind else ""
+        head = 0 if self.head is None else self.head.size_bytes
+        return sum(array.nbytes for name, array in self.prompts.items() if name == own) + head
+
+    @property
     def described(self) -> str:
         """The task as a message names it."""
         return f"task {self.name!r}" if self.name else "the base model"

@@ -1,0 +1,1 @@
+"""A store of tasks: folders of prompts, served by name."""

@@ -1,0 +1,75 @@
+"""Folders of prompts: the file of a name, found when it is asked for. Nothing is read and nothing is remembered."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_prompt.card import card_path
+from edge_prompt.errors import MissingFileError
+from edge_prompt.files import resolve_inside
+from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
+
+Signature = tuple[tuple[int, int, int] | None, ...]
+"""What tells the files of a prompt from those that replace them: inode, bytes and time of each, None for what is not
+there."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
+"""What may be a file's name without the suffix; see `edge_prompt.files.resolve_inside`."""
+
+
+class PromptFolders:
+    """Prompts by the names of their files, without the suffix; where two folders have one, the first folder's is it.
+
+    Args:
+        folders: The folders.
+
+    Raises:
+        MissingFileError: There is no such folder.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        for folder in folders:
+            if not folder.is_dir():
+                raise MissingFileError(
+                    found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
+                )
+        self.folders = tuple(folders)
+
+    def find(self, name: str) -> Path | None:
+        """The prompt file of `name`; None if there is none, or if that is no name for a file.
+
+        Raises:
+            UnsafePathError: It is a link that leads out of its folder.
+        """
+        if not _NAME.fullmatch(name):
+            return None
+        for folder in self.folders:
+            path = resolve_inside(folder, name + PROMPT_SUFFIX)
+            if path.is_file():
+                return path
+        return None
+
+    def names(self) -> list[str]:
+        """The names of all, sorted."""
+        found: set[str] = set()
+        for folder in self.folders:
+            with os.scandir(folder) as entries:
+                names = (entry.name[: -len(PROMPT_SUFFIX)] for entry in entries if entry.name.endswith(PROMPT_SUFFIX))
+                found.update(name for name in names if _NAME.fullmatch(name))
+        return sorted(found)
+
+
+def signature_of(path: Path) -> Signature:
+    """The signature of the prompt at `path`, its card and its head."""
+    return tuple(map(_state, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX))))
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
