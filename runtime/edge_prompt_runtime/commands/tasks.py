@@ -1,0 +1,145 @@
+"""`edge-prompt tasks FOLDER…`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.errors import EdgePromptError
+from edge_prompt.manifest import MANIFEST_NAME, Manifest
+from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
+from edge_prompt_runtime.language.saved import ARRAYS_SUFFIX
+from edge_prompt_runtime.store.folders import PromptFolders
+from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
+
+MOST_LABELS = 6
+"""Labels that the table names."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A task as it lies on disk.
+
+    Attributes:
+        name: What to ask for it by.
+        file: Its prompt.
+        kind: The kind; empty where neither card nor bundle say it.
+        shape: Of the array.
+        size_bytes: Of prompt and head.
+        labels: Its class names.
+        compiled: The engines that it is compiled for, ahead of time.
+        problem: Why it is refused; empty if it is not.
+    """
+
+    name: str
+    file: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    size_bytes: int = 0
+    labels: tuple[str, ...] = ()
+    compiled: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@click.command("tasks")
+@click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Check prompts against it. [default: FOLDER, if it is a bundle]"
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool) -> None:
+    """List the prompts in folders, or in a bundle: what each is, and what is wrong with it.
+
+    The exit code is 1 if any is refused.
+    """
+    if bundle is None:
+        bundle = next((folder for folder in folders if (folder / MANIFEST_NAME).is_file()), None)
+    opened = None if bundle is None else read_bundle(bundle)
+    found = list(listed(PromptFolders([_prompts_in(folder) for folder in folders]), opened))
+    if as_json:
+        for task in found:
+            click.echo(json.dumps(asdict(task), ensure_ascii=False))
+    else:
+        _show(found)
+    if any(task.problem for task in found):
+        sys.exit(1)
+
+
+def listed(folders: PromptFolders, bundle: Bundle | None) -> Iterator[Listed]:
+    """Every task in folders, read and checked.
+
+    Args:
+        folders: The folders.
+        bundle: What the prompts must be for; None checks only that each is a prompt.
+    """
+    for name in folders.names():
+        try:
+            path = folders.find(name)
+            if path is not None:  # else it went away meanwhile
+                yield _read(name, path, bundle)
+        except EdgePromptError as error:
+            yield Listed(name, name + PROMPT_SUFFIX, problem=str(error))
+
+
+def _read(name: str, path: Path, bundle: Bundle | None) -> Listed:
+    task = None
+    try:
+        prompt = read_prompt(path)
+        if bundle is not None:
+            manifest = bundle.manifest
+            task = load_task(name, path, None, bundle, base_task(manifest), partial(_not_folded, manifest))
+    except EdgePromptError as error:
+        return Listed(name, str(path), problem=str(error))
+    engines = sorted(each.name.split(".")[-3] for each in path.parent.glob(f"{name}.*{ARRAYS_SUFFIX}"))
+    return Listed(
+        name,
+        str(path),
+        kind=_kind(prompt, task),
+        shape=prompt.array.shape,
+        size_bytes=prompt.array.nbytes + (0 if prompt.head is None else prompt.head.size_bytes),
+        labels=task.labels if task is not None else () if prompt.card is None else prompt.card.labels,
+        compiled=tuple(engines),
+    )
+
+
+def _kind(prompt: Prompt, task: Task | None) -> str:
+    return task.kind if task is not None else "" if prompt.card is None else prompt.card.kind
+
+
+def _not_folded(manifest: Manifest, deep_prompt: Float32) -> Float32:
+    """A prefix as long as that which the deep prompt folds to, to be looked at only."""
+    lengths = (deep_prompt.shape[1] if length is None else length for length in manifest.kinds["prefix"])
+    return np.broadcast_to(np.float32(0), tuple(lengths))
+
+
+def _prompts_in(folder: Path) -> Path:
+    return folder / PROMPTS_FOLDER if (folder / MANIFEST_NAME).is_file() else folder
+
+
+def _show(tasks: list[Listed]) -> None:
+    table = Table("task", "kind", "shape", "bytes", "labels", "state")
+    for task in tasks:
+        names = ", ".join(task.labels[:MOST_LABELS])
+        more = f", … ({len(task.labels)})" if len(task.labels) > MOST_LABELS else ""
+        state = f"compiled for {', '.join(task.compiled)}" if task.compiled else "ready"
+        table.add_row(
+            escape(task.name),
+            task.kind or ("" if task.problem else "?"),
+            " ".join(map(str, task.shape)),
+            f"{task.size_bytes:,}" if task.size_bytes else "",
+            escape(names + more),
+            f"[red]refused[/]: {escape(task.problem)}" if task.problem else state,
+        )
+    Console().print(table)
+    click.echo(f"{len(tasks)} tasks, {sum(bool(task.problem) for task in tasks)} refused")
