@@ -7,11 +7,13 @@ told in `docs/formats.md`.
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import math
 import os
 import struct
 import zipfile
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.errors import ArrayFileError
-from edge_prompt.files import opened, require_file, written_atomically
+from edge_prompt.files import opened, written_atomically
 
 MAX_RANK = 6
 """The graph input of highest rank is a prefix with its batch dimension."""
@@ -47,8 +49,14 @@ def read_npy(path: Path) -> FloatArray:
         ReadError: It cannot be read.
         ArrayFileError: It is malformed, truncated, too long, or holds what may not be read.
     """
+    return read_hashed_npy(path)[0]
+
+
+def read_hashed_npy(path: Path) -> tuple[FloatArray, str]:
+    """As `read_npy`, with the SHA-256 of the very file that was read, though another may have its name by now."""
     with opened(path) as stream:
-        return _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
+        array = _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
+        return array, _digest(stream)
 
 
 def write_npy(path: Path, array: FloatArray) -> None:
@@ -70,25 +78,13 @@ def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
         MissingFileError: There is no such file.
         ArrayFileError: It is malformed, compressed (a bomb could hide there), or holds other arrays than `names`.
     """
-    size_bytes = require_file(path).stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {member.filename: member for member in archive.infolist()}
-            if sorted(members) != sorted(f"{name}.npy" for name in names) or len(archive.infolist()) != len(names):
-                _refuse(str(path), f"members {sorted(members)[:8]}", f"exactly {sorted(names)}")
-            arrays = {}
-            for name in sorted(names):
-                member = members[f"{name}.npy"]
-                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
-                    _refuse(f"{path}[{name}]", "a compressed member", "members stored as they are (numpy.savez)")
-                with archive.open(member) as stream:
-                    content = stream.read(member.file_size + 1)
-                arrays[name] = _read_stream(io.BytesIO(content), len(content), f"{path}[{name}]")
-            return arrays
-    except ArrayFileError:
-        raise
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, struct.error) as error:  # as zipfile does
-        _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
+    return read_hashed_npz(path, names)[0]
+
+
+def read_hashed_npz(path: Path, names: frozenset[str]) -> tuple[dict[str, FloatArray], str]:
+    """As `read_npz`, with the SHA-256 of the very file that was read, though another may have its name by now."""
+    with opened(path) as stream:
+        return _read_archive(stream, path, names), _digest(stream)
 
 
 def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
@@ -99,6 +95,33 @@ def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
             array = arrays[name]
             np.save(buffer, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+
+
+def _digest(stream: BufferedReader) -> str:
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
+    size_bytes = os.fstat(stream.fileno()).st_size
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            if sorted(members) != sorted(f"{name}.npy" for name in names) or len(archive.infolist()) != len(names):
+                _refuse(str(path), f"members {sorted(members)[:8]}", f"exactly {sorted(names)}")
+            arrays = {}
+            for name in sorted(names):
+                member = members[f"{name}.npy"]
+                if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
+                    _refuse(f"{path}[{name}]", "a compressed member", "members stored as they are (numpy.savez)")
+                with archive.open(member) as opened_member:
+                    content = opened_member.read(member.file_size + 1)
+                arrays[name] = _read_stream(io.BytesIO(content), len(content), f"{path}[{name}]")
+            return arrays
+    except ArrayFileError:
+        raise
+    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, struct.error) as error:  # as zipfile does
+        _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
 
 
 def _require_writable(path: Path, array: FloatArray) -> None:

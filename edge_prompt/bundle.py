@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError
 from edge_prompt.files import resolve_inside, sha256_of
-from edge_prompt.manifest import MANIFEST_NAME, Graph, Manifest, read_manifest
+from edge_prompt.manifest import MANIFEST_NAME, Graph, Manifest, read_hashed_manifest
 
 TOKENIZER_NAME = "tokenizer.json"
 REFERENCE_NAME = "reference.npz"
@@ -22,10 +22,20 @@ class Bundle:
     Attributes:
         folder: The folder.
         manifest: What its manifest says.
+        manifest_sha256: SHA-256 of the very bytes that the manifest was read from; empty if it was not read.
     """
 
     folder: Path
     manifest: Manifest
+    manifest_sha256: str = ""
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """SHA-256 by name of every file of the bundle: of the manifest, and of all that it names."""
+        digests = dict(self.manifest.files)
+        for graph in (*self.manifest.graphs.values(), *self.manifest.fold_graphs.values()):
+            digests |= graph.sha256
+        return digests | {MANIFEST_NAME: self.manifest_sha256}
 
     def graph(self, engine: str) -> Graph:
         """The graph for `engine`.
@@ -120,4 +130,4 @@ def read_bundle(folder: Path) -> Bundle:
             wanted="a bundle",
             remedy="make one with 'edge-prompt export MODEL BUNDLE'",
         )
-    return Bundle(folder, read_manifest(folder))
+    return Bundle(folder, *read_hashed_manifest(folder))

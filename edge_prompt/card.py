@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_prompt.errors import CardError
 from edge_prompt.fields import Fields
-from edge_prompt.files import read_json, write_json
+from edge_prompt.files import read_hashed_json, write_json
 from edge_prompt.head import ACTIVATIONS
 from edge_prompt.kinds import KIND_AXES
 
@@ -75,7 +75,13 @@ def read_card(path: Path) -> Card:
         MissingFileError: There is no such file.
         CardError: It is no card, or contradicts itself.
     """
-    fields = Fields(read_json(path, CardError), str(path), CardError)
+    return read_hashed_card(path)[0]
+
+
+def read_hashed_card(path: Path) -> tuple[Card, str]:
+    """As `read_card`, with the SHA-256 of the very bytes that were read."""
+    value, sha256 = read_hashed_json(path, CardError)
+    fields = Fields(value, str(path), CardError)
     fields.require_version(CARD_FORMAT_VERSION)
     kind = fields.take("kind", str)
     if kind not in KIND_AXES:
@@ -96,7 +102,7 @@ def read_card(path: Path) -> Card:
                 f"activation {activation[:40]!r}", f"one of {', '.join(ACTIVATIONS)}", "install a newer edge-prompt"
             )
         head = HeadFile(head_fields.take("file", str), head_fields.sha256("sha256"), activation)
-    return Card(
+    card = Card(
         kind=kind,
         shape=tuple(shape),
         sha256=fields.sha256("sha256"),
@@ -107,6 +113,7 @@ def read_card(path: Path) -> Card:
         max_tokens=None if fields.value.get("max_tokens") is None else fields.size("max_tokens"),
         provenance=fields.optional("provenance", dict) or {},
     )
+    return card, sha256
 
 
 def write_card(path: Path, card: Card) -> None:

@@ -99,8 +99,14 @@ def read_json(path: Path, error: type[ManifestError | CardError | AdapterError])
         ReadError: It cannot be read.
         ManifestError | CardError | AdapterError: It is not such an object; `error` says which of them to raise.
     """
+    return read_hashed_json(path, error)[0]
+
+
+def read_hashed_json(path: Path, error: type[ManifestError | CardError | AdapterError]) -> tuple[dict[str, Any], str]:
+    """As `read_json`, with the SHA-256 of the very bytes that were read, though others may stand there by now."""
     with opened(path) as stream:
-        return json_object(stream.read(MAX_JSON_BYTES + 1), str(path), error)
+        content = stream.read(MAX_JSON_BYTES + 1)
+    return json_object(content, str(path), error), hashlib.sha256(content).hexdigest()
 
 
 def json_object(content: bytes, name: str, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:

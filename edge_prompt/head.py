@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.arrays import read_npz, write_npz
+from edge_prompt.arrays import read_hashed_npz, write_npz
 from edge_prompt.errors import HeadError
 
 Float32 = NDArray[np.float32]
@@ -93,10 +93,16 @@ def read_head(path: Path, activation: str | None) -> Head:
         MissingFileError: There is no such file.
         ArrayFileError: It is malformed, or does not hold exactly the arrays that it should.
     """
+    return read_hashed_head(path, activation)[0]
+
+
+def read_hashed_head(path: Path, activation: str | None) -> tuple[Head, str]:
+    """As `read_head`, with the SHA-256 of the very file that was read."""
     names = _LINEAR_ARRAYS if activation is None else _LINEAR_ARRAYS | _DENSE_ARRAYS
-    arrays = {name: array.astype(np.float32) for name, array in read_npz(path, names).items()}
+    found, sha256 = read_hashed_npz(path, names)
+    arrays = {name: array.astype(np.float32) for name, array in found.items()}
     dense = None if activation is None else Dense(arrays["dense_weight"], arrays["dense_bias"], activation)
-    return Head(arrays["weight"], arrays["bias"], dense)
+    return Head(arrays["weight"], arrays["bias"], dense), sha256
 
 
 def write_head(path: Path, head: Head) -> None:

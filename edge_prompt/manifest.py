@@ -10,7 +10,7 @@ from typing import Any
 from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
 from edge_prompt.errors import ManifestError
 from edge_prompt.fields import Fields
-from edge_prompt.files import read_json, write_json
+from edge_prompt.files import read_hashed_json, write_json
 from edge_prompt.kinds import FREE_AXIS, KIND_AXES, KindShape
 from edge_prompt.preprocessing import (
     ArrayPreprocessing,
@@ -132,8 +132,14 @@ def read_manifest(folder: Path) -> Manifest:
         MissingFileError: There is no manifest.
         ManifestError: It is malformed or from a newer format.
     """
+    return read_hashed_manifest(folder)[0]
+
+
+def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
+    """As `read_manifest`, with the SHA-256 of the very bytes that were read."""
     path = folder / MANIFEST_NAME
-    fields = Fields(read_json(path, ManifestError), str(path), ManifestError)
+    value, sha256 = read_hashed_json(path, ManifestError)
+    fields = Fields(value, str(path), ManifestError)
     fields.require_version(MANIFEST_FORMAT_VERSION)
     preprocessing = read_preprocessing(fields.inside("preprocessing"))
     graphs = _graphs(fields, "graphs")
@@ -161,7 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
             _require_prompt_inputs(fields, graph, kinds)
     if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
         fields.refuse("deep prompts without what folds them", "a fold graph an engine, and the kind prefix")
-    return Manifest(
+    manifest = Manifest(
         backbone=_backbone(fields.inside("backbone")),
         graphs=graphs,
         kinds=kinds,
@@ -173,6 +179,7 @@ def read_manifest(folder: Path) -> Manifest:
         fold_graphs=fold_graphs,
         cache=cache,
     )
+    return manifest, sha256
 
 
 def _backbone(fields: Fields) -> Backbone:

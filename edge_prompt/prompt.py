@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.arrays import FloatArray, read_npy, write_npy
-from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_card, write_card
+from edge_prompt.arrays import FloatArray, read_hashed_npy, write_npy
+from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_hashed_card, write_card
 from edge_prompt.errors import CardError
 from edge_prompt.files import resolve_inside, sha256_of
-from edge_prompt.head import Dense, Head, read_head, require_head, write_head
+from edge_prompt.head import Dense, Head, read_hashed_head, require_head, write_head
 from edge_prompt.kinds import KIND_AXES, require_kind, require_shape
 
 __all__ = ["HEAD_SUFFIX", "PROMPT_SUFFIX", "Dense", "Head", "Prompt", "read_prompt", "write_prompt"]
@@ -29,12 +29,14 @@ class Prompt:
         card: What the card beside it says; None for a bare `.npy` file.
         head: The task's own head, if it has one.
         path: Where it was read from.
+        sha256: SHA-256 by file name of the very bytes that were read, of all its files.
     """
 
     array: FloatArray
     card: Card | None
     head: Head | None
     path: Path
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_prompt(path: Path) -> Prompt:
@@ -47,18 +49,22 @@ def read_prompt(path: Path) -> Prompt:
         UnsafePathError: The card names a head outside its folder.
         HeadError: The head's arrays do not fit each other or the labels.
     """
-    array = read_npy(path)
+    array, sha256 = read_hashed_npy(path)
+    digests = {path.name: sha256}
     if not card_path(path).exists():
-        return Prompt(array, None, None, path)
-    card = read_card(card_path(path))
+        return Prompt(array, None, None, path, digests)
+    card, digests[card_path(path).name] = read_hashed_card(card_path(path))
     if card.shape != array.shape:
         raise CardError(
             found=f"{card_path(path)} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
             wanted="a card that describes the array beside it",
             remedy="restore the two files that belong together",
         )
-    _require_digest(path, card.sha256, card_path(path))
-    return Prompt(array, card, None if card.head is None else _read_head(path, card, card.head), path)
+    _require_digest(path, sha256, card.sha256, card_path(path))
+    head = None
+    if card.head is not None:
+        head, digests[card.head.file] = _read_head(path, card, card.head)
+    return Prompt(array, card, head, path, digests)
 
 
 def write_prompt(
@@ -113,16 +119,15 @@ def write_prompt(
     return card
 
 
-def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> Head:
+def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> tuple[Head, str]:
     head_path = resolve_inside(prompt_path.parent, head_file.file)
-    head = read_head(head_path, head_file.activation)
-    _require_digest(head_path, head_file.sha256, card_path(prompt_path))
+    head, found = read_hashed_head(head_path, head_file.activation)
+    _require_digest(head_path, found, head_file.sha256, card_path(prompt_path))
     require_head(head, card.labels, head_path)
-    return head
+    return head, found
 
 
-def _require_digest(path: Path, sha256: str, card: Path) -> None:
-    found = sha256_of(path)
+def _require_digest(path: Path, found: str, sha256: str, card: Path) -> None:
     if found != sha256:
         raise CardError(
             found=f"{path} has SHA-256 {found[:12]}…, its card {card.name} says {sha256[:12]}…",

@@ -9,6 +9,7 @@ import pytest
 
 from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, read_bundle
 from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError, UnsafePathError
+from edge_prompt.files import sha256_of
 from edge_prompt.manifest import MANIFEST_NAME
 
 GRAPH_FILES = {"onnxruntime": "model.onnx", "openvino": "openvino_model.xml"}
@@ -23,6 +24,11 @@ def test_a_bundle_is_read(bundle_copy: Path) -> None:
     bundle = read_bundle(bundle_copy)
     assert bundle.folder == bundle_copy
     assert bundle.manifest.kinds == {"soft": (None, 32), "prefix": (2, 2, 4, None, 8)}
+
+
+def test_a_bundle_knows_the_digest_of_every_file_it_is_made_of(bundle_copy: Path) -> None:
+    files = {file.name: sha256_of(file) for file in bundle_copy.iterdir()}
+    assert read_bundle(bundle_copy).sha256 == files
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

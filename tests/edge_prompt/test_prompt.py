@@ -92,6 +92,11 @@ def test_a_prompt_lies_in_three_files_of_its_name(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["x.head.npz", "x.json", "x.npy"]
 
 
+def test_a_prompt_knows_the_digests_of_the_files_it_was_read_from(path: Path) -> None:
+    files = {file.name: sha256_of(file) for file in path.parent.iterdir()}
+    assert read_prompt(path).sha256 == files
+
+
 def test_a_bare_array_is_a_prompt_without_a_card(tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", SOFT)
     prompt = read_prompt(tmp_path / "x.npy")
