@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from benchmarks.measure import Samples, interleaved, ratio
+from benchmarks.memory import resident_bytes
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
 from examples.language_scores import smollm2_bundle
@@ -168,12 +168,6 @@ def print_memory(bundle: Path, engine: str, prompts: Sequence[Path]) -> None:
     kv_bytes = runtime._language.model.compiled.of(runtime.task("first")).size_bytes
     a_task = (resident_bytes() - before) / len(prompts[1:])
     print(json.dumps({"a_task_bytes": a_task, "kv_bytes": kv_bytes}))
-
-
-def resident_bytes() -> int:
-    """What this process has in memory now."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 def first_token_ratios(variants: Variants, rounds: int) -> dict[str, list[float]]:
