@@ -66,9 +66,14 @@ def write_npy(path: Path, array: FloatArray) -> None:
         ArrayFileError: It is no array that `read_npy` would accept.
         WriteError: The file cannot be written.
     """
-    _require_writable(path, array)
+    require_writable(path, array)
     with written_atomically(path) as stream:
-        np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
+        write_npy_to(stream, array)
+
+
+def write_npy_to(stream: BinaryIO, array: FloatArray) -> None:
+    """Write `array`, which `require_writable` accepts, into a stream; see `write_npy`."""
+    np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
 
 
 def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
@@ -89,11 +94,16 @@ def read_hashed_npz(path: Path, names: frozenset[str]) -> tuple[dict[str, FloatA
 
 def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
     """Write `arrays` atomically as an uncompressed `.npz` whose bytes depend on the arrays alone."""
-    with written_atomically(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+    with written_atomically(path) as stream:
+        write_npz_to(stream, arrays)
+
+
+def write_npz_to(stream: BinaryIO, arrays: dict[str, FloatArray]) -> None:
+    """Write `arrays` into a stream; see `write_npz`."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             buffer = io.BytesIO()
-            array = arrays[name]
-            np.save(buffer, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
+            write_npy_to(buffer, arrays[name])
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
 
@@ -124,7 +134,12 @@ def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> 
         _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
 
 
-def _require_writable(path: Path, array: FloatArray) -> None:
+def require_writable(path: Path, array: FloatArray) -> None:
+    """Refuse an array for `path` that `read_npy` would refuse.
+
+    Raises:
+        ArrayFileError: It is not of 1 to 6 dimensions of finite float32 or float16 numbers, or is empty.
+    """
     if (array.dtype.kind, array.dtype.itemsize) not in {("f", 4), ("f", 2)} or not 1 <= array.ndim <= MAX_RANK:
         _refuse(str(path), f"{array.ndim} dimensions of {array.dtype}", "float32 or float16, 1 to 6 dimensions")
     if 0 in array.shape or not np.isfinite(array).all():

@@ -117,23 +117,25 @@ def read_hashed_card(path: Path) -> tuple[Card, str]:
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Write a card atomically."""
+    """Write a card atomically, and nothing of what it describes; see `edge_prompt.prompt.write_prompt`."""
+    write_json(path, card_fields(card))
+
+
+def card_fields(card: Card) -> dict[str, Any]:
+    """The JSON object that a card is."""
     head = None
     if card.head is not None:
         activation = {} if card.head.activation is None else {"activation": card.head.activation}
         head = {"file": card.head.file, "sha256": card.head.sha256} | activation
-    write_json(
-        path,
-        {
-            "format_version": CARD_FORMAT_VERSION,
-            "kind": card.kind,
-            "shape": list(card.shape),
-            "sha256": card.sha256,
-            "fingerprint": card.fingerprint,
-            "labels": list(card.labels),
-            "template": card.template,
-            "head": head,
-            "max_tokens": card.max_tokens,
-            "provenance": dict(card.provenance),
-        },
-    )
+    return {
+        "format_version": CARD_FORMAT_VERSION,
+        "kind": card.kind,
+        "shape": list(card.shape),
+        "sha256": card.sha256,
+        "fingerprint": card.fingerprint,
+        "labels": list(card.labels),
+        "template": card.template,
+        "head": head,
+        "max_tokens": card.max_tokens,
+        "provenance": dict(card.provenance),
+    }

@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -24,6 +22,7 @@ from edge_prompt.errors import (
     UnsafePathError,
     WriteError,
 )
+from edge_prompt.temporaries import Temporary, temporary_file, temporary_folder
 
 MAX_JSON_BYTES = 4 << 20
 """More than any manifest or card needs; a larger file is refused before it is read."""
@@ -41,20 +40,27 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: The file cannot be written (no such folder, read-only, disk full); nothing is left behind.
     """
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
+        with temporary_file(path) as temporary:
+            with filled(temporary) as stream:
                 yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+            temporary.move_to(path)
+            sync_folder(path.parent)
+
+
+@contextmanager
+def filled(temporary: Temporary) -> Iterator[BinaryIO]:
+    """A stream into a temporary file that is on the disk, and has the rights of any new file, when the block ends.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with temporary.path.open("r+b") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.path.chmod(0o666 & ~_umask())
 
 
 @contextmanager
@@ -70,25 +76,32 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
             wanted="a new folder to write",
             remedy="choose another name or remove it first",
         )
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-        try:
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync_file(file)
-            temporary.chmod(0o777 & ~_umask())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with temporary_folder(path) as temporary:
+            yield temporary.path
+            for inner in temporary.path.rglob("*"):
+                if not inner.is_symlink():
+                    _sync(inner)
+            temporary.path.chmod(0o777 & ~_umask())
+            _sync(temporary.path)
+            temporary.move_to(path)
+            sync_folder(path.parent)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write `value` atomically, as indented UTF-8 JSON that ends with a newline."""
     with written_atomically(path) as stream:
-        stream.write((json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        stream.write(json_bytes(value))
+
+
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """What `write_json` writes.
+
+    Raises:
+        ValueError: There is NaN or infinity in it.
+    """
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:
@@ -225,7 +238,15 @@ def _umask() -> int:
     return mask
 
 
-def _sync_file(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make what was renamed in a folder last. Where folders cannot be opened (Windows), nothing is done."""
+    if os.name == "posix":
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    if os.name != "posix" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -233,13 +254,8 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # a rename is durable once its folder is; elsewhere folders cannot be opened
-        _sync_file(path)
-
-
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """What the system refuses while `path` is written becomes a `WriteError`; errors of ours pass as they are."""
     try:
         yield

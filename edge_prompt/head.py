@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.arrays import read_hashed_npz, write_npz
+from edge_prompt.arrays import read_hashed_npz, write_npz_to
 from edge_prompt.errors import HeadError
+from edge_prompt.files import written_atomically
 
 Float32 = NDArray[np.float32]
 
@@ -111,8 +113,14 @@ def write_head(path: Path, head: Head) -> None:
     Raises:
         WriteError: It cannot be written.
     """
+    with written_atomically(path) as stream:
+        write_head_to(stream, head)
+
+
+def write_head_to(stream: BinaryIO, head: Head) -> None:
+    """Write a head file into a stream."""
     dense = {} if head.dense is None else {"dense_weight": head.dense.weight, "dense_bias": head.dense.bias}
-    write_npz(path, {"weight": head.weight, "bias": head.bias, **dense})
+    write_npz_to(stream, {"weight": head.weight, "bias": head.bias, **dense})
 
 
 def require_head(head: Head, labels: tuple[str, ...], path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.arrays import FloatArray, read_hashed_npy, write_npy
-from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_path, read_hashed_card, write_card
+from edge_prompt.arrays import FloatArray, read_hashed_npy, require_writable, write_npy_to
+from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_fields, card_path, read_hashed_card
 from edge_prompt.errors import CardError
-from edge_prompt.files import resolve_inside, sha256_of
-from edge_prompt.head import Dense, Head, read_hashed_head, require_head, write_head
+from edge_prompt.files import resolve_inside
+from edge_prompt.head import Dense, Head, read_hashed_head, require_head, write_head_to
 from edge_prompt.kinds import KIND_AXES, require_kind, require_shape
+from edge_prompt.together import Digests, Write, read_as_named, read_unchanged, write_together
 
 __all__ = ["HEAD_SUFFIX", "PROMPT_SUFFIX", "Dense", "Head", "Prompt", "read_prompt", "write_prompt"]
 
@@ -49,18 +50,24 @@ def read_prompt(path: Path) -> Prompt:
         UnsafePathError: The card names a head outside its folder.
         HeadError: The head's arrays do not fit each other or the labels.
     """
-    array, sha256 = read_hashed_npy(path)
-    digests = {path.name: sha256}
+    return read_unchanged((card_path(path), path, _head_path(path)), lambda: _read(path))
+
+
+def _read(path: Path) -> Prompt:
+    digests: dict[str, str] = {}
     if not card_path(path).exists():
-        return Prompt(array, None, None, path, digests)
+        array, digests[path.name] = read_hashed_npy(path)
+        if not card_path(path).exists():  # a card that came meanwhile may be that of the very array that was read
+            return Prompt(array, None, None, path, digests)
     card, digests[card_path(path).name] = read_hashed_card(card_path(path))
+    array, digests[path.name] = read_as_named(path, card.sha256, read_hashed_npy)
     if card.shape != array.shape:
         raise CardError(
             found=f"{card_path(path)} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
             wanted="a card that describes the array beside it",
             remedy="restore the two files that belong together",
         )
-    _require_digest(path, sha256, card.sha256, card_path(path))
+    _require_digest(path, digests[path.name], card.sha256, card_path(path))
     head = None
     if card.head is not None:
         head, digests[card.head.file] = _read_head(path, card, card.head)
@@ -79,9 +86,10 @@ def write_prompt(
     max_tokens: int | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Card:
-    """Write a prompt, its head if it has one, and its card, which comes last and names the digests of both.
+    """Write a prompt, its head if it has one, and its card, which names the digests of both.
 
-    An interruption between the files leaves a card that does not match, which `read_prompt` refuses.
+    Whenever it is interrupted, `read_prompt` finds the old prompt whole or the new one whole; so does whoever reads it
+    while it is replaced.
 
     Returns:
         The card that was written.
@@ -97,31 +105,43 @@ def write_prompt(
     require_shape(array.shape, kind, (None,) * len(KIND_AXES[kind]), str(path))
     if head is not None:
         require_head(head, labels, path)
-    write_npy(path, array)
-    head_file = None
-    if head is not None:
-        head_path = path.with_name(path.stem + HEAD_SUFFIX)
-        write_head(head_path, head)
+    require_writable(path, array)
+    head_path = _head_path(path)
+    card = Card(kind, array.shape, "", fingerprint, labels, template, None, max_tokens, provenance or {})
+
+    def described(digests: Digests) -> Card:
+        if head is None:
+            return replace(card, sha256=digests[path])
         activation = None if head.dense is None else head.dense.activation
-        head_file = HeadFile(head_path.name, sha256_of(head_path), activation)
-    card = Card(
-        kind=kind,
-        shape=array.shape,
-        sha256=sha256_of(path),
-        fingerprint=fingerprint,
-        labels=labels,
-        template=template,
-        max_tokens=max_tokens,
-        head=head_file,
-        provenance=provenance or {},
+        return replace(card, sha256=digests[path], head=HeadFile(head_path.name, digests[head_path], activation))
+
+    files: dict[Path, Write | None] = {  # the array comes last: folders are listed by it
+        head_path: None if head is None else lambda stream: write_head_to(stream, head),
+        path: lambda stream: write_npy_to(stream, array),
+    }
+    digests = write_together(
+        files, card_path(path), lambda found: card_fields(described(found)), lambda fields: _named(path, fields)
     )
-    write_card(card_path(path), card)
-    return card
+    return described(digests)
+
+
+def _head_path(prompt_path: Path) -> Path:
+    """Where the head of the prompt at `prompt_path` is written."""
+    return prompt_path.with_name(prompt_path.stem + HEAD_SUFFIX)
+
+
+def _named(path: Path, card: Mapping[str, Any]) -> Digests:
+    """The digests that a card, which may be anything, gives of the files that `write_prompt` writes."""
+    head = card.get("head")
+    head = head if isinstance(head, dict) and head.get("file") == _head_path(path).name else {}
+    return {path: str(card.get("sha256")), _head_path(path): str(head.get("sha256"))}
 
 
 def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> tuple[Head, str]:
     head_path = resolve_inside(prompt_path.parent, head_file.file)
-    head, found = read_hashed_head(head_path, head_file.activation)
+    head, found = read_as_named(
+        head_path, head_file.sha256, lambda place: read_hashed_head(place, head_file.activation)
+    )
     _require_digest(head_path, found, head_file.sha256, card_path(prompt_path))
     require_head(head, card.labels, head_path)
     return head, found

@@ -46,6 +46,7 @@ class Task:
         labels: Its class names; empty if it classifies nothing.
         template: The text put around a request's text.
         max_tokens: Tokens of a text that fit beside the prompt; 0 if the backbone takes no text.
+        sha256: SHA-256 of its prompt's file as it was read; empty for the base model.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Task:
     labels: tuple[str, ...]
     template: str
     max_tokens: int
+    sha256: str = ""
 
     def filled(self, text: str) -> str:
         """The template with `text` in it."""
@@ -128,6 +130,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         labels=_labels(prompt, manifest, path),
         template=TEMPLATE_FIELD if prompt.card is None else prompt.card.template,
         max_tokens=0,
+        sha256=prompt.sha256[path.name],
     )
     text = manifest.preprocessing
     if not isinstance(text, _OF_TEXTS):

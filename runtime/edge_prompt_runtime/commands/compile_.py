@@ -42,6 +42,6 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
             remedy="use it as it is: it is keys and values already",
         )
     past = LanguageModel(opened.manifest, graph, 0).compiled.compile(task)
-    path = write_compiled(prompt, opened, name, past)
+    path = write_compiled(prompt, task.sha256, opened, name, past)
     length = task.length("soft_prompt")
     click.echo(f"wrote {path}: {length} virtual tokens for {name}, {path.stat().st_size:,} bytes")

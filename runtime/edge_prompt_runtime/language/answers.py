@@ -62,7 +62,7 @@ class LanguageAnswers:
             CardError: There is one, of another graph, other weights or another prompt.
         """
         length = task.length("soft_prompt")
-        past = read_compiled(path, self._bundle, self._engine, length) if length else None
+        past = read_compiled(path, task.sha256, self._bundle, self._engine, length) if length else None
         if past is None:
             self.model.compiled.of(task)
         else:

@@ -7,16 +7,17 @@ They belong to one graph, its weights and one prompt; if any of these changed, t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edge_prompt.arrays import read_npz, write_npz
+from edge_prompt.arrays import FloatArray, read_hashed_npz, write_npz_to
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import CardError
 from edge_prompt.fields import Fields
-from edge_prompt.files import read_json, sha256_of, write_json
+from edge_prompt.files import read_json
+from edge_prompt.together import read_as_named, read_unchanged, write_together
 from edge_prompt_runtime.engines import Past
 
 FORMAT_VERSION = 1
@@ -33,11 +34,12 @@ def arrays_path(prompt: Path, engine: str) -> Path:
     return prompt.with_name(f"{prompt.stem}.{engine}{ARRAYS_SUFFIX}")
 
 
-def write_compiled(prompt: Path, bundle: Bundle, engine: str, past: Past) -> Path:
-    """Write the compiled form of the prompt at `prompt`, the card last.
+def write_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str, past: Past) -> Path:
+    """Write the compiled form of the prompt at `prompt`; interrupted at any instant, the old or the new one is there.
 
     Args:
         prompt: The prompt's file.
+        prompt_sha256: The digest of the prompt's file, as it was when it was read.
         bundle: The bundle it was compiled with.
         engine: The engine it was compiled on.
         past: Keys, then values, a layer.
@@ -49,17 +51,23 @@ def write_compiled(prompt: Path, bundle: Bundle, engine: str, past: Past) -> Pat
         WriteError: A file cannot be written.
     """
     path = arrays_path(prompt, engine)
-    write_npz(path, {str(index): part for index, part in enumerate(past)})
-    belongs = {**_belongs_to(prompt, bundle, engine), "sha256": sha256_of(path)}
-    write_json(card_path(prompt, engine), {"format_version": FORMAT_VERSION, **belongs})
+    arrays: dict[str, FloatArray] = {str(index): part for index, part in enumerate(past)}
+    belongs = {"format_version": FORMAT_VERSION, **_belongs_to(prompt_sha256, bundle, engine)}
+    write_together(
+        {path: lambda stream: write_npz_to(stream, arrays)},
+        card_path(prompt, engine),
+        lambda digests: {**belongs, "sha256": digests[path]},
+        lambda fields: {path: str(fields.get("sha256"))},
+    )
     return path
 
 
-def read_compiled(prompt: Path, bundle: Bundle, engine: str, length: int) -> Past | None:
+def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str, length: int) -> Past | None:
     """The compiled form of the prompt at `prompt`; None if there is none for this engine.
 
     Args:
         prompt: The prompt's file.
+        prompt_sha256: The digest of the prompt's file, as it was when it was read.
         bundle: The bundle.
         engine: The engine.
         length: Virtual tokens of the prompt.
@@ -68,24 +76,34 @@ def read_compiled(prompt: Path, bundle: Bundle, engine: str, length: int) -> Pas
         CardError: It was compiled with another graph, other weights or another prompt, or is malformed.
         ArrayFileError: Its arrays are malformed.
     """
-    card = card_path(prompt, engine)
+    card, path = card_path(prompt, engine), arrays_path(prompt, engine)
     if not card.exists():
         return None
+    belongs = _belongs_to(prompt_sha256, bundle, engine)
+    wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
+    return read_unchanged((card, path), lambda: _read(card, path, belongs, wanted_shapes))
+
+
+def _read(card: Path, path: Path, belongs: Mapping[str, str], wanted_shapes: Sequence[tuple[int, ...]]) -> Past:
     fields = Fields(read_json(card, CardError), str(card), CardError)
     fields.require_version(FORMAT_VERSION)
-    path = arrays_path(prompt, engine)
-    for name, wanted in {**_belongs_to(prompt, bundle, engine), "sha256": sha256_of(path)}.items():
+    _require_digests(fields, belongs)  # before the arrays are read: those of another graph have other names
+    names = frozenset(map(str, range(len(wanted_shapes))))
+    arrays, sha256 = read_as_named(path, fields.sha256("sha256"), lambda place: read_hashed_npz(place, names))
+    _require_digests(fields, {"sha256": sha256})
+    past = [arrays[str(index)].astype(np.float32, copy=False) for index in range(len(wanted_shapes))]
+    _require_shapes(path, past, wanted_shapes)
+    return past
+
+
+def _require_digests(fields: Fields, digests: Mapping[str, str]) -> None:
+    for name, wanted in digests.items():
         if fields.sha256(name) != wanted:
             fields.refuse(
                 f"{name} {fields.sha256(name)[:12]}… is not that of the {_OF[name]}, {wanted[:12]}…",
                 "keys and values that were compiled from these",
                 "compile the prompt again with 'edge-prompt compile', or delete the file",
             )
-    wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
-    arrays = read_npz(path, frozenset(map(str, range(len(wanted_shapes)))))
-    past = [arrays[str(index)].astype(np.float32, copy=False) for index in range(len(wanted_shapes))]
-    _require_shapes(path, past, wanted_shapes)
-    return past
 
 
 _OF = {
@@ -97,10 +115,10 @@ _OF = {
 """What each digest in the card is of."""
 
 
-def _belongs_to(prompt: Path, bundle: Bundle, engine: str) -> dict[str, str]:
+def _belongs_to(prompt_sha256: str, bundle: Bundle, engine: str) -> dict[str, str]:
     graph = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(bundle.graph(engine).sha256.items()))
     return {
-        "prompt_sha256": sha256_of(prompt),
+        "prompt_sha256": prompt_sha256,
         "graph_sha256": hashlib.sha256(graph.encode()).hexdigest(),
         "fingerprint": bundle.manifest.backbone.fingerprint,
     }
