@@ -175,12 +175,12 @@ class Soak:
 
 def show(engine: str, soak: Soak, seconds: float) -> None:
     """What happened."""
-    counts, store = soak.counts, soak.runtime.store
+    counts, stats = soak.counts, soak.runtime.stats()
     table = Table(f"{engine}, {seconds:,.0f} s", "")
     for name in ("requests", "rows", "wrong", "lost", "asked again", "written", "refreshed", "refused"):
         table.add_row(name, f"{counts[name]:,}")
     table.add_row("requests a second", f"{counts['requests'] / seconds:,.0f}")
-    table.add_row("prompts read, let go", f"{store.loads:,}, {store.evictions:,}")
+    table.add_row("prompts read, let go", f"{stats.loads:,}, {stats.evictions:,}")
     for at, requests, resident in soak.looks:
         table.add_row(f"resident after {at:,.0f} s, {requests:,} requests", f"{resident / 1e6:,.1f} MB")
     Console().print(table)

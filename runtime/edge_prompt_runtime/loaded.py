@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError, MissingFileError, UnknownTaskError
 from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt_runtime.health.recorder import Recorder
 from edge_prompt_runtime.store.folders import PromptFolders
 from edge_prompt_runtime.store.store import TaskStore
 from edge_prompt_runtime.tasks import Fold, Task, base_task, load_task
@@ -29,6 +30,7 @@ class LoadedTasks:
         forget: Called with a task that is no longer served.
         folders: Of prompts that are served without being loaded first.
         budget_bytes: How much memory these may take.
+        recorder: Told what is asked for, loaded, let go and refused.
 
     Attributes:
         store: The tasks of the folders.
@@ -45,6 +47,7 @@ class LoadedTasks:
         forget: Callable[[Task], None],
         folders: Sequence[Path] = (),
         budget_bytes: int = 0,
+        recorder: Recorder | None = None,
     ) -> None:
         self._bundle = bundle
         self._fold = fold
@@ -52,12 +55,18 @@ class LoadedTasks:
         self._forget = forget
         self._base = base_task(bundle.manifest)
         self._tasks: dict[str, Task] = {}
-        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._prepared, forget)
+        self._recorder = recorder or Recorder()
+        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._prepared, forget, self._recorder)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Those that were loaded, in that order, then those of the folders."""
         return tuple(dict.fromkeys([*self._tasks, *self.store.folders.names()]))
+
+    @property
+    def kept(self) -> list[Task]:
+        """What is in memory."""
+        return [*list(self._tasks.values()), *self.store.kept.values()]
 
     def find(self, name: TaskName) -> Task:
         """See `Runtime.task`."""
@@ -78,14 +87,17 @@ class LoadedTasks:
         if rows == 0:
             raise InputError(found="no row", wanted="at least one", remedy="leave out empty requests")
         if task is None or isinstance(task, str):
-            return [self.find(task)] * rows
-        if len(task) != rows:
+            found = [self.find(task)] * rows
+        elif len(task) != rows:
             raise InputError(
                 found=f"{rows} rows and {len(task)} tasks",
                 wanted="a task a row",
                 remedy="pass one task, or as many as rows",
             )
-        return [self.find(name) for name in task]
+        else:
+            found = [self.find(name) for name in task]
+        self._recorder.asked(found)
+        return found
 
     def load(self, name: str, path: Path, kind: str | None) -> None:
         """See `Runtime.load`."""
@@ -108,6 +120,7 @@ class LoadedTasks:
         if task is None:
             raise self._unknown(name)
         self._forget(task)
+        self._recorder.unloaded(name)
 
     def pin(self, name: str) -> None:
         """See `Runtime.pin`."""
@@ -115,17 +128,26 @@ class LoadedTasks:
             raise self._unknown(name)
 
     def _read(self, name: str, path: Path, kind: str | None = None) -> Task:
-        return load_task(name, path, kind, self._bundle, self._base, self._fold)
+        with self._recorder.reading(name):
+            return load_task(name, path, kind, self._bundle, self._base, self._fold)
 
     def _prepared(self, name: str, path: Path) -> Task:
         """Read a task and make it ready to be served."""
         task = self._read(name, path)
-        try:
-            self._prepare(task, path)
-        except BaseException:
-            self._forget(task)
-            raise
+        self._ready({name: task}, [path])
+        self._recorder.loaded(name, task.size_bytes)
         return task
+
+    def _ready(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
+        """Make tasks, read from `paths`, ready to be served; if one cannot be, none is."""
+        try:
+            for task, path in zip(tasks.values(), paths, strict=True):
+                with self._recorder.reading(task.name):
+                    self._prepare(task, path)
+        except BaseException:
+            for task in tasks.values():
+                self._forget(task)
+            raise
 
     def _unknown(self, name: str) -> UnknownTaskError:
         names = self.names
@@ -138,14 +160,11 @@ class LoadedTasks:
 
     def _serve(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
         """Serve tasks, read from `paths`, from now on; if one cannot be prepared, none is served."""
-        try:
-            for task, path in zip(tasks.values(), paths, strict=True):
-                self._prepare(task, path)
-        except BaseException:
-            for task in tasks.values():
-                self._forget(task)
-            raise
+        self._ready(tasks, paths)
         replaced = [self._tasks[name] for name in tasks if name in self._tasks]
         self._tasks.update(tasks)
+        for name, task in tasks.items():
+            self._recorder.loaded(name, task.size_bytes)
         for task in replaced:
             self._forget(task)
+            self._recorder.replaced(task.name)

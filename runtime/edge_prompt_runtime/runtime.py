@@ -17,6 +17,9 @@ from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.generation.decoding import Cancellation
 from edge_prompt_runtime.generation.loop import collect
 from edge_prompt_runtime.generation.results import Generation, Piece
+from edge_prompt_runtime.health.held import holdings
+from edge_prompt_runtime.health.recorder import Recorder, recorded
+from edge_prompt_runtime.health.stats import Stats
 from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.loaded import LoadedTasks, TaskName
@@ -76,6 +79,7 @@ class Runtime:
         bundle: The bundle.
         engine: The name of the engine.
         store: The tasks of the folders.
+        recorder: What counts requests, and what becomes of prompts; see `stats`.
 
     Raises:
         MissingFileError: There is no bundle, or no such folder of prompts.
@@ -114,8 +118,13 @@ class Runtime:
         else:
             self._network = GraphNetwork(self._engine, self._graph.inputs, masked=self._requests.masked)
         folders = [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)]
-        self._loaded = LoadedTasks(self.bundle, self._fold, self._prepare, self._forget, folders, prompts_budget_bytes)
+        self.recorder = Recorder()
+        self._loaded = LoadedTasks(
+            self.bundle, self._fold, self._prepare, self._forget, folders, prompts_budget_bytes, self.recorder
+        )
         self.store = self._loaded.store
+        for what, size_bytes in holdings(self._loaded, self._language).items():
+            self.recorder.holds(what, size_bytes)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -194,6 +203,10 @@ class Runtime:
         """
         return Watcher(self.store)
 
+    def stats(self) -> Stats:
+        """What was asked, how long answers took, what was loaded, let go and refused, and what is held, as of now."""
+        return self.recorder.stats()
+
     def release_fold_graph(self) -> None:
         """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.
 
@@ -212,6 +225,7 @@ class Runtime:
         task: TaskName | Sequence[TaskName] = None,
         labels: Sequence[str] | None = None,
     ) -> list[Classification]: ...
+    @recorded
     def classify(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, labels: Sequence[str] | None = None
     ) -> Classification | list[Classification]:
@@ -268,6 +282,7 @@ class Runtime:
     def label_tokens(
         self, inputs: Sequence[str], task: TaskName | Sequence[TaskName] = None
     ) -> list[list[TokenLabel]]: ...
+    @recorded
     def label_tokens(
         self, inputs: str | Sequence[str], task: TaskName | Sequence[TaskName] = None
     ) -> list[TokenLabel] | list[list[TokenLabel]]:
@@ -300,6 +315,7 @@ class Runtime:
     def detect(
         self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
     ) -> list[list[Detection]]: ...
+    @recorded
     def detect(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
     ) -> list[Detection] | list[list[Detection]]:
@@ -330,6 +346,7 @@ class Runtime:
     def segment(self, inputs: Single, task: TaskName = None) -> Segmentation: ...
     @overload
     def segment(self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None) -> list[Segmentation]: ...
+    @recorded
     def segment(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Segmentation | list[Segmentation]:
         """Label every pixel of images by the network's own head (`semantic-segmentation`).
 
@@ -353,6 +370,7 @@ class Runtime:
         ]
         return answers[0] if single else answers
 
+    @recorded
     def embed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
         """The feature of each text or image, scaled to length 1 if the backbone's authors have it so.
 
@@ -374,6 +392,7 @@ class Runtime:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features[0] if single else features
 
+    @recorded
     def infer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
         """Run the graph on arrays, with no pre- or postprocessing but the prompt.
 
@@ -413,6 +432,7 @@ class Runtime:
         cancel: Cancellation | None = None,
         **settings: Any,
     ) -> Generator[Piece]: ...
+    @recorded
     def generate(
         self,
         inputs: Any,
@@ -448,6 +468,7 @@ class Runtime:
         assert self._language is not None  # noqa: S101 - what generates is a language model
         request, tasks, single = self._read(inputs, task)
         pieces, requests = self._language.generate(request, tasks, settings, cancel)
+        pieces = self.recorder.watched(pieces)
         if stream:
             return pieces
         answers = collect(pieces, requests)

@@ -82,7 +82,7 @@ class TextTokenizer:
             rows = ", ".join(map(str, cut[:8])) + (", …" if len(cut) > 8 else "")
             limit = tasks[cut[0]].max_tokens
             warnings.warn(
-                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=5
+                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=6
             )
         return self._batch(encodings, [_shift(task) for task in tasks])
 

@@ -32,7 +32,7 @@ def test_every_answer_is_found_right_and_another_tasks_answer_is_found_wrong(
     assert right.counts["requests"] >= 300
     assert (right.counts["wrong"], right.counts["lost"]) == (0, 0)
     assert right.counts["written"] > 0
-    assert runtime.store.evictions > 0
+    assert runtime.stats().evictions > 0
     swapped = dict(zip(known, [*known.values()][::-1], strict=True))
     wrong = Soak(runtime, swapped, 30, 0)
     wrong.run(served)

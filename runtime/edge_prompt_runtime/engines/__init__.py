@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +22,8 @@ from edge_prompt.telemetry import refuse_telemetry
 from edge_prompt_runtime.engines.model_cache import folder_of
 
 refuse_telemetry()  # before an engine's own file is imported
+
+LOG = logging.getLogger("edge_prompt.engines")
 
 Arrays = Mapping[str, NDArray[Any]]
 """Arrays by the name of the graph's input or output."""
@@ -163,6 +167,7 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
         ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
         InputError: The engine does not have that precision here.
     """
+    began_s = perf_counter()
     require_extra(graph.engine, f"the engine {graph.engine!r}")
     if settings.model_cache is not None:
         settings = settings._replace(model_cache=folder_of(settings.model_cache, graph))
@@ -174,6 +179,8 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
             engine = open_file(graph.engine, *bundle.paths_of(graph), settings)
         finally:
             checked.result()  # what is wrong with the file explains what the engine says of it
+    took_ms = 1e3 * (perf_counter() - began_s)
+    LOG.info("opened %s of %s on %s (%s) in %.0f ms", graph.file, bundle.folder, graph.engine, settings, took_ms)
     return engine
 
 

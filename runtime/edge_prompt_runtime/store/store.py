@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from pathlib import Path
 from threading import Lock
 
 from edge_prompt.errors import EdgePromptError
+from edge_prompt_runtime.health.recorder import Recorder
 from edge_prompt_runtime.store.folders import PromptFolders, Signature, signature_of
 from edge_prompt_runtime.tasks import Task
-
-LOG = logging.getLogger("edge_prompt")
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class TaskStore:
         budget_bytes: How much memory prompts and heads may take together, beside those that are pinned.
         read: Reads a prompt as a task of that name, and makes it ready.
         forget: Called with a task that is let go.
+        recorder: Told what is replaced and let go.
     """
 
     def __init__(
@@ -57,17 +56,18 @@ class TaskStore:
         budget_bytes: int,
         read: Callable[[str, Path], Task],
         forget: Callable[[Task], None],
+        recorder: Recorder,
     ) -> None:
         self.folders = folders
         self._budget_bytes = budget_bytes
         self._read = read
         self._forget = forget
+        self._recorder = recorder
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
         self._pinned: set[str] = set()
         self._reading: dict[str, Lock] = {}
         self._lock = Lock()
-        self.loads = self.evictions = self.refusals = 0
 
     @property
     def kept(self) -> dict[str, Task]:
@@ -149,14 +149,7 @@ class TaskStore:
         if path is None:
             return None
         signature = signature_of(path)  # before it is read: what changes meanwhile is seen by the next refresh
-        try:
-            task = self._read(name, path)
-        except EdgePromptError as error:
-            self.refusals += 1
-            LOG.warning("task %r refused: %s", name, error)
-            raise
-        self.loads += 1
-        return _Kept(task, path, signature)
+        return _Kept(self._read(name, path), path, signature)
 
     def _keep(self, name: str, kept: _Kept) -> None:
         with self._lock:
@@ -172,6 +165,8 @@ class TaskStore:
                 self._kept[name] = new
                 self._kept_bytes += new.task.size_bytes - old.task.size_bytes
         self._forget(old.task if current else new.task)
+        if current:
+            self._recorder.replaced(name)
         self._make_room()
         return current
 
@@ -181,6 +176,7 @@ class TaskStore:
                 del self._kept[name]
                 self._kept_bytes -= old.task.size_bytes
         self._forget(old.task)
+        self._recorder.unloaded(name)
 
     def _make_room(self) -> None:
         """Let go of what was used least recently where the budget ends, but never of the last one used."""
@@ -197,6 +193,6 @@ class TaskStore:
                     excess_bytes -= kept.task.size_bytes
             tasks = [self._kept.pop(name).task for name in gone]
             self._kept_bytes -= sum(task.size_bytes for task in tasks)
-            self.evictions += len(tasks)
         for task in tasks:
             self._forget(task)
+            self._recorder.evicted(task.name)

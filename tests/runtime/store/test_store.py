@@ -110,7 +110,7 @@ def test_what_was_used_least_recently_goes_where_the_budget_ends(tiny_bundle: Pa
     runtime.task("c")
     assert list(runtime.store.kept) == ["a", "c"]
     assert runtime.store.kept_bytes == 2 * size_bytes
-    assert (runtime.store.loads, runtime.store.evictions) == (3, 1)
+    assert (runtime.stats().loads, runtime.stats().evictions) == (3, 1)
     runtime.task("b")  # comes back
     assert list(runtime.store.kept) == ["c", "b"]
 
@@ -175,7 +175,7 @@ def test_a_prompt_of_other_weights_is_refused_when_asked_for(tiny_bundle: Path, 
     runtime = store_of(tiny_bundle, prompts)
     with pytest.raises(FingerprintError):
         runtime.classify(TEXT, task="e")
-    assert runtime.store.refusals == 1
+    assert runtime.stats().refusals == 1
 
 
 def test_threads_that_ask_at_once_read_once(tiny_bundle: Path, prompts: Path) -> None:
@@ -188,7 +188,7 @@ def test_threads_that_ask_at_once_read_once(tiny_bundle: Path, prompts: Path) ->
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, range(8)))
-    assert runtime.store.loads == 3
+    assert runtime.stats().loads == 3
     assert len({id(task) for task in found}) == 3
 
 
