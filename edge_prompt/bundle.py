@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError
 from edge_prompt.files import resolve_inside, sha256_of
 from edge_prompt.manifest import MANIFEST_NAME, Graph, Manifest, read_hashed_manifest
+from edge_prompt.signed import Signatures
 
 TOKENIZER_NAME = "tokenizer.json"
 REFERENCE_NAME = "reference.npz"
@@ -23,11 +24,13 @@ class Bundle:
         folder: The folder.
         manifest: What its manifest says.
         manifest_sha256: SHA-256 of the very bytes that the manifest was read from; empty if it was not read.
+        signatures: What must have signed it and every prompt that is loaded for it; None if nothing must be signed.
     """
 
     folder: Path
     manifest: Manifest
     manifest_sha256: str = ""
+    signatures: Signatures | None = None
 
     @property
     def sha256(self) -> dict[str, str]:

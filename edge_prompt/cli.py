@@ -37,6 +37,7 @@ COMMANDS = {
     "generate": LazyCommand("edge_prompt_runtime.commands.generate", "", "Go on from a text by a language model."),
     "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
     "tasks": LazyCommand("edge_prompt_runtime.commands.tasks", "", "List the prompts in folders, and what is wrong."),
+    "sign": LazyCommand("edge_prompt_runtime.commands.sign", "sign", "Sign bundles and prompts."),
     "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),
 }
 """Each command is the function `command` of its module."""

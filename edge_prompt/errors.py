@@ -79,6 +79,10 @@ class FingerprintError(EdgePromptError, ValueError):
     """A prompt was tuned on other weights than the bundle's."""
 
 
+class TrustError(EdgePromptError, ValueError):
+    """A bundle or prompt is not signed by whom it should be, or is not what was signed."""
+
+
 class UnknownTaskError(EdgePromptError, KeyError):
     """No prompt is loaded under that name."""
 

@@ -13,6 +13,7 @@ EXTRA_PACKAGES = {
     "openvino": ("openvino", "tokenizers", "PIL", "jinja2"),
     "export": _EXPORT,
     "quantize": (*_EXPORT, "nncf"),
+    "sign": ("model_signing", "OpenSSL"),
     "watch": ("watchfiles",),
 }
 """What each extra brings, by import name."""

@@ -19,6 +19,7 @@ from edge_prompt.errors import (
     ManifestError,
     MissingFileError,
     ReadError,
+    TrustError,
     UnsafePathError,
     WriteError,
 )
@@ -29,6 +30,9 @@ MAX_JSON_BYTES = 4 << 20
 
 MAX_NAME_LENGTH = 255
 """Of a path inside a bundle: longer ones reach the bounds of file systems."""
+
+JsonError = ManifestError | CardError | AdapterError | TrustError
+"""What a file that should be JSON may be refused with, by what it belongs to."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
 
@@ -104,25 +108,25 @@ def json_bytes(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_json(path: Path, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:
+def read_json(path: Path, error: type[JsonError]) -> dict[str, Any]:
     """Read a JSON object without trust: bounded size, no repeated keys, no NaN, no bottomless nesting.
 
     Raises:
         MissingFileError: There is no such file.
         ReadError: It cannot be read.
-        ManifestError | CardError | AdapterError: It is not such an object; `error` says which of them to raise.
+        JsonError: It is not such an object; `error` says which of them to raise.
     """
     return read_hashed_json(path, error)[0]
 
 
-def read_hashed_json(path: Path, error: type[ManifestError | CardError | AdapterError]) -> tuple[dict[str, Any], str]:
+def read_hashed_json(path: Path, error: type[JsonError]) -> tuple[dict[str, Any], str]:
     """As `read_json`, with the SHA-256 of the very bytes that were read, though others may stand there by now."""
     with opened(path) as stream:
         content = stream.read(MAX_JSON_BYTES + 1)
     return json_object(content, str(path), error), hashlib.sha256(content).hexdigest()
 
 
-def json_object(content: bytes, name: str, error: type[ManifestError | CardError | AdapterError]) -> dict[str, Any]:
+def json_object(content: bytes, name: str, error: type[JsonError]) -> dict[str, Any]:
     """The JSON object that `content`, found in `name`, is; see `read_json`."""
 
     def refuse(found: str) -> NoReturn:

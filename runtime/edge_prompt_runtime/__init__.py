@@ -5,6 +5,7 @@ from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.results import Classification, TokenLabel
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tokenizing import TruncationWarning
+from edge_prompt_runtime.trust import Trust
 
 __all__ = [
     "Classification",
@@ -14,4 +15,5 @@ __all__ = [
     "Runtime",
     "TokenLabel",
     "TruncationWarning",
+    "Trust",
 ]

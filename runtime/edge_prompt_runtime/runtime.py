@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle, read_bundle
+from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError
 from edge_prompt_runtime.engines import EngineSettings, open_engine
 from edge_prompt_runtime.feeds import outputs_together
@@ -39,6 +39,7 @@ from edge_prompt_runtime.running import GraphNetwork, Network, Outputs, by_row
 from edge_prompt_runtime.store.store import Refreshed
 from edge_prompt_runtime.store.watching import Watcher
 from edge_prompt_runtime.tasks import Float32, Task
+from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,6 +75,7 @@ class Runtime:
         prompts: A folder of prompts, or several: every name in them is served, and read when it is first asked for.
         prompts_budget_bytes: How much memory the prompts and heads of these folders may take together; beyond it, those
             used least recently are let go and read anew when asked for, but for those that are pinned.
+        trust: Who must have signed the bundle and every prompt; None takes them unsigned, but never altered.
 
     Attributes:
         bundle: The bundle.
@@ -84,8 +86,9 @@ class Runtime:
     Raises:
         MissingFileError: There is no bundle, or no such folder of prompts.
         ManifestError: The bundle is malformed, altered, or from a newer format.
+        TrustError: The bundle is not signed by whom it should be, or is not what was signed.
         UnknownEngineError: There is no such engine, or no graph for it.
-        MissingExtraError: The engine is not installed.
+        MissingExtraError: The engine, or the extra `sign` where there is a `trust`, is not installed.
         InputError: The engine does not have that precision here.
     """
 
@@ -100,8 +103,9 @@ class Runtime:
         model_cache: str | Path | None = None,
         prompts: str | Path | Sequence[str | Path] = (),
         prompts_budget_bytes: int = PROMPTS_BUDGET_BYTES,
+        trust: Trust | None = None,
     ) -> None:
-        self.bundle: Bundle = read_bundle(Path(bundle))
+        self.bundle: Bundle = read_trusted_bundle(Path(bundle), trust)
         settings = EngineSettings(
             threads, precision, cache_precision, None if model_cache is None else Path(model_cache)
         )

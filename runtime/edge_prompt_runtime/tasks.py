@@ -16,7 +16,8 @@ from edge_prompt.fingerprint import require_fingerprint
 from edge_prompt.kinds import kind_of
 from edge_prompt.manifest import PROMPT_INPUTS, Manifest
 from edge_prompt.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
-from edge_prompt.prompt import Head, Prompt, read_prompt
+from edge_prompt.prompt import Head, Prompt
+from edge_prompt.signed import read_signed_prompt
 
 Float32 = NDArray[np.float32]
 
@@ -108,9 +109,10 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         fold: What makes a prefix of a deep prompt.
 
     Raises:
-        EdgePromptError: The prompt, its card or its head is malformed or not for this bundle; each cause has its class.
+        EdgePromptError: The prompt, its card or its head is malformed, not for this bundle, or not signed where the
+            bundle must be; each cause has its class.
     """
-    prompt = read_prompt(path)
+    prompt = read_signed_prompt(path, bundle.signatures)
     manifest = bundle.manifest
     if prompt.card is not None:
         require_fingerprint(prompt.card.fingerprint, manifest.backbone.fingerprint, str(path))

@@ -73,13 +73,14 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_command_whose_extra_is_missing_says_the_pip_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda package: None if package == "torch" else find_spec(package))
+    missing = extras.EXTRA_PACKAGES[COMMANDS[name].extra][0]
+    monkeypatch.setattr(extras, "find_spec", lambda package: None if package == missing else find_spec(package))
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 1
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith(f"Error: edge-prompt {name} needs torch")
+    assert shown.err.startswith(f"Error: edge-prompt {name} needs {missing}")
     assert shown.err.endswith(f"pip install 'edge-prompt[{COMMANDS[name].extra}]'\n")
 
 

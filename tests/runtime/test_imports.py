@@ -39,6 +39,12 @@ def test_a_runtime_loads_no_other_engine_than_its_own(tiny_bundle: Path, engine:
     assert not packages & (EXPORT_ONLY - {"onnx"})
 
 
+def test_signatures_are_looked_at_only_where_someone_is_trusted(tiny_bundle: Path) -> None:
+    assert not packages_after(
+        f"from edge_prompt_runtime import Runtime, Trust\nTrust.key('x')\nRuntime({str(tiny_bundle)!r})"
+    ) & {"model_signing", "cryptography", "sigstore", "OpenSSL"}
+
+
 def test_token_arrays_need_no_tokenizer(tiny_bundle: Path, engine: str) -> None:
     packages = packages_after(
         "import numpy\nfrom edge_prompt_runtime import Runtime\n"

@@ -12,10 +12,12 @@ from typing import Any
 import click
 
 from edge_prompt.errors import InputError
+from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.engines import ENGINES, PRECISIONS
 from edge_prompt_runtime.generation.results import Generation
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.trust import Trust
 
 STANDARD_INPUT = "-"
 
@@ -45,6 +47,7 @@ STANDARD_INPUT = "-"
     help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end instead of text as it comes.")
+@trust_options
 def command(
     bundle: Path,
     text: str,
@@ -56,6 +59,7 @@ def command(
     precision: str,
     model_cache: Path | None,
     *,
+    trust: Trust | None,
     chat: bool,
     as_json: bool,
     **settings: Any,
@@ -69,7 +73,7 @@ def command(
     if settings["top_logprobs"] is not None and not as_json:
         raise click.UsageError("--top-logprobs are shown in JSON: pass --json too")
     request = _request(_standard_input() if text == STANDARD_INPUT else text, system, chat=chat)
-    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust)
     task: TaskName = None
     if prompt is not None:
         task = prompt.stem

@@ -15,10 +15,12 @@ import numpy as np
 from edge_prompt.errors import InputError
 from edge_prompt.preprocessing import modality_of
 from edge_prompt_runtime.commands.items import ITEMS, batches
+from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.engines import ENGINES, PRECISIONS
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.results import Segmentation
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.trust import Trust
 
 
 @click.command("run")
@@ -42,6 +44,7 @@ from edge_prompt_runtime.runtime import Runtime
     help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@trust_options
 def command(
     bundle: Path,
     prompt: Path | None,
@@ -54,6 +57,7 @@ def command(
     precision: str,
     model_cache: Path | None,
     *,
+    trust: Trust | None,
     as_json: bool,
 ) -> None:
     """Answer texts or images under a prompt.
@@ -64,7 +68,7 @@ def command(
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
         raise click.UsageError("pass one of --text, --image and --input")
-    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust)
     item = _item(runtime, given)
     task: TaskName = None
     if prompt is not None:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.bundle import Bundle, read_bundle
+from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError, MissingExtraError
+from edge_prompt.manifest import MANIFEST_NAME
 from edge_prompt.preprocessing import modality_of
 from edge_prompt_runtime.commands.items import BATCH_SIZE, ITEMS, labelled
+from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.engines import ENGINES
 from edge_prompt_runtime.reference import bounds_of, check_reference
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
 
 @click.command("verify")
@@ -28,26 +31,29 @@ from edge_prompt_runtime.runtime import Runtime
     "gets right.",
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: every engine that is installed]")
-def command(bundle: Path, prompts: tuple[Path, ...], data: Path | None, engine: str | None) -> None:
+@trust_options
+def command(
+    bundle: Path, prompts: tuple[Path, ...], data: Path | None, engine: str | None, *, trust: Trust | None
+) -> None:
     """Check that a bundle is what was exported, and that prompts are made for it.
 
     Every file is compared with its digest; each engine runs the reference that torch left at export; each prompt is
     read, checked and made ready, and answers labelled rows where there are some: so one sees what small weights cost.
+
+    Told whom to trust, it refuses a bundle and prompts that they did not sign.
     """
     if data is not None and len(prompts) != 1:
         raise click.UsageError("--data belongs to one --prompt")
-    opened = read_bundle(bundle)
-    opened.require_unaltered(opened.manifest.files)
-    for graph in (*opened.manifest.graphs.values(), *opened.manifest.fold_graphs.values()):
-        opened.require_unaltered(graph.sha256)
-    click.echo(f"{bundle}: every file is as it was exported")
+    opened = read_trusted_bundle(bundle, trust)
+    opened.require_unaltered({name: sha256 for name, sha256 in opened.sha256.items() if name != MANIFEST_NAME})
+    click.echo(f"{bundle}: every file is as it was exported{_signed(trust)}")
     for name in _engines(opened, engine):
         figures, bounds = check_reference(opened, name), bounds_of(opened, name)
         differences = ", ".join(f"{kind} {value:.1e} (at most {bounds[kind]:.2g})" for kind, value in figures.items())
         click.echo(f"{name}: from torch at export {differences}")
         if prompts:
-            runtime = Runtime(bundle, name)
-            _check_prompts(runtime, prompts)
+            runtime = Runtime(bundle, name, trust=trust)
+            _check_prompts(runtime, prompts, trust)
             if data is not None:
                 click.echo(f"{name}: {_right(runtime, prompts[0], data)}")
 
@@ -65,13 +71,17 @@ def _engines(bundle: Bundle, engine: str | None) -> list[str]:
     return installed
 
 
-def _check_prompts(runtime: Runtime, prompts: tuple[Path, ...]) -> None:
+def _signed(trust: Trust | None) -> str:
+    return "" if trust is None else f", signed by {trust.described}"
+
+
+def _check_prompts(runtime: Runtime, prompts: tuple[Path, ...], trust: Trust | None) -> None:
     for path in prompts:
         runtime.load(str(path), path)
         task = runtime.task(str(path))
         length = f", {task.virtual_tokens} virtual tokens" if task.virtual_tokens else ""
         labels = f", {len(task.labels)} labels" if task.labels else ""
-        click.echo(f"{path}: {task.kind}{length}{labels}, made for this bundle")
+        click.echo(f"{path}: {task.kind}{length}{labels}, made for this bundle{_signed(trust)}")
 
 
 def _right(runtime: Runtime, prompt: Path, data: Path) -> str:

@@ -16,7 +16,8 @@ from edge_prompt.arrays import FloatArray, read_hashed_npz, write_npz_to
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import CardError
 from edge_prompt.fields import Fields
-from edge_prompt.files import read_json
+from edge_prompt.files import read_hashed_json
+from edge_prompt.signed import signature_path
 from edge_prompt.together import read_as_named, read_unchanged, write_together
 from edge_prompt_runtime.engines import Past
 
@@ -75,17 +76,25 @@ def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str,
     Raises:
         CardError: It was compiled with another graph, other weights or another prompt, or is malformed.
         ArrayFileError: Its arrays are malformed.
+        TrustError: It is not signed, and the bundle must be.
     """
     card, path = card_path(prompt, engine), arrays_path(prompt, engine)
     if not card.exists():
         return None
     belongs = _belongs_to(prompt_sha256, bundle, engine)
     wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
-    return read_unchanged((card, path), lambda: _read(card, path, belongs, wanted_shapes))
+    past, digests = read_unchanged((card, path), lambda: _read(card, path, belongs, wanted_shapes))
+    if bundle.signatures is not None:
+        bundle.signatures.require(signature_path(card), digests)
+    return past
 
 
-def _read(card: Path, path: Path, belongs: Mapping[str, str], wanted_shapes: Sequence[tuple[int, ...]]) -> Past:
-    fields = Fields(read_json(card, CardError), str(card), CardError)
+def _read(
+    card: Path, path: Path, belongs: Mapping[str, str], wanted_shapes: Sequence[tuple[int, ...]]
+) -> tuple[Past, dict[str, str]]:
+    """The keys and values, and the digests by name of the files they were read from."""
+    value, card_sha256 = read_hashed_json(card, CardError)
+    fields = Fields(value, str(card), CardError)
     fields.require_version(FORMAT_VERSION)
     _require_digests(fields, belongs)  # before the arrays are read: those of another graph have other names
     names = frozenset(map(str, range(len(wanted_shapes))))
@@ -93,7 +102,7 @@ def _read(card: Path, path: Path, belongs: Mapping[str, str], wanted_shapes: Seq
     _require_digests(fields, {"sha256": sha256})
     past = [arrays[str(index)].astype(np.float32, copy=False) for index in range(len(wanted_shapes))]
     _require_shapes(path, past, wanted_shapes)
-    return past
+    return past, {card.name: card_sha256, path.name: sha256}
 
 
 def _require_digests(fields: Fields, digests: Mapping[str, str]) -> None:

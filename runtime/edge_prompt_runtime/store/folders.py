@@ -11,6 +11,7 @@ from edge_prompt.card import card_path
 from edge_prompt.errors import MissingFileError
 from edge_prompt.files import resolve_inside
 from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
+from edge_prompt.signed import signature_path
 
 Signature = tuple[tuple[int, int, int] | None, ...]
 """What tells the files of a prompt from those that replace them: inode, bytes and time of each, None for what is not
@@ -63,8 +64,8 @@ class PromptFolders:
 
 
 def signature_of(path: Path) -> Signature:
-    """The signature of the prompt at `path`, its card and its head."""
-    return tuple(map(_state, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX))))
+    """The signature of the prompt at `path`, its card, its head, and the file that signs them."""
+    return tuple(map(_state, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX), signature_path(path))))
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_signing import verifying
+
+from edge_prompt import EdgePromptError, read_bundle, read_prompt
+from edge_prompt.arrays import write_npy
+from edge_prompt.errors import InputError, ManifestError, MissingFileError, TrustError
+from edge_prompt.files import sha256_of
+from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt.prompt import write_prompt
+from edge_prompt.signed import signature_path
+from edge_prompt_runtime import Runtime, Trust
+from edge_prompt_runtime.commands.sign import sign_bundle, sign_prompt
+from edge_prompt_runtime.signatures import Signer, certificate_signer, key_signer
+from edge_prompt_runtime.trust import read_trusted_bundle
+from tests.conftest import MakePrompt
+from tests.keys import KeyPair, write_certified_key, write_key
+
+Sign = Callable[[Path], Path]
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> KeyPair:
+    return write_key(tmp_path, "key")
+
+
+@pytest.fixture
+def signer(key: KeyPair) -> Signer:
+    return key_signer(key.private)
+
+
+@pytest.fixture
+def trust(key: KeyPair) -> Trust:
+    return Trust.key(key.public)
+
+
+@pytest.fixture
+def bundle(bundle_copy: Path, signer: Signer) -> Path:
+    """A signed bundle to tamper with."""
+    sign_bundle(bundle_copy, signer)
+    return bundle_copy
+
+
+@pytest.fixture
+def runtime(bundle: Path, trust: Trust) -> Runtime:
+    return Runtime(bundle, "onnxruntime", threads=1, trust=trust)
+
+
+@pytest.fixture
+def prompt(make_prompt: MakePrompt, signer: Signer) -> Path:
+    """A signed prompt with card and head."""
+    path = make_prompt("spam", classes=2)
+    sign_prompt(path, signer)
+    return path
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+def test_what_was_signed_is_served(runtime: Runtime, prompt: Path) -> None:
+    runtime.load("mail", prompt)
+    assert runtime.classify("w1", task="mail").label in {"spam_0", "spam_1"}
+
+
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_any_of_the_curves_will_do(bundle_copy: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
+    key = write_key(tmp_path, "other", curve)
+    sign_bundle(bundle_copy, key_signer(key.private))
+    read_trusted_bundle(bundle_copy, Trust.key(key.public))
+
+
+def test_a_curve_that_model_signing_does_not_take_is_refused(tmp_path: Path, bundle_copy: Path) -> None:
+    key = write_key(tmp_path, "bitcoin", ec.SECP256K1())
+    with pytest.raises(InputError, match=r"bitcoin cannot sign bundle .*secp256k1"):
+        sign_bundle(bundle_copy, key_signer(key.private))
+    with pytest.raises(TrustError, match="secp256k1"):
+        read_trusted_bundle(bundle_copy, Trust.key(key.public))
+
+
+def test_an_encrypted_key_needs_its_password(tmp_path: Path, bundle_copy: Path) -> None:
+    key = write_key(tmp_path, "other", password="open sesame")
+    for password in (None, "close sesame"):
+        with pytest.raises(InputError, match="other cannot sign bundle"):
+            sign_bundle(bundle_copy, key_signer(key.private, password))
+    assert not (bundle_copy / "model.sig").exists()
+    sign_bundle(bundle_copy, key_signer(key.private, "open sesame"))
+    read_trusted_bundle(bundle_copy, Trust.key(key.public))
+
+
+def test_without_trust_signatures_do_not_matter(bundle_copy: Path, make_prompt: MakePrompt) -> None:
+    (bundle_copy / "model.sig").write_text("nonsense")
+    Runtime(bundle_copy, "onnxruntime", threads=1).load("x", make_prompt("x"))
+
+
+def test_an_unsigned_bundle_is_refused(bundle_copy: Path, trust: Trust) -> None:
+    with pytest.raises(TrustError, match=r"model\.sig: no such file, so .* not signed; wanted a signature by the key"):
+        Runtime(bundle_copy, "onnxruntime", trust=trust)
+
+
+def test_an_unsigned_prompt_is_refused(runtime: Runtime, make_prompt: MakePrompt) -> None:
+    with pytest.raises(TrustError, match=r"spam\.sig: no such file, so spam\.json and 2 more are not signed"):
+        runtime.load("spam", make_prompt("spam", classes=2))
+    assert runtime.tasks == ()
+
+
+def test_another_key_is_not_trusted(bundle: Path, prompt: Path, runtime: Runtime, tmp_path: Path) -> None:
+    other = write_key(tmp_path, "other")
+    with pytest.raises(TrustError, match="does not sign"):
+        Runtime(bundle, trust=Trust.key(other.public))
+    sign_prompt(prompt, key_signer(other.private))
+    with pytest.raises(TrustError, match=r"spam\.sig does not sign spam\.json and 2 more \(Key mismatch"):
+        runtime.load("spam", prompt)
+
+
+def test_a_signature_that_names_the_key_and_was_not_made_by_it_is_refused(
+    prompt: Path, runtime: Runtime, tmp_path: Path
+) -> None:
+    signature = signature_path(prompt)
+    own = json.loads(signature.read_text("utf-8"))
+    sign_prompt(prompt, key_signer(write_key(tmp_path, "other").private))
+    edit_json(signature, verificationMaterial=own["verificationMaterial"])
+    with pytest.raises(TrustError, match=r"InvalidSignature"):
+        runtime.load("spam", prompt)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json", ".head.npz"])
+def test_an_altered_file_of_a_prompt_is_refused(prompt: Path, runtime: Runtime, suffix: str) -> None:
+    file = prompt.with_name(prompt.stem + suffix)
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(EdgePromptError):
+        runtime.load("spam", prompt)
+
+
+def test_a_prompt_whose_card_was_made_to_fit_is_refused(prompt: Path, runtime: Runtime) -> None:
+    write_npy(prompt, read_prompt(prompt).array + np.float32(1))
+    edit_json(prompt.with_suffix(".json"), sha256=sha256_of(prompt))
+    read_prompt(prompt)
+    with pytest.raises(TrustError, match=r"\(altered: spam\.json, spam\.npy\)"):
+        runtime.load("spam", prompt)
+
+
+@pytest.mark.parametrize("change", [{"labels": ["yes", "no"]}, {"template": "Ignore {text}"}, {"head": None}])
+def test_a_card_that_says_something_else_is_refused(prompt: Path, runtime: Runtime, change: dict[str, Any]) -> None:
+    edit_json(prompt.with_suffix(".json"), **change)
+    with pytest.raises(EdgePromptError):
+        runtime.load("spam", prompt)
+
+
+def test_a_prompt_that_lost_its_card_is_refused(prompt: Path, runtime: Runtime) -> None:
+    prompt.with_suffix(".json").unlink()
+    with pytest.raises(TrustError, match=r"Missing files"):
+        runtime.load("spam", prompt, "soft")
+
+
+def test_a_bare_prompt_is_signed_as_such(tmp_path: Path, signer: Signer, runtime: Runtime) -> None:
+    path = tmp_path / "bare.npy"
+    write_npy(path, np.ones((3, 32), np.float32))
+    sign_prompt(path, signer)
+    runtime.load("bare", path)
+    fingerprint = runtime.bundle.manifest.backbone.fingerprint
+    write_prompt(path, np.ones((3, 32), np.float32), "soft", fingerprint, template="Ignore {text}")
+    with pytest.raises(TrustError, match=r"Extra files found.*bare\.json"):
+        runtime.load("bare", path)
+
+
+def test_a_signed_prompt_under_another_name_is_refused(prompt: Path, runtime: Runtime) -> None:
+    for suffix in (".npy", ".json", ".head.npz", ".sig"):
+        shutil.copy(prompt.with_name(prompt.stem + suffix), prompt.with_name(f"ham{suffix}"))
+    with pytest.raises(TrustError, match=r"Extra files found.*ham\.json, ham\.npy"):
+        runtime.load("ham", prompt.with_name("ham.npy"))
+
+
+def test_the_signature_of_another_prompt_is_refused(
+    prompt: Path, runtime: Runtime, make_prompt: MakePrompt, signer: Signer
+) -> None:
+    other = make_prompt("ham", classes=2)
+    sign_prompt(other, signer)
+    shutil.copy(signature_path(other), signature_path(prompt))
+    with pytest.raises(TrustError, match=r"spam\.sig does not sign spam\.json"):
+        runtime.load("spam", prompt)
+
+
+def test_a_refused_prompt_leaves_the_old_one(prompt: Path, runtime: Runtime) -> None:
+    runtime.load("spam", prompt)
+    task = runtime.task("spam")
+    signature_path(prompt).unlink()
+    with pytest.raises(TrustError):
+        runtime.load("spam", prompt)
+    assert runtime.task("spam") is task
+
+
+def test_prompts_of_folders_must_be_signed(
+    prompt: Path, bundle: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer
+) -> None:
+    unsigned = make_prompt("ham", classes=2)
+    runtime = Runtime(bundle, "onnxruntime", threads=1, prompts=prompt.parent, trust=trust)
+    assert runtime.classify("w1", task="spam").label.startswith("spam")
+    with pytest.raises(TrustError):
+        runtime.classify("w1", task="ham")
+    sign_prompt(unsigned, signer)
+    assert runtime.classify("w1", task="ham").label.startswith("ham")
+
+
+def test_a_replaced_prompt_is_taken_up_once_it_is_signed(
+    prompt: Path, bundle: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer
+) -> None:
+    runtime = Runtime(bundle, "onnxruntime", threads=1, prompts=prompt.parent, trust=trust)
+    before = runtime.embed("w1", task="spam")
+    make_prompt("spam", length=7, classes=2)
+    assert "spam" in runtime.refresh().refused
+    np.testing.assert_array_equal(runtime.embed("w1", task="spam"), before)
+    sign_prompt(prompt, signer)
+    assert runtime.refresh().replaced == ("spam",)
+    assert runtime.task("spam").virtual_tokens == 7
+
+
+def test_a_manifest_that_was_made_to_fit_is_refused(bundle: Path, trust: Trust) -> None:
+    (bundle / "config.json").write_text("{}")
+    manifest = json.loads((bundle / MANIFEST_NAME).read_text("utf-8"))
+    files = manifest["files"] | {"config.json": sha256_of(bundle / "config.json")}
+    edit_json(bundle / MANIFEST_NAME, files=files)
+    Runtime(bundle, "onnxruntime", threads=1)
+    with pytest.raises(TrustError, match=r"\(altered: config\.json, edge_prompt\.json\)"):
+        Runtime(bundle, "onnxruntime", trust=trust)
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("model.onnx", "onnxruntime"),
+        ("openvino_model.xml", "openvino"),
+        ("openvino_model.bin", "openvino"),
+        ("tokenizer.json", "openvino"),
+    ],
+)
+def test_an_altered_file_of_a_signed_bundle_is_refused_when_it_is_used(
+    bundle: Path, trust: Trust, name: str, engine: str
+) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(ManifestError, match="is altered"):
+        Runtime(bundle, engine, threads=1, trust=trust).embed("w1")
+
+
+def test_the_signature_of_another_bundle_is_refused(
+    bundle: Path, trust: Trust, tiny_image_bundle: Path, tmp_path: Path, signer: Signer
+) -> None:
+    other = shutil.copytree(tiny_image_bundle, tmp_path / "other")
+    shutil.copy(sign_bundle(other, signer), bundle / "model.sig")
+    with pytest.raises(TrustError, match=r"does not sign .* \(altered: config\.json"):
+        Runtime(bundle, "onnxruntime", trust=trust)
+
+
+@pytest.mark.parametrize("name", ["model.onnx_more", "spam.npy", "deeper/tokenizer.json"])
+def test_an_added_file_is_refused(bundle: Path, trust: Trust, signer: Signer, name: str) -> None:
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).touch()
+    with pytest.raises(TrustError, match=f"has {name}, which its manifest does not name"):
+        Runtime(bundle, "onnxruntime", trust=trust)
+    with pytest.raises(TrustError, match=f"has {name}"):
+        sign_bundle(bundle, signer)
+
+
+def test_a_folder_that_is_a_link_is_refused(bundle: Path, trust: Trust, tmp_path: Path) -> None:
+    (bundle / "more").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(TrustError, match="has more, which"):
+        Runtime(bundle, "onnxruntime", trust=trust)
+
+
+def test_prompts_come_later(bundle: Path, trust: Trust, prompt: Path) -> None:
+    shutil.copytree(prompt.parent, bundle / "prompts")
+    (bundle / ".model.sig.x1.tmp").touch()  # as a writer that was killed leaves it
+    runtime = Runtime(bundle, "onnxruntime", threads=1, trust=trust)
+    assert runtime.load_all(bundle / "prompts") == ("spam",)
+
+
+def test_an_altered_bundle_is_not_signed(bundle: Path, signer: Signer) -> None:
+    before = (bundle / "model.sig").read_bytes()
+    (bundle / "tokenizer.json").write_text("{}")
+    with pytest.raises(ManifestError, match="is altered"):
+        sign_bundle(bundle, signer)
+    assert (bundle / "model.sig").read_bytes() == before
+
+
+def test_each_large_file_is_read_once_to_be_signed(bundle: Path) -> None:
+    manifest = read_bundle(bundle).manifest
+    graphs = (*manifest.graphs.values(), *manifest.fold_graphs.values())
+    assert read_bundle(bundle).sha256.keys() == {MANIFEST_NAME, *manifest.files}.union(
+        *(graph.sha256 for graph in graphs)
+    )
+
+
+def test_model_signing_itself_agrees(bundle: Path, prompt: Path, key: KeyPair) -> None:
+    shutil.copytree(prompt.parent, bundle / "prompts")
+    config = verifying.Config().use_elliptic_key_verifier(public_key=key.public)  # type: ignore[no-untyped-call]
+    config.verify(bundle, bundle / "model.sig")
+    apart = verifying.Config().use_elliptic_key_verifier(public_key=key.public).set_ignore_unsigned_files(True)  # type: ignore[no-untyped-call]
+    apart.verify(prompt.parent, signature_path(prompt))
+    (bundle / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        config.verify(bundle, bundle / "model.sig")
+
+
+def test_what_model_signing_itself_signed_is_trusted(bundle_copy: Path, key: KeyPair, trust: Trust) -> None:
+    from model_signing import hashing, signing
+
+    config = signing.Config().use_elliptic_key_signer(private_key=key.private)  # type: ignore[no-untyped-call]
+    config.set_hashing_config(hashing.Config().set_ignored_paths(paths=["prompts", "model.sig"]))  # type: ignore[no-untyped-call]
+    config.sign(bundle_copy, bundle_copy / "model.sig")
+    read_trusted_bundle(bundle_copy, trust)
+
+
+def test_a_certificate_is_trusted_by_its_root(bundle_copy: Path, tmp_path: Path) -> None:
+    ours, other = (write_certified_key(tmp_path, name) for name in ("ours", "other"))
+    sign_bundle(bundle_copy, certificate_signer(ours.private, ours.certificate, ()))
+    read_trusted_bundle(bundle_copy, Trust.certificates([ours.root]))
+    read_trusted_bundle(bundle_copy, Trust.certificates([other.root, ours.root]))
+    with pytest.raises(TrustError, match=r"unable to get local issuer certificate.*a certificate that .*other"):
+        read_trusted_bundle(bundle_copy, Trust.certificates([other.root]))
+
+
+def test_a_certificate_that_is_not_for_signing_is_refused(bundle_copy: Path, tmp_path: Path) -> None:
+    ours = write_certified_key(tmp_path, "ours", for_signing=False)
+    sign_bundle(bundle_copy, certificate_signer(ours.private, ours.certificate, ()))
+    with pytest.raises(TrustError, match="cannot be used for signing"):
+        read_trusted_bundle(bundle_copy, Trust.certificates([ours.root]))
+
+
+def test_a_certificate_of_another_key_cannot_sign(bundle_copy: Path, tmp_path: Path, key: KeyPair) -> None:
+    ours = write_certified_key(tmp_path, "ours")
+    with pytest.raises(InputError, match="does not match"):
+        sign_bundle(bundle_copy, certificate_signer(key.private, ours.certificate, ()))
+
+
+def test_a_signature_of_another_method_is_refused(
+    bundle_copy: Path, tmp_path: Path, key: KeyPair, trust: Trust, signer: Signer
+) -> None:
+    ours = write_certified_key(tmp_path, "ours")
+    sign_bundle(bundle_copy, certificate_signer(ours.private, ours.certificate, ()))
+    with pytest.raises(TrustError):
+        read_trusted_bundle(bundle_copy, trust)
+    sign_bundle(bundle_copy, signer)
+    with pytest.raises(TrustError):
+        read_trusted_bundle(bundle_copy, Trust.certificates([ours.root]))
+
+
+def test_the_key_is_read_once(runtime: Runtime, prompt: Path, key: KeyPair, tmp_path: Path) -> None:
+    shutil.copy(write_key(tmp_path, "other").public, key.public)
+    runtime.load("spam", prompt)
+
+
+def test_a_missing_key_is_named(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="nowhere: no such file"):
+        Runtime(bundle, trust=Trust.key(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("made", [Trust.key, lambda path: Trust.certificates([path])])
+@pytest.mark.parametrize("content", [b"", b"\x00\xff", b"-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n"])
+def test_a_file_that_is_no_key_is_refused(
+    bundle: Path, tmp_path: Path, made: Callable[[Path], Trust], content: bytes
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(TrustError, match=r"file.* cannot be checked against"):
+        Runtime(bundle, trust=made(tmp_path / "file"))
+
+
+def test_trust_is_in_someone() -> None:
+    with pytest.raises(InputError):
+        Trust.certificates([])
+    with pytest.raises(InputError):
+        Trust.identity("someone@example.org", "")
+    assert Trust.identity("someone@example.org", "https://example.org").described.startswith("someone@example.org")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"\xff", b"[" * 100_000, b'{"verificationMaterial": 1}', b'{"a": 1, "a": 1}', b" " * (5 << 20)],
+)
+def test_a_malformed_signature_is_refused(prompt: Path, runtime: Runtime, content: bytes) -> None:
+    signature_path(prompt).write_bytes(content)
+    with pytest.raises(TrustError):
+        runtime.load("spam", prompt)
+
+
+def test_a_signature_that_does_not_say_by_which_key_is_refused(
+    prompt: Path, runtime: Runtime, capfd: pytest.CaptureFixture[str]
+) -> None:
+    signature = signature_path(prompt)
+    edit_json(signature, verificationMaterial={"publicKey": {}})
+    with pytest.raises(TrustError, match="does not say by which key"):
+        runtime.load("spam", prompt)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def signature(prompt: Path) -> bytes:
+    return signature_path(prompt).read_bytes()
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@given(data=st.data())
+def test_nothing_but_our_errors_comes_of_a_mangled_signature(
+    prompt: Path, runtime: Runtime, signature: bytes, data: st.DataObject
+) -> None:
+    content = data.draw(mangled(signature))
+    signature_path(prompt).write_bytes(content)
+    try:
+        runtime.load("spam", prompt)
+    except EdgePromptError:
+        return
+    assert statement_in(content) == statement_in(signature)
+
+
+def statement_in(signature: bytes) -> bytes:
+    return base64.b64decode(json.loads(signature)["dsseEnvelope"]["payload"])
+
+
+def mangled(content: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes changed or cut, or values of the JSON replaced by others."""
+    places = st.integers(0, len(content) - 1)
+    cut = st.tuples(places, places).map(lambda pair: content[: min(pair)] + content[max(pair) :])
+    flipped = st.tuples(places, st.integers(0, 255)).map(
+        lambda pair: content[: pair[0]] + bytes([pair[1]]) + content[pair[0] + 1 :]
+    )
+    value = json.loads(content)
+    scalars = st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(allow_nan=False)
+    other = st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=8), inner, max_size=2),
+        max_leaves=4,
+    )
+    replaced = st.tuples(st.sampled_from(paths_in(value)), other).map(
+        lambda pair: json.dumps(with_value(value, *pair)).encode()
+    )
+    return cut | flipped | replaced
+
+
+def paths_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, child in inner for found in [(*path, key), *paths_in(child, (*path, key))]]
+
+
+def with_value(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = with_value(value[path[0]], path[1:], new)
+    return copied
