@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from threading import Lock
@@ -18,6 +18,11 @@ from edge_prompt_runtime.trust import Trust
 
 MAX_REASON = 300
 """Characters of a library's own words in a message."""
+
+_PEM = "an elliptic public key (P-256, P-384, P-521), or certificates, in PEM"
+
+_OF_THE_DISK = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
+"""What the system says of a disk that takes no more; everything else is said of keys and networks."""
 
 _ALTERED = re.compile(r"Hash mismatch for \\?'([^'\\]+)")
 
@@ -74,8 +79,8 @@ class ModelSignatures:
         except Exception as error:  # cryptography, OpenSSL and sigstore have no common class
             raise TrustError(
                 found=f"{trust.described} cannot be checked against ({_reason(error)})",
-                wanted="an elliptic public key (P-256, P-384, P-521) or certificates in PEM, or a network for Sigstore",
-                remedy="check the file, or the network",
+                wanted="a network, for what Sigstore itself is trusted by" if trust.signer else _PEM,
+                remedy="connect it" if trust.signer else "check the file",
             ) from error
 
     def require(self, signature: Path, files: Mapping[str, str]) -> None:
@@ -112,10 +117,12 @@ class Signer(NamedTuple):
 
     Attributes:
         described: As a message names it.
+        wanted: What it needs, for a message.
         configure: Tells model-signing.
     """
 
     described: str
+    wanted: str
     configure: Callable[[signing.Config], object]
 
 
@@ -123,7 +130,9 @@ def key_signer(private_key: Path, password: str | None = None) -> Signer:
     """Sign with a private key, a PEM file of P-256, P-384 or P-521, encrypted or not."""
     secret: Any = None if password is None else password.encode()  # says str, and hands it to what takes bytes
     return Signer(
-        str(private_key), lambda config: config.use_elliptic_key_signer(private_key=private_key, password=secret)
+        str(private_key),
+        "an elliptic private key (P-256, P-384, P-521) in PEM, and its password if it has one",
+        lambda config: config.use_elliptic_key_signer(private_key=private_key, password=secret),
     )
 
 
@@ -131,6 +140,7 @@ def certificate_signer(private_key: Path, certificate: Path, chain: tuple[Path, 
     """Sign with a private key; the signature carries its certificate, and those between it and a root."""
     return Signer(
         str(certificate),
+        "an elliptic private key (P-256, P-384, P-521) in PEM, and its own certificate",
         lambda config: config.use_certificate_signer(
             private_key=private_key,
             signing_certificate=certificate,
@@ -143,6 +153,7 @@ def sigstore_signer(identity_token: str | None = None) -> Signer:
     """Sign by Sigstore, without a key: as whom a browser, a workflow's credentials or a token say. Needs a network."""
     return Signer(
         "Sigstore",
+        "a network, and someone to sign as",
         lambda config: config.use_sigstore_signer(identity_token=identity_token, use_ambient_credentials=True),
     )
 
@@ -165,20 +176,18 @@ def write_signature(
     """
     config = signing.Config()  # type: ignore[no-untyped-call]
     config.set_hashing_config(KnownDigests(files, apart))
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / signature.name
+    with written_atomically(signature) as stream:
         try:
             signer.configure(config)
-            config.sign(Path(name), made)
-            content = made.read_bytes()
+            config.sign(Path(name), stream.name)  # it opens the file anew: the same, that is renamed when all is well
         except Exception as error:  # cryptography and sigstore have no common class
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise
             raise InputError(
                 found=f"{signer.described} cannot sign {name} ({_reason(error)})",
-                wanted="an elliptic private key (P-256, P-384, P-521) in PEM, its own certificate, or Sigstore",
+                wanted=signer.wanted,
                 remedy="check files and password, or the network",
             ) from error
-    with written_atomically(signature) as stream:
-        stream.write(content)
 
 
 def _reason(error: Exception) -> str:
