@@ -11,7 +11,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from edge_prompt.card import card_path
 from edge_prompt.prompt import Prompt, read_prompt
+from edge_prompt.together import read_unchanged
 
 BUNDLE_SIGNATURE_NAME = "model.sig"
 """What model-signing itself calls the signature of a folder."""
@@ -46,10 +48,16 @@ def read_signed_prompt(path: Path, signatures: Signatures | None) -> Prompt:
         TrustError: It is not signed, or is not what was signed.
         EdgePromptError: It is malformed; each cause has its class.
     """
-    prompt = read_prompt(path)
-    if signatures is not None:
-        signatures.require(signature_path(path), prompt.sha256)
-    return prompt
+    if signatures is None:
+        return read_prompt(path)
+    trusted = signatures
+
+    def read() -> Prompt:
+        prompt = read_prompt(path)
+        trusted.require(signature_path(path), prompt.sha256)
+        return prompt
+
+    return read_unchanged((signature_path(path), card_path(path), path), read)
 
 
 def unknown_files(folder: Path, known: Collection[str], apart: Collection[str]) -> list[str]:

@@ -101,7 +101,8 @@ class ModelSignatures:
         """Of a signature by a key: model-signing prints a warning where it does not say which, and goes on."""
         material = content.get("verificationMaterial")
         key = material.get("publicKey") if isinstance(material, dict) else None
-        if self._trust.public_key is not None and not (isinstance(key, dict) and isinstance(key.get("hint"), str)):
+        hint = key.get("hint") if isinstance(key, dict) else None
+        if self._trust.public_key is not None and not (isinstance(hint, str) and hint):
             raise ValueError("it does not say by which key")
 
     def _refuse(self, found: str, cause: Exception | None = None) -> None:

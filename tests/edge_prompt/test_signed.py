@@ -44,6 +44,17 @@ def test_a_prompt_that_was_not_signed_is_refused(path: Path) -> None:
     assert read_signed_prompt(path, None).array.shape == (2, 3)
 
 
+def test_a_prompt_that_is_replaced_while_it_is_read_is_read_again(path: Path) -> None:
+    class ReplacedMeanwhile(SignedByHand):
+        def require(self, signature: Path, files: Mapping[str, str]) -> None:
+            if not self.asked:
+                write_npy(path, np.zeros((2, 4), np.float32))
+                self.files = {"a.b.npy": sha256_of(path)}
+            super().require(signature, files)
+
+    assert read_signed_prompt(path, ReplacedMeanwhile({})).array.shape == (2, 4)
+
+
 def test_files_that_nobody_names_are_found(tmp_path: Path) -> None:
     for name in ("known", "apart/x", "unknown", "deep/known", "deep/unknown", "deep/apart", ".hidden", ".folder/x"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.bundle import PROMPTS_FOLDER, Bundle
 from edge_prompt.errors import EdgePromptError
 from edge_prompt.manifest import MANIFEST_NAME, Manifest
 from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
+from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.language.saved import ARRAYS_SUFFIX
 from edge_prompt_runtime.store.folders import PromptFolders
 from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
+from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
 MOST_LABELS = 6
 """Labels that the table names."""
@@ -58,14 +60,17 @@ class Listed:
     "--bundle", type=click.Path(path_type=Path), help="Check prompts against it. [default: FOLDER, if it is a bundle]"
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool) -> None:
+@trust_options
+def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool, trust: Trust | None) -> None:
     """List the prompts in folders, or in a bundle: what each is, and what is wrong with it.
 
     The exit code is 1 if any is refused.
     """
     if bundle is None:
         bundle = next((folder for folder in folders if (folder / MANIFEST_NAME).is_file()), None)
-    opened = None if bundle is None else read_bundle(bundle)
+    if bundle is None and trust is not None:
+        raise click.UsageError("whom to trust is asked of a bundle: pass --bundle, too")
+    opened = None if bundle is None else read_trusted_bundle(bundle, trust)
     found = list(listed(PromptFolders([_prompts_in(folder) for folder in folders]), opened))
     if as_json:
         for task in found:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_what_is_signed_is_verified_and_run(
         assert code == 1
         assert err.startswith("Error: ")
         assert "spam.sig: no such file" in err
+
+
+def test_tasks_that_are_not_signed_are_listed_as_refused(
+    command: Command, bundle_copy: Path, make_prompt: MakePrompt, key: KeyPair
+) -> None:
+    signed, unsigned = make_prompt("ham"), make_prompt("spam")
+    command("sign", bundle_copy, signed, "--private-key", key.private)
+    arguments = ("tasks", unsigned.parent, "--public-key", key.public, "--json")
+    code, out, _ = command(*arguments, "--bundle", bundle_copy)
+    assert code == 1
+    assert ["spam.sig: no such file" in json.loads(line)["problem"] for line in out.splitlines()] == [False, True]
+    assert command(*arguments)[0] == 2
 
 
 def test_a_bundle_that_another_signed_is_not_verified(
