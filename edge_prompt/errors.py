@@ -99,6 +99,18 @@ class InputError(EdgePromptError, ValueError):
     """A request cannot be answered as it was made."""
 
 
+class QueueFullError(EdgePromptError, RuntimeError):
+    """As many requests wait as may; one more was refused."""
+
+
+class RequestTimeoutError(EdgePromptError, TimeoutError):
+    """A request waited longer than it was given, and was dropped before it ran."""
+
+
+class ClosedError(EdgePromptError, RuntimeError):
+    """What was asked has been closed."""
+
+
 class ChatTemplateError(EdgePromptError, ValueError):
     """A chat template is malformed, refuses the messages, or tries what no template needs."""
 

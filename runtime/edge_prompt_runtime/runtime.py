@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError
+from edge_prompt_runtime.asynchronous import Asynchronous
 from edge_prompt_runtime.engines import EngineSettings, open_engine
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
@@ -55,7 +56,7 @@ COMPILED_BUDGET_BYTES = 256 * 2**20
 PROMPTS_BUDGET_BYTES = 64 * 2**20
 
 
-class Runtime:
+class Runtime(Asynchronous):
     """Runs a bundle. Any number of threads may share one.
 
     Args:

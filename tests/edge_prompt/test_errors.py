@@ -17,6 +17,9 @@ BUILTINS = {
     "UnknownTaskError": KeyError,
     "MissingExtraError": ImportError,
     "ParityError": ArithmeticError,
+    "QueueFullError": RuntimeError,
+    "RequestTimeoutError": TimeoutError,
+    "ClosedError": RuntimeError,
     "LogitsError": ArithmeticError,
 }
 

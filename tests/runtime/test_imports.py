@@ -9,7 +9,7 @@ import pytest
 from edge_prompt_runtime.engines import ENGINES
 
 EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
-NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2"}
+NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2", "asyncio"}
 
 
 def packages_after(code: str) -> set[str]:
