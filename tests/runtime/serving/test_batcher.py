@@ -173,24 +173,23 @@ def test_a_request_that_has_begun_is_waited_for(runtime: Runtime, gate: Gate) ->
         assert asked.result(60).shape == (32,)
 
 
-def test_closing_answers_what_waits_or_refuses_it(runtime: Runtime, gate: Gate) -> None:
-    for answer in (True, False):
-        gate.let_go.clear()
-        batcher = Batcher(runtime, "embed")
-        first = running(batcher, gate)
-        waiting = [batcher.submit("w2") for _ in range(3)]
-        with ThreadPoolExecutor(1) as pool:
-            closing = pool.submit(batcher.close, answer=answer)
-            if not answer:
-                assert all(isinstance(future.exception(60), ClosedError) for future in waiting)
-            gate.let_go.set()
-            closing.result(60)
-        assert first.result(0).shape == (32,)
-        assert all(future.done() for future in waiting)
-        assert all((future.exception() is None) is answer for future in waiting)
-        with pytest.raises(ClosedError, match="a request to a batcher that was closed"):
-            batcher.submit("w1")
-        batcher.close()
+@pytest.mark.parametrize("answer", [True, False])
+def test_closing_answers_what_waits_or_refuses_it(runtime: Runtime, gate: Gate, answer: bool) -> None:
+    batcher = Batcher(runtime, "embed")
+    first = running(batcher, gate)
+    waiting = [batcher.submit("w2") for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        closing = pool.submit(batcher.close, answer=answer)
+        if not answer:
+            assert all(isinstance(future.exception(60), ClosedError) for future in waiting)
+        gate.let_go.set()
+        closing.result(60)
+    assert first.result(0).shape == (32,)
+    assert all(future.done() for future in waiting)
+    assert all((future.exception() is None) is answer for future in waiting)
+    with pytest.raises(ClosedError, match="a request to a batcher that was closed"):
+        batcher.submit("w1")
+    batcher.close()
 
 
 def test_it_may_be_closed_by_who_is_answered(runtime: Runtime, gate: Gate) -> None:
