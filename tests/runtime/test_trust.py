@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,26 @@ def test_a_signature_of_another_method_is_refused(
 def test_the_key_is_read_once(runtime: Runtime, prompt: Path, key: KeyPair, tmp_path: Path) -> None:
     shutil.copy(write_key(tmp_path, "other").public, key.public)
     runtime.load("spam", prompt)
+
+
+def test_threads_do_not_get_the_word_on_each_others_files(
+    prompt: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer
+) -> None:
+    other = make_prompt("ham", classes=2)
+    sign_prompt(other, signer)
+    signatures = trust.signatures()
+    files = {path: read_prompt(path).sha256 for path in (prompt, other)}
+    cases = [(signed, asked) for signed in files for asked in files] * 100
+
+    def accepted(case: tuple[Path, Path]) -> bool:
+        try:
+            signatures.require(signature_path(case[0]), files[case[1]])
+        except TrustError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(accepted, cases)) == [signed == asked for signed, asked in cases]
 
 
 def test_a_missing_key_is_named(bundle: Path, tmp_path: Path) -> None:
