@@ -15,7 +15,7 @@ import struct
 import zipfile
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import IO, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,8 +125,7 @@ def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> 
                 if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
                     _refuse(f"{path}[{name}]", "a compressed member", "members stored as they are (numpy.savez)")
                 with archive.open(member) as opened_member:
-                    content = opened_member.read(member.file_size + 1)
-                arrays[name] = _read_stream(io.BytesIO(content), len(content), f"{path}[{name}]")
+                    arrays[name] = _read_stream(opened_member, member.file_size, f"{path}[{name}]")
             return arrays
     except ArrayFileError:
         raise
@@ -146,7 +145,7 @@ def require_writable(path: Path, array: FloatArray) -> None:
         _refuse(str(path), "NaN, infinity, or nothing", "finite numbers", remedy="tune it again, more gently")
 
 
-def _read_stream(stream: BinaryIO, size_bytes: int, name: str) -> FloatArray:
+def _read_stream(stream: IO[bytes], size_bytes: int, name: str) -> FloatArray:
     descr, shape, fortran_order, data_bytes = _read_header(stream, size_bytes, name)
     dtype, count = np.dtype(descr), math.prod(shape)
     if count * dtype.itemsize != data_bytes:
@@ -161,7 +160,7 @@ def _read_stream(stream: BinaryIO, size_bytes: int, name: str) -> FloatArray:
     return np.ascontiguousarray(array.reshape(shape, order="F" if fortran_order else "C"))
 
 
-def _read_header(stream: BinaryIO, size_bytes: int, name: str) -> tuple[str, tuple[int, ...], bool, int]:
+def _read_header(stream: IO[bytes], size_bytes: int, name: str) -> tuple[str, tuple[int, ...], bool, int]:
     """Dtype, shape, order and the number of bytes after the header, each checked before anything follows from it."""
     start = stream.read(8)
     if len(start) < 8 or start[:6] != _MAGIC:
@@ -196,7 +195,7 @@ def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object,
     return fields["descr"], fields["fortran_order"], fields["shape"]
 
 
-def _read_exactly(stream: BinaryIO, count: int, name: str) -> bytes:
+def _read_exactly(stream: IO[bytes], count: int, name: str) -> bytes:
     content = stream.read(count)
     if len(content) != count:
         _refuse(name, "a truncated file", "a whole NPY file")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edge_prompt.errors import ManifestError, MissingFileError, UnknownEngineError
 from edge_prompt.files import resolve_inside, sha256_of
+from edge_prompt.graph_files import require_known_graph
 from edge_prompt.manifest import MANIFEST_NAME, Graph, Manifest, read_hashed_manifest
 from edge_prompt.signed import Signatures
 
@@ -79,9 +80,10 @@ class Bundle:
         """The paths of a graph and of its weights file, if it has one apart, once all it needs was found unaltered.
 
         Raises:
-            ManifestError: A file is missing or altered.
+            ManifestError: A file is missing or altered, or the graph has custom operators, or weights in other files.
         """
         self.require_unaltered(graph.sha256)
+        require_known_graph(self.folder, graph)
         return self.paths_of(graph)
 
     def paths_of(self, graph: Graph) -> tuple[Path, Path | None]:

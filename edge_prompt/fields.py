@@ -37,7 +37,10 @@ class Fields:
             found, (int, float) if kind is float else kind
         ):
             self.refuse(f"{name!r} is {type(found).__name__}", f"{name!r} as {kind.__name__}")
-        return kind(found)
+        try:
+            return kind(found)
+        except OverflowError:  # an integer beyond all floats
+            self.refuse(f"{name!r} is an integer of {len(str(found))} digits", f"{name!r} as {kind.__name__}")
 
     def optional(self, name: str, kind: type[T]) -> T | None:
         """The field `name`, or None where it is missing or null."""

@@ -122,7 +122,7 @@ def read_json(path: Path, error: type[JsonError]) -> dict[str, Any]:
 def read_hashed_json(path: Path, error: type[JsonError]) -> tuple[dict[str, Any], str]:
     """As `read_json`, with the SHA-256 of the very bytes that were read, though others may stand there by now."""
     with opened(path) as stream:
-        content = stream.read(MAX_JSON_BYTES + 1)
+        content = read_at_most(stream, MAX_JSON_BYTES + 1)
     return json_object(content, str(path), error), hashlib.sha256(content).hexdigest()
 
 
@@ -162,6 +162,11 @@ def json_object(content: bytes, name: str, error: type[JsonError]) -> dict[str, 
     if not isinstance(value, dict):
         refuse(f"a JSON {type(value).__name__}")
     return value
+
+
+def read_at_most(stream: BufferedReader, most_bytes: int) -> bytes:
+    """What a file has, up to a bound; to ask for the bound itself would take as much memory, however small the file."""
+    return stream.read(min(os.fstat(stream.fileno()).st_size + 1, most_bytes))
 
 
 def require_file(path: Path) -> Path:

@@ -102,7 +102,7 @@ def read_hashed_head(path: Path, activation: str | None) -> tuple[Head, str]:
     """As `read_head`, with the SHA-256 of the very file that was read."""
     names = _LINEAR_ARRAYS if activation is None else _LINEAR_ARRAYS | _DENSE_ARRAYS
     found, sha256 = read_hashed_npz(path, names)
-    arrays = {name: array.astype(np.float32) for name, array in found.items()}
+    arrays = {name: array.astype(np.float32, copy=False) for name, array in found.items()}
     dense = None if activation is None else Dense(arrays["dense_weight"], arrays["dense_bias"], activation)
     return Head(arrays["weight"], arrays["bias"], dense), sha256
 

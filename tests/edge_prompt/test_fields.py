@@ -109,3 +109,10 @@ def test_an_unknown_format_version_is_refused(version: int) -> None:
 def test_a_format_version_of_another_type_is_refused(version: Any) -> None:
     with pytest.raises(CardError, match="'format_version' is"):
         fields(format_version=version).require_version(2)
+
+
+def test_an_integer_beyond_all_floats_is_no_float() -> None:
+    fields = Fields({"x": 10**400}, "x.json", CardError)
+    with pytest.raises(CardError, match="'x' is an integer of 401 digits; wanted 'x' as float"):
+        fields.take("x", float)
+    assert fields.take("x", int) == 10**400

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,13 @@ def test_the_command_takes_a_folder_and_prompts(
 ) -> None:
     calls: list[Any] = []
 
-    def quantize_graph(_graph: Path, _weights: Path | None, folder: Path, feeds: Any) -> tuple[str, ...]:
+    files = {".onnx": ("model.onnx", "model.onnx_data"), ".xml": ("openvino_model.xml", "openvino_model.bin")}
+
+    def quantize_graph(graph: Path, _weights: Path | None, folder: Path, feeds: Any) -> tuple[str, ...]:
         calls.append([{name: array.shape for name, array in batch.items()} for batch in feeds])
-        (folder / "model_int8.onnx").write_bytes((tiny_image_bundle / "model.onnx").read_bytes())
-        return ("model_int8.onnx",)
+        for name in files[graph.suffix]:
+            shutil.copyfile(tiny_image_bundle / name, folder / name)
+        return files[graph.suffix]
 
     monkeypatch.setattr(quantize, "_quantize_of", lambda _engine: quantize_graph)
     monkeypatch.setattr(quantize, "_compare", lambda *_: {"base": 0.01})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError, UnknownEngineError
 from edge_prompt.extras import require_extra
+from edge_prompt.graph_files import require_known_graph
 from edge_prompt.manifest import Graph
 from edge_prompt.telemetry import refuse_telemetry
 from edge_prompt_runtime.engines.model_cache import folder_of
@@ -164,7 +165,8 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
 
     Raises:
         MissingExtraError: The engine is not installed.
-        ManifestError: A file of the graph is missing or altered, or the engine cannot load it.
+        ManifestError: A file of the graph is missing or altered, it has custom operators, or weights in other files, or
+            the engine cannot load it.
         InputError: The engine does not have that precision here.
     """
     began_s = perf_counter()
@@ -176,6 +178,7 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
     with ThreadPoolExecutor(1) as pool:  # weights are numbers: they may be checked while the engine reads them
         checked = pool.submit(bundle.require_unaltered, weights)
         try:
+            require_known_graph(bundle.folder, graph)
             engine = open_file(graph.engine, *bundle.paths_of(graph), settings)
         finally:
             checked.result()  # what is wrong with the file explains what the engine says of it

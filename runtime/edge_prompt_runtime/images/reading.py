@@ -36,6 +36,10 @@ _SIXTEEN_BITS_IN_MORE = frozenset({("PNG", "I"), ("PPM", "I")})
 
 _CHANNELS = (1, 3, 4)
 
+_RUN_LENGTHS, _MOST_OF_RUN_LENGTHS = "bmp_rle", 1 << 22
+"""The codec that Pillow has in Python alone, and pixels that it may make: a few bytes may ask for all that an image may
+have, which takes it half a minute."""
+
 
 def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
     """The image as RGB of 8 bits, in the size it came in.
@@ -90,10 +94,21 @@ def _decoded(stream: BinaryIO, name: str) -> Image.Image:
 
     with _explained(name), Image.open(stream, formats=FORMATS) as image:
         require_pixels(image.height, image.width, f"{name} of height {image.height} and width {image.width}")
+        _require_quick(image, name)
         image.load()
         turned = _TURNED_BY.get(image.getexif().get(_ORIENTATION, 1))
         pixels = _rgb(image, name, sixteen_bits=(image.format, image.mode) in _SIXTEEN_BITS_IN_MORE)
         return pixels if turned is None else pixels.transpose(Image.Transpose(turned))
+
+
+def _require_quick(image: Any, name: str) -> None:
+    slow = any(tile[0] == _RUN_LENGTHS for tile in image.tile)
+    if slow and image.height * image.width > _MOST_OF_RUN_LENGTHS:
+        raise InputError(
+            found=f"{name} of height {image.height} and width {image.width} is a BMP of run lengths",
+            wanted=f"at most {_MOST_OF_RUN_LENGTHS} pixels of such",
+            remedy="convert it to PNG first",
+        )
 
 
 def _of_pillow(image: Image.Image, name: str) -> Image.Image:
