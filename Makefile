@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-vision demo-lm test lint format clean
+.PHONY: demo demo-vision demo-lm test fuzz lint format clean
 
 demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,16 @@ demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to
 
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+SECONDS ?= 900
+FUZZED := $(VENV)/.fuzz-installed
+
+fuzz: $(FUZZED)  ## hostile files for every reader, led by coverage, SECONDS for each; docs/security.md
+	$(BIN)/python tests/fuzzing/fuzz.py all --seconds $(SECONDS)
+
+$(FUZZED): $(STAMP)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of one target by atheris: `python tests/fuzzing/fuzz.py TARGET --seconds 600`.
+"""Coverage-guided fuzzing of one target, or of all, by atheris: `python tests/fuzzing/fuzz.py TARGET --seconds 600`.
 
 What it learns is kept in `.cache/fuzz/TARGET`, and it begins there the next time; an input that fails is written beside
-it. Ends with a line of JSON: inputs, seconds, edges and features reached.
+it. Says a line of JSON a target: inputs, seconds, edges and features reached.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 
@@ -33,9 +34,9 @@ MOST_MEGABYTES = 2048
 
 
 def main() -> None:
-    """Run one target in a process of its own and say what it did."""
+    """Run what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target")
+    parser.add_argument("target", help="a key of tests.fuzzing.targets.TARGETS, or all of them, one after the other")
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--runs", type=int, default=-1, help="inputs at most; -1 for no bound")
     parser.add_argument("--corpus", type=Path, default=ROOT / ".cache" / "fuzz")
@@ -47,15 +48,34 @@ def main() -> None:
     if options.inside:
         fuzz(options.target, corpus, options.seconds, options.runs)
         return
-    corpus.mkdir(parents=True, exist_ok=True)
+    if find_spec("atheris") is None:
+        sys.exit("atheris is missing; run: pip install --group fuzz (Linux on x86-64)")
+    names = importlib.import_module("tests.fuzzing.targets").TARGETS if options.target == "all" else [options.target]
+    failed = [name for name in names if not ran(name, options.corpus, options.seconds, options.runs)]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def ran(name: str, corpus: Path, seconds: int, runs: int) -> bool:
+    """Run one target in a process of its own, and say what it did; whether nothing was found."""
+    (corpus / name).mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    command = [sys.executable, *sys.argv, "--inside"]
+    command = [
+        sys.executable,
+        __file__,
+        name,
+        f"--seconds={seconds}",
+        f"--runs={runs}",
+        f"--corpus={corpus}",
+        "--inside",
+    ]
     result = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
-    said = {"target": options.target, **figures(result.stderr), "seconds": round(time.monotonic() - began)}
+    said = {"target": name, **figures(result.stderr), "seconds": round(time.monotonic() - began)}
     sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
     if result.returncode:
         sys.stderr.write(result.stderr[-6000:])
-        sys.exit(result.returncode)
+    return not result.returncode
 
 
 def figures(log: str) -> dict[str, int]:

@@ -130,7 +130,7 @@ def _compiled(content: bytes, folder: Path) -> object:
     card = card.replace(b"$prompt", hashlib.sha256(b"x").hexdigest().encode()).replace(b"$graph", graph)
     _laid(arrays, arrays_path(prompt, "openvino"))
     _laid(_with_digests(card, arrays), card_path(prompt, "openvino"))
-    return read_compiled(prompt, bundle, "openvino", seeds.LENGTH)
+    return read_compiled(prompt, hashlib.sha256(b"x").hexdigest(), bundle, "openvino", seeds.LENGTH)
 
 
 def _tokenizer_config(content: bytes, folder: Path) -> object:
