@@ -34,7 +34,8 @@ from benchmarks.measure import CLOCKS, interleaved, ratio
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
-from edge_prompt_runtime.engines import ENGINES, Engine, EngineSettings, open_file
+from edge_prompt_runtime.engines import ENGINES, Engine, open_file
+from edge_prompt_runtime.engines.settings import EngineSettings
 from examples.real_images import dinov2
 
 LENGTHS = (0, 10, 50, 100, 200)

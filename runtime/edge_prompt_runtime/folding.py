@@ -7,7 +7,8 @@ from threading import Lock
 import numpy as np
 
 from edge_prompt.bundle import Bundle
-from edge_prompt_runtime.engines import Engine, EngineSettings, open_graph
+from edge_prompt_runtime.engines import Engine, open_graph
+from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings
 from edge_prompt_runtime.tasks import Float32
 
 
@@ -20,13 +21,13 @@ class Folder:
     Args:
         bundle: The bundle.
         engine: The engine to fold on.
-        threads: How many threads the engine may use; None leaves it to the engine.
+        settings: How to run it; it is computed in f32 whatever they say.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, engine: str, settings: EngineSettings = DEFAULTS) -> None:
         self._bundle = bundle
         self._name = engine
-        self._threads = threads
+        self._settings = settings._replace(precision="f32", cache_precision=None, model_cache=None)
         self._engine: Engine | None = None
         self._opening = Lock()
 
@@ -53,7 +54,5 @@ class Folder:
     def _opened(self) -> Engine:
         with self._opening:  # threads that fold the first prompts at once open one graph
             if self._engine is None:
-                self._engine = open_graph(
-                    self._bundle, self._bundle.fold_graph(self._name), EngineSettings(self._threads)
-                )
+                self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._settings)
             return self._engine

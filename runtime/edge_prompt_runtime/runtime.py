@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError
 from edge_prompt_runtime.asynchronous import Asynchronous
-from edge_prompt_runtime.engines import EngineSettings, open_engine
+from edge_prompt_runtime.engines import open_engine
+from edge_prompt_runtime.engines.cores import cores_of
+from edge_prompt_runtime.engines.settings import EngineSettings
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.generation.decoding import Cancellation
@@ -77,6 +79,11 @@ class Runtime(Asynchronous):
         prompts_budget_bytes: How much memory the prompts and heads of these folders may take together; beyond it, those
             used least recently are let go and read anew when asked for, but for those that are pinned.
         trust: Who must have signed the bundle and every prompt; None takes them unsigned, but never altered.
+        cores: The logical processors to compute on, threads that ask included; on Linux. None is all.
+        spinning: On ONNX Runtime: whether threads that wait for work keep their cores busy, always or never; None does
+            so while a request runs.
+        memory_arena: On ONNX Runtime: memory that a request was computed in is `kept` for the next (None is that),
+            `shrunk` after each request, or taken from the system piece by piece (`none`).
 
     Attributes:
         bundle: The bundle.
@@ -90,7 +97,7 @@ class Runtime(Asynchronous):
         TrustError: The bundle is not signed by whom it should be, or is not what was signed.
         UnknownEngineError: There is no such engine, or no graph for it.
         MissingExtraError: The engine, or the extra `sign` where there is a `trust`, is not installed.
-        InputError: The engine does not have that precision here.
+        InputError: A setting is out of its range, or the engine does not have it here.
     """
 
     def __init__(
@@ -105,15 +112,18 @@ class Runtime(Asynchronous):
         prompts: str | Path | Sequence[str | Path] = (),
         prompts_budget_bytes: int = PROMPTS_BUDGET_BYTES,
         trust: Trust | None = None,
+        *,
+        cores: Iterable[int] | None = None,
+        spinning: bool | None = None,
+        memory_arena: str | None = None,
     ) -> None:
         self.bundle: Bundle = read_trusted_bundle(Path(bundle), trust)
-        settings = EngineSettings(
-            threads, precision, cache_precision, None if model_cache is None else Path(model_cache)
-        )
+        folder = None if model_cache is None else Path(model_cache)
+        settings = EngineSettings(threads, precision, cache_precision, folder, cores_of(cores), spinning, memory_arena)
         self.engine, self._engine = open_engine(self.bundle, engine, settings)
         self._graph = self.bundle.graph(self.engine)
         self._requests = open_requests(self.bundle)
-        self._fold = Folder(self.bundle, self.engine, threads)
+        self._fold = Folder(self.bundle, self.engine, settings)
         self._language: LanguageAnswers | None = None
         self._network: Network
         if isinstance(self._requests, LanguageReader):

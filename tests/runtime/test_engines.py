@@ -17,7 +17,8 @@ from edge_prompt import Bundle, extras, read_bundle
 from edge_prompt.errors import InputError, ManifestError, MissingExtraError, UnknownEngineError
 from edge_prompt.files import sha256_of
 from edge_prompt_runtime import engines
-from edge_prompt_runtime.engines import ENGINES, PRECISIONS, Engine, EngineSettings, open_engine, open_graph
+from edge_prompt_runtime.engines import ENGINES, Engine, open_engine, open_graph
+from edge_prompt_runtime.engines.settings import PRECISIONS, EngineSettings
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.tasks import base_task

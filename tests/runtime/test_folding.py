@@ -19,7 +19,8 @@ from edge_prompt.manifest import Graph
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime, engines, folding
-from edge_prompt_runtime.engines import Engine, EngineSettings
+from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.engines.settings import EngineSettings
 from edge_prompt_runtime.folding import Folder
 
 DEEP = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
@@ -69,7 +70,7 @@ def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, m
         return engines.open_graph(bundle, graph, settings)
 
     monkeypatch.setattr(folding, "open_graph", open_graph)
-    fold, together = Folder(images, engine, threads=1), Barrier(4)
+    fold, together = Folder(images, engine, EngineSettings(1)), Barrier(4)
 
     def fold_together(_number: int) -> NDArray[np.float32]:
         together.wait()

@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from edge_prompt.errors import InputError
+from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.trusting import trust_options
-from edge_prompt_runtime.engines import ENGINES, PRECISIONS
+from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.settings import PRECISIONS
 from edge_prompt_runtime.generation.results import Generation
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.runtime import Runtime
@@ -40,6 +42,7 @@ STANDARD_INPUT = "-"
 @click.option("--top-logprobs", type=int, help="With --json: log-probabilities, and those of so many likely tokens.")
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
+@cores_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
 @click.option(
     "--model-cache",
@@ -56,6 +59,7 @@ def command(
     system: str | None,
     engine: str | None,
     threads: int | None,
+    cores: list[int] | None,
     precision: str,
     model_cache: Path | None,
     *,
@@ -73,7 +77,7 @@ def command(
     if settings["top_logprobs"] is not None and not as_json:
         raise click.UsageError("--top-logprobs are shown in JSON: pass --json too")
     request = _request(_standard_input() if text == STANDARD_INPUT else text, system, chat=chat)
-    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust, cores=cores)
     task: TaskName = None
     if prompt is not None:
         task = prompt.stem

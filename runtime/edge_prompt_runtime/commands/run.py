@@ -14,9 +14,11 @@ import numpy as np
 
 from edge_prompt.errors import InputError
 from edge_prompt.preprocessing import modality_of
+from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.items import ITEMS, batches
 from edge_prompt_runtime.commands.trusting import trust_options
-from edge_prompt_runtime.engines import ENGINES, PRECISIONS
+from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.settings import PRECISIONS
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.results import Segmentation
 from edge_prompt_runtime.runtime import Runtime
@@ -37,6 +39,7 @@ from edge_prompt_runtime.trust import Trust
 )
 @click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
 @click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
+@cores_option
 @click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
 @click.option(
     "--model-cache",
@@ -54,6 +57,7 @@ def command(
     input_file: Path | None,
     engine: str | None,
     threads: int | None,
+    cores: list[int] | None,
     precision: str,
     model_cache: Path | None,
     *,
@@ -68,7 +72,7 @@ def command(
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
         raise click.UsageError("pass one of --text, --image and --input")
-    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust)
+    runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust, cores=cores)
     item = _item(runtime, given)
     task: TaskName = None
     if prompt is not None:

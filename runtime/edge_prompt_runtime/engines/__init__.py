@@ -9,18 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError, UnknownEngineError
+from edge_prompt.errors import UnknownEngineError
 from edge_prompt.extras import require_extra
 from edge_prompt.graph_files import require_known_graph
 from edge_prompt.manifest import Graph
 from edge_prompt.telemetry import refuse_telemetry
 from edge_prompt_runtime.engines.model_cache import folder_of
+from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings, require_sound
 
 refuse_telemetry()  # before an engine's own file is imported
 
@@ -70,26 +71,6 @@ class CachedRun(Protocol):
         """Let go of the cache."""
 
 
-class EngineSettings(NamedTuple):
-    """How an engine runs a graph.
-
-    Attributes:
-        threads: How many threads it may use; None leaves it to the engine.
-        precision: One of `PRECISIONS`: what it computes in.
-        cache_precision: What it keeps keys and values in: one of `CACHE_PRECISIONS`; None is `precision`.
-        model_cache: A folder for its own optimised form of the graph, so that it opens faster the next time; made anew
-            where the graph, the engine or the machine has changed.
-    """
-
-    threads: int | None = None
-    precision: str = "f32"
-    cache_precision: str | None = None
-    model_cache: Path | None = None
-
-
-DEFAULTS = EngineSettings()
-
-
 class Engine(Protocol):
     """One opened graph. Any number of threads may call its methods at once."""
 
@@ -112,13 +93,6 @@ ENGINES = {
 }
 """The module of each engine; its class is `GraphEngine`. The name is also that of the package and of the extra."""
 
-PRECISIONS = ("f32", "bf16")
-"""What a graph may be computed in, whatever its weights are stored in; int8 layers of an int8 graph stay int8."""
-
-
-CACHE_PRECISIONS = ("f16", "u8")
-"""What keys and values may be kept in, other than in what is computed in."""
-
 
 def open_engine(bundle: Bundle, name: str | None, settings: EngineSettings = DEFAULTS) -> tuple[str, Engine]:
     """Open the bundle's graph.
@@ -135,18 +109,9 @@ def open_engine(bundle: Bundle, name: str | None, settings: EngineSettings = DEF
         UnknownEngineError: There is no such engine, or the bundle has no graph for it.
         MissingExtraError: The engine is not installed.
         ManifestError: The graph is missing or altered.
-        InputError: There is no such precision, or the engine does not have it here.
+        InputError: A setting is out of its range, or the engine does not have it here.
     """
-    for what, precision, known in (
-        ("precision", settings.precision, PRECISIONS),
-        ("precision of the cache", settings.cache_precision, (None, settings.precision, *CACHE_PRECISIONS)),
-    ):
-        if precision not in known:
-            raise InputError(
-                found=f"the {what} {precision!r}",
-                wanted=f"one of {', '.join(filter(None, known))}",
-                remedy="choose one of them",
-            )
+    require_sound(settings)
     name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(
@@ -167,7 +132,7 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
         MissingExtraError: The engine is not installed.
         ManifestError: A file of the graph is missing or altered, it has custom operators, or weights in other files, or
             the engine cannot load it.
-        InputError: The engine does not have that precision here.
+        InputError: The engine does not have a setting here.
     """
     began_s = perf_counter()
     require_extra(graph.engine, f"the engine {graph.engine!r}")

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from edge_prompt.errors import EdgePromptError, InputError, ManifestError
 from edge_prompt.files import folder_written_atomically
-from edge_prompt_runtime.engines import Arrays, EngineSettings, Float32, Past
+from edge_prompt_runtime.engines import Arrays, Float32, Past
+from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers, hold
+from edge_prompt_runtime.engines.onnxruntime_session import options_of, session_of
+from edge_prompt_runtime.engines.settings import EngineSettings
 
 PROVIDERS = ("CPUExecutionProvider",)
 
@@ -47,12 +50,13 @@ class GraphEngine:
                     wanted="f32",
                     remedy="leave the precision out, use the engine openvino, or quantise the bundle to int8",
                 )
-        options = _options(settings.threads)
         try:
-            if settings.model_cache is None:
-                self._session = onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
-            else:
-                self._session = _cached_session(graph_file, settings.model_cache, settings.threads)
+            with running_on(settings.cores):
+                if settings.model_cache is None:
+                    opened = onnxruntime.InferenceSession(graph_file, options_of(settings), providers=PROVIDERS)
+                else:
+                    opened = _cached_session(graph_file, settings.model_cache, settings)
+            self._session = session_of(opened, settings)
         except EdgePromptError:
             raise
         except Exception as error:  # its exceptions have no common class of their own
@@ -82,15 +86,7 @@ class GraphEngine:
         return np.zeros((1, 0, width), np.float32), int(self._session.get_outputs()[0].shape[-1])
 
 
-def _options(threads: int | None) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    return options
-
-
-def _cached_session(graph_file: Path, folder: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def _cached_session(graph_file: Path, folder: Path, settings: EngineSettings) -> onnxruntime.InferenceSession:
     """A session on the optimised graph in `folder`, which is made if it is not there or cannot be opened.
 
     Its weights are stored in the order in which they are multiplied, so they are mapped and not copied.
@@ -98,19 +94,19 @@ def _cached_session(graph_file: Path, folder: Path, threads: int | None) -> onnx
     made = folder / "optimised"
     if made.exists():
         try:
-            return _optimised_session(made, threads)
+            return _optimised_session(made, settings)
         except Exception:  # noqa: BLE001 - whatever is wrong with it, it can be made again
             shutil.rmtree(made, ignore_errors=True)
     with folder_written_atomically(made) as writing:
-        options = _options(threads)
+        options = options_of(settings)
         options.optimized_model_filepath = str(writing / OPTIMISED_FILE)
         for name, value in _AS_IT_IS_MULTIPLIED.items():
             options.add_session_config_entry(name, value)
         onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
-    return _optimised_session(made, threads)
+    return _optimised_session(made, settings)
 
 
-def _optimised_session(made: Path, threads: int | None) -> onnxruntime.InferenceSession:
-    options = _options(threads)
+def _optimised_session(made: Path, settings: EngineSettings) -> onnxruntime.InferenceSession:
+    options = options_of(settings)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was optimised
     return onnxruntime.InferenceSession(made / OPTIMISED_FILE, options, providers=PROVIDERS)

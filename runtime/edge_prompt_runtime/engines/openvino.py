@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from edge_prompt.cache import STATEFUL_INPUT
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, CachedRun, EngineSettings, Float32, Past
+from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, Past
+from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
+from edge_prompt_runtime.engines.openvino_properties import properties_of, require_on_cores
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
+from edge_prompt_runtime.engines.settings import EngineSettings
 
 
 class GraphEngine:
@@ -24,19 +27,18 @@ class GraphEngine:
 
     Raises:
         ManifestError: OpenVINO cannot load the graph.
-        InputError: The processor does not have the precision.
+        InputError: The processor does not have the precision, or OpenVINO does not have a setting.
     """
 
     def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
-        # left alone, the plugin computes in bfloat16 where the machine can and keeps a cache in 8 bits, and parity with
-        # torch is lost
-        properties: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": settings.precision,
-            "KV_CACHE_PRECISION": settings.cache_precision or settings.precision,
-        }
-        if settings.threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = settings.threads
+        with running_on(settings.cores):
+            self._compiled = self._open(graph_file, weights_file, settings)
+        require_on_cores(self._compiled, settings)
+        self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
+        self._idle_cached: deque[Any] = deque()
+
+    def _open(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> openvino.CompiledModel:
+        properties = properties_of(settings)
         core = openvino.Core()
         if settings.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(
@@ -50,7 +52,7 @@ class GraphEngine:
             if settings.model_cache is not None and self._rows is None:
                 # what is paged is written and not read again: what its heads are is lost, as of 2026.4
                 properties["CACHE_DIR"] = str(settings.model_cache)
-            self._compiled = core.compile_model(model, "CPU", properties)
+            return core.compile_model(model, "CPU", properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ManifestError(
@@ -58,8 +60,6 @@ class GraphEngine:
                 wanted="a graph that it can run",
                 remedy="install a newer openvino or export the backbone again",
             ) from error
-        self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
-        self._idle_cached: deque[Any] = deque()
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""

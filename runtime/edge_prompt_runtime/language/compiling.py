@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 
 from edge_prompt_runtime.engines import Engine, Held, Past
 from edge_prompt_runtime.tasks import Task
+
+LOG = logging.getLogger("edge_prompt.tasks")
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,13 @@ class CompiledPrompts:
         with self._lock:
             self._kept[task] = compiled
             self._kept.move_to_end(task)
-            total = sum(kept.size_bytes for kept in self._kept.values())
+            total, let_go = sum(kept.size_bytes for kept in self._kept.values()), []
             while total > self._budget_bytes:
-                _, dropped = self._kept.popitem(last=False)
+                gone, dropped = self._kept.popitem(last=False)
                 total -= dropped.size_bytes
+                let_go.append(gone)
+        for gone in let_go:
+            LOG.debug("let go of the keys and values of %s for want of room", gone.described)
         return compiled
 
     def _of_prefix(self, task: Task) -> Compiled:

@@ -14,6 +14,7 @@ from edge_prompt import read_bundle
 from edge_prompt.manifest import write_manifest
 from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.engines.cores import available_cores
 from tests.conftest import MakeImage, MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]
@@ -55,6 +56,31 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
         assert 0 < np.abs(np.array(json.loads(out)["embedding"]) - exact).max() < 0.1
     else:
         assert "on a processor without it" in err
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ("0-1", 2, "'0-1' is no list of cores, such as 2,3"),
+        ("1,", 2, "'1,' is no list of cores"),
+        ("99999", 1, "Error: the cores [99999]; wanted some of"),
+    ],
+)
+def test_cores_are_a_list_of_those_there_are(
+    command: Command, tiny_bundle: Path, given: str, code: int, said: str
+) -> None:
+    found, _, err = command("run", tiny_bundle, "--text", "w1", "--cores", given)
+    assert found == code
+    assert said in err
+
+
+def test_a_text_is_answered_on_the_cores_asked_for(command: Command, tiny_bundle: Path) -> None:
+    core = max(available_cores())
+    code, out, _ = command(
+        "run", tiny_bundle, "--text", "w1", "--json", "--engine", "onnxruntime", "--cores", f"{core}"
+    )
+    assert code == 0
+    assert np.allclose(json.loads(out)["embedding"], Runtime(tiny_bundle).embed("w1"), atol=1e-6)
 
 
 def test_tokens_are_labelled(command: Command, tiny_tagger_bundle: Path) -> None:

@@ -1,0 +1,75 @@
+"""A session of ONNX Runtime as it was asked to run: on how many threads, on which cores, with what memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnxruntime
+
+from edge_prompt_runtime.engines.cores import running_on
+from edge_prompt_runtime.engines.settings import EngineSettings
+
+
+def options_of(settings: EngineSettings) -> onnxruntime.SessionOptions:
+    """The options of a session.
+
+    Threads that wait for work spin, and do so for a while after the last request, unless they are told to stop then:
+    what costs a device its battery gains nothing there.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    threads = settings.threads
+    if settings.cores is not None:
+        threads = threads or len(set(settings.cores))
+        one = ",".join(str(core + 1) for core in sorted(set(settings.cores)))  # it counts from 1
+        if threads > 1:  # one thread is that which asks, see `OwnSession`
+            options.add_session_config_entry("session.intra_op_thread_affinities", ";".join([one] * (threads - 1)))
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if settings.spinning is None:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    else:
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
+    options.enable_cpu_mem_arena = settings.memory_arena != "none"
+    return options
+
+
+class OwnSession:
+    """A session whose requests run on cores of their own, or give memory back.
+
+    Args:
+        session: The session.
+        settings: How it runs.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, settings: EngineSettings) -> None:
+        self._session = session
+        self._cores = settings.cores
+        self._options: onnxruntime.RunOptions | None = None
+        if settings.memory_arena == "shrunk":
+            self._options = onnxruntime.RunOptions()
+            self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+        self.io_binding = session.io_binding
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Any:
+        """Run the graph on arrays."""
+        with running_on(self._cores):
+            return self._session.run(outputs, feeds, self._options)
+
+    def run_with_ort_values(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Any:
+        """Run the graph on arrays in ONNX Runtime's form."""
+        with running_on(self._cores):
+            return self._session.run_with_ort_values(outputs, feeds, self._options)
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        """Run the graph on what is bound."""
+        with running_on(self._cores):
+            self._session.run_with_iobinding(binding, self._options)
+
+
+def session_of(session: onnxruntime.InferenceSession, settings: EngineSettings) -> Any:
+    """The session itself, or an `OwnSession` where that is asked for."""
+    own = settings.cores is not None or settings.memory_arena == "shrunk"
+    return OwnSession(session, settings) if own else session
