@@ -1,0 +1,151 @@
+"""What does the micro-batcher bring to many callers? Beside one request at a time, and beside batching by task.
+
+    python benchmarks/batching.py
+
+16 clients ask about one text after the other, each waiting for its answer, of 8 tasks at random: requests a second, and
+latencies of clients. "One at a time" is a lock around the runtime; "a thread a client" is the runtime without one;
+"batching by task" is a batcher a task, of which none sees the others' requests. Ways take turns in one process, in an
+order that changes every round. Before that, each way must answer as the runtime does alone. Network: all-MiniLM-L6-v2;
+tasks: prefixes of 4 to 32 virtual tokens with a head each; texts: the test split of Reuters R8, cut at 64 tokens.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.bundles import minilm_bundle
+from benchmarks.measure import in_turn
+from edge_prompt import Head, write_prompt
+from edge_prompt_runtime import Classification, Runtime, TruncationWarning
+from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.serving import Batcher
+from examples.real_data import text_task
+
+TASKS, CLIENTS, MAX_TOKENS, CHECKED = 8, 16, 64, 64
+LENGTHS = (4, 8, 16, 32)
+NEAR = 1e-4
+
+Ask = Callable[[str, str], Classification]
+
+
+def write_tasks(folder: Path, runtime: Runtime) -> None:
+    """Prefixes of different lengths, with heads."""
+    manifest = runtime.bundle.manifest
+    for number in range(TASKS):
+        numbers = np.random.default_rng(number)
+        shape = [LENGTHS[number % len(LENGTHS)] if axis is None else axis for axis in manifest.kinds["prefix"]]
+        head = Head(
+            numbers.standard_normal((4, manifest.backbone.feature_size), dtype=np.float32), np.zeros(4, np.float32)
+        )
+        write_prompt(
+            folder / f"task{number}.npy",
+            numbers.standard_normal(shape, dtype=np.float32),
+            "prefix",
+            manifest.backbone.fingerprint,
+            head=head,
+            labels=("north", "east", "south", "west"),
+            max_tokens=MAX_TOKENS,
+        )
+
+
+@contextmanager
+def ways_of(runtime: Runtime, clients: int) -> Iterator[Mapping[str, Ask]]:
+    """How requests may be answered, by name."""
+    lock = Lock()
+
+    def one_at_a_time(text: str, task: str) -> Classification:
+        with lock:
+            return runtime.classify(text, task)
+
+    with ExitStack() as stack:
+        batcher = stack.enter_context(Batcher(runtime, max_rows=clients))
+        by_task = {task: stack.enter_context(Batcher(runtime, max_rows=clients)) for task in runtime.tasks}
+        yield {
+            "one at a time": one_at_a_time,
+            "a thread a client": runtime.classify,
+            "batching by task": lambda text, task: by_task[task](text, task),
+            "the batcher": batcher,
+        }
+
+
+def serve(ask: Ask, texts: Sequence[str], tasks: Sequence[str], clients: int, seconds: float) -> list[float]:
+    """The latency of each request that clients made in so many seconds, in milliseconds."""
+    end = time.perf_counter() + seconds
+
+    def client(seed: int) -> list[float]:
+        chance, latencies = random.Random(seed), []
+        while (start := time.perf_counter()) < end:
+            ask(chance.choice(texts), chance.choice(tasks))
+            latencies.append((time.perf_counter() - start) * 1000)
+        return latencies
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [latency for latencies in pool.map(client, range(clients)) for latency in latencies]
+
+
+def require_equal(ways: Mapping[str, Ask], runtime: Runtime, texts: Sequence[str], clients: int) -> None:
+    """Refuse to time what answers otherwise than the runtime does alone."""
+    rows = [(text, runtime.tasks[number % len(runtime.tasks)]) for number, text in enumerate(texts[:CHECKED])]
+    alone = [runtime.classify(*row) for row in rows]
+    for name, ask in ways.items():
+        with ThreadPoolExecutor(clients) as pool:
+            for row, found, wanted in zip(rows, pool.map(ask, *zip(*rows, strict=True)), alone, strict=True):
+                if max(abs(found.scores[label] - score) for label, score in wanted.scores.items()) > NEAR:
+                    raise SystemExit(f"{name} answers {found} to {row}, alone it is {wanted}")
+
+
+def compare(
+    runtime: Runtime, texts: Sequence[str], clients: int, rounds: int, seconds: float
+) -> dict[str, list[list[float]]]:
+    """Latencies in milliseconds of each way and round."""
+    with ways_of(runtime, clients) as ways:
+        require_equal(ways, runtime, texts, clients)
+        timed = {name: lambda ask=ask: serve(ask, texts, runtime.tasks, clients, seconds) for name, ask in ways.items()}
+        return in_turn(timed, rounds, warm_up_rounds=1)
+
+
+def show(engine: str, found: Mapping[str, list[list[float]]], seconds: float) -> None:
+    """A table, with the ratio of requests a second to one at a time."""
+    table = Table(engine, "requests a second", "ratio, median of rounds", "p50 ms", "p99 ms")
+    base = [len(latencies) for latencies in found["one at a time"]]
+    for name, rounds in found.items():
+        ratio = np.median([len(latencies) / max(1, least) for latencies, least in zip(rounds, base, strict=True)])
+        p50, p99 = np.percentile(np.concatenate(rounds), (50, 99))
+        rate = np.median([len(latencies) for latencies in rounds]) / seconds
+        table.add_row(name, f"{rate:,.1f}", f"{ratio:.2f}", f"{p50:,.1f}", f"{p99:,.1f}")
+    Console().print(table)
+
+
+@click.command()
+@click.option("--engine", "engines", multiple=True, default=tuple(ENGINES), show_default=True)
+@click.option("--clients", default=CLIENTS, show_default=True)
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--seconds", default=5.0, show_default=True, help="A way and round.")
+@click.option("--threads", default=2, show_default=True, help="Of the engine.")
+def main(engines: Sequence[str], clients: int, rounds: int, seconds: float, threads: int) -> None:
+    """Print a table an engine."""
+    warnings.simplefilter("ignore", TruncationWarning)
+    texts = [example.text for example in text_task("reuters").test]
+    for engine in engines:
+        runtime = Runtime(minilm_bundle(), engine, threads)
+        with tempfile.TemporaryDirectory() as name:
+            write_tasks(Path(name), runtime)
+            runtime.load_all(name)
+        show(engine, compare(runtime, texts, clients, rounds, seconds), seconds)
+
+
+if __name__ == "__main__":
+    main()

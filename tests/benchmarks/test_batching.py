@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.batching import compare, require_equal, show, write_tasks
+from edge_prompt_runtime import Classification, Runtime
+
+TEXTS = ["w1", "w2 w3", "w4 w5 w6 w7 w8 w9", "w10 " * 30]
+
+
+@pytest.fixture
+def runtime(tiny_bundle: Path, tmp_path: Path, engine: str) -> Runtime:
+    runtime = Runtime(tiny_bundle, engine, threads=1)
+    write_tasks(tmp_path, runtime)
+    runtime.load_all(tmp_path)
+    return runtime
+
+
+def test_every_way_is_asked_and_shown(runtime: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare(runtime, TEXTS, clients=4, rounds=1, seconds=0.2)
+    assert list(found) == ["one at a time", "a thread a client", "batching by task", "the batcher"]
+    assert all(latencies for rounds in found.values() for latencies in rounds)
+    show(runtime.engine, found, 0.2)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in found)
+
+
+def test_what_answers_otherwise_is_not_timed(runtime: Runtime) -> None:
+    def another(text: str, task: str) -> Classification:
+        return runtime.classify(f"{text} w77", task)
+
+    with pytest.raises(SystemExit, match="wrong answers"):
+        require_equal({"wrong": another}, runtime, TEXTS, clients=2)
