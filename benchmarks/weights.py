@@ -84,6 +84,7 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
         "int4, blocks of 32": Variant("int4", Blocks(4, 32)),
         "int4, blocks of 64": Variant("int4", Blocks(4, 64)),
         "int4, blocks of 128": Variant("int4", Blocks(4, 128)),
+        "int4, blocks of 32, calibrated": Variant("int4", calibrated=True),
     },
 }
 """By engine; the first is what others are compared with."""

@@ -90,7 +90,7 @@ def export_backbone(
         description: What a module of your own takes and gives; see `ModuleDescription`.
         formats: `onnx`, `openvino`, or both.
         weights: What the weights are stored in: `fp32`, `fp16`, `int8` or `int4`. Prompts and heads stay in fp32.
-        calibrate: A text file like the texts to come, on which weights in `int4` lose less on OpenVINO; takes minutes.
+        calibrate: A text file like the texts to come, on which weights in `int4` lose less; takes minutes.
         task: What the network does, in transformers' terms (`edge-prompt export --help` lists them); None takes the
             head that the checkpoint brings, or its features.
         pooling: How token vectors become the feature: `mean`, `cls`, `pooler`, or of texts `first`; None takes what the

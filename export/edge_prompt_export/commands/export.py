@@ -36,7 +36,7 @@ from edge_prompt_export.weights.compressed import WEIGHTS
 @click.option(
     "--calibrate",
     type=click.Path(path_type=Path),
-    help="A text file like the texts to come, on which weights in int4 lose less on OpenVINO; takes minutes.",
+    help="A text file like the texts to come, on which weights in int4 lose less; takes minutes.",
 )
 @loading_options
 def command(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_prompt.cache import STATEFUL_INPUT
+from edge_prompt.cache import SHARED_INPUTS, STATEFUL_INPUT
 from edge_prompt.errors import InputError, MissingFileError, UnsupportedArchitectureError
 from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing, modality_of
 from edge_prompt_export.loading import LoadedBackbone
@@ -62,6 +62,6 @@ def _feeds(row: Any, backbone: LoadedBackbone, inputs: Sequence[str]) -> Arrays:
     request = {name: torch.zeros_like(ids) for name in backbone.preprocessing.input_names}
     request |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     arrays = {name: tensor.numpy() for name, tensor in backbone.module.under(request, {}).items()}
-    return {name: arrays[name] for name in inputs if name in arrays} | (
-        {STATEFUL_INPUT: np.zeros(1, np.int32)} if STATEFUL_INPUT in inputs else {}
-    )
+    arrays |= dict(zip(SHARED_INPUTS, (np.array([len(row) - 1], np.int32), np.array(len(row), np.int32)), strict=True))
+    arrays[STATEFUL_INPUT] = np.zeros(1, np.int32)
+    return {name: arrays[name] for name in inputs if name in arrays}

@@ -13,28 +13,35 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edge_prompt_export.onnx_graph import share_weights
 from edge_prompt_export.quiet import quiet
 from edge_prompt_export.weights.compressed import Compressed
-from edge_prompt_export.weights.onnx_blocks import BLOCKS, OUTER_BLOCKS, Same, to_blocks
+from edge_prompt_export.weights.onnx_blocks import BLOCKS, OUTER_BLOCKS, Same, multiplied, to_blocks
+from edge_prompt_export.weights.onnx_gptq import Gptq, second_moments
 from edge_prompt_export.weights.onnx_halves import to_halves
 from edge_prompt_runtime.engines import Arrays
 
 
-def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:  # noqa: ARG001
+def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:
     """Write graphs with small weights, which lie in one data file beside them.
 
     Args:
         sources: Graphs in fp32 on the same weights; the first is the one to open.
         target: The folder to write to, another than that of the graphs.
         weights: `fp16`, `int8` or `int4`.
-        feeds: Not needed here; see `edge_prompt_export.weights.openvino.compress`.
+        feeds: All inputs by name, a batch each, to round to `int4` on; may be none.
 
     Returns:
         The files written, and how.
     """
     first, *others = sources
     data_file = f"{(others or sources)[0].name}_data"
+    how = {"tool": f"onnxruntime {version('onnxruntime')}", **_HOW[weights]}
+    calibrated = None
+    if weights in CALIBRATED and feeds:
+        inputs = multiplied(onnx_ir.load(first), BLOCKS[weights])
+        calibrated = Gptq(second_moments(first, inputs, feeds))
+        how |= {"gptq": True, "rows": len(feeds)}
     for source in sources:
         model = onnx_ir.load(source)
-        same = to_blocks(model, BLOCKS[weights]) if weights in BLOCKS else to_halves(model)
+        same = to_blocks(model, BLOCKS[weights], calibrated) if weights in BLOCKS else to_halves(model)
         with quiet():
             RemoveUnusedNodesPass()(model)
         if source == first:
@@ -42,8 +49,11 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
         else:
             share_weights(model, onnx_ir.load(target / first.name), target)
             onnx_ir.save(model, target / source.name)
-    return Compressed((first.name, data_file), {"tool": f"onnxruntime {version('onnxruntime')}", **_HOW[weights]})
+    return Compressed((first.name, data_file), how)
 
+
+CALIBRATED = frozenset({"int4"})
+"""The weights that are rounded on texts where there are some; 8 bits lose too little for that."""
 
 _HOW: Mapping[str, Mapping[str, Any]] = {
     "fp16": {"storage": "float16"},

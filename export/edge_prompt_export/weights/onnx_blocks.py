@@ -8,7 +8,7 @@ layers have 8 bits where others have 4. Convolutions and products of three axes,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -63,12 +63,26 @@ class _Linear(NamedTuple):
     by_output: bool
 
 
-def to_blocks(model: onnx_ir.Model, blocks: Blocks) -> dict[str, Same]:
+Calibrated = Callable[[NDArray[np.float32], int, str], tuple[NDArray[np.uint8], NDArray[np.float32]] | None]
+"""From a matrix `[inputs, outputs]`, a block size and the name of what it multiplies to 4-bit numbers and scales, or
+None where nothing is known of these; see `edge_prompt_export.weights.onnx_gptq`."""
+
+
+def multiplied(model: onnx_ir.Model, blocks: Blocks) -> list[onnx_ir.Value]:
+    """What is multiplied by the matrices that `to_blocks` stores in `blocks`."""
+    graph = model.graph
+    tables = {lookup.inputs[0].name for lookup in _lookups(graph) if lookup.inputs[0]}
+    linears = [linear for linear in _linears(graph) if _blocks_of(linear, tables, blocks) == blocks]
+    return [linear.node.inputs[0] for linear in linears if linear.node.inputs[0] is not None]
+
+
+def to_blocks(model: onnx_ir.Model, blocks: Blocks, calibrated: Calibrated | None = None) -> dict[str, Same]:
     """Store matrices in blocks, in place.
 
     Args:
         model: The model, in fp32.
         blocks: Of linear layers; others are as the constants here say.
+        calibrated: What rounds linear layers to 4 bits on texts; None rounds each number to the nearest.
 
     Returns:
         By name, initializers that are the same bytes as another.
@@ -82,8 +96,7 @@ def to_blocks(model: onnx_ir.Model, blocks: Blocks) -> dict[str, Same]:
         name = str(linear.weight.name)
         key = name, linear.by_output
         if key not in packed:
-            last = linear.node.outputs[0].is_graph_output() or (name in tables and linear.by_output)
-            packed[key] = _pack(graph, linear, OUTER_BLOCKS if last else blocks)
+            packed[key] = _pack(graph, linear, _blocks_of(linear, tables, blocks), calibrated)
         _multiply(linear, packed[key])
     for lookup in lookups:
         table = lookup.inputs[0]
@@ -94,6 +107,12 @@ def to_blocks(model: onnx_ir.Model, blocks: Blocks) -> dict[str, Same]:
         same |= _look_up(graph, lookup, packed[key])
     model.opset_imports[ORT_DOMAIN] = 1
     return same
+
+
+def _blocks_of(linear: _Linear, tables: Collection[str | None], blocks: Blocks) -> Blocks:
+    """`blocks`, but of an output layer, or of one that is tied to embeddings."""
+    last = linear.node.outputs[0].is_graph_output() or (linear.weight.name in tables and linear.by_output)
+    return OUTER_BLOCKS if last else blocks
 
 
 class _Packed(NamedTuple):
@@ -159,13 +178,15 @@ def _matrix(value: onnx_ir.Value | None) -> NDArray[np.float32] | None:
     return found
 
 
-def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks) -> _Packed:
+def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks, calibrated: Calibrated | None = None) -> _Packed:
     matrix = _matrix(linear.weight)
     assert matrix is not None  # noqa: S101 - it was found
     by_input = np.ascontiguousarray(matrix.T if linear.by_output else matrix)
     inputs, outputs = by_input.shape
     fitting = blocks._replace(block_size=_block_size(inputs, blocks.block_size))
-    numbers, scales = quantized(by_input, fitting.bits, fitting.block_size)
+    input_name = str(linear.node.inputs[0].name) if linear.node.inputs[0] is not None else ""
+    on_texts = calibrated(by_input, fitting.block_size, input_name) if calibrated and fitting.bits == 4 else None
+    numbers, scales = on_texts or quantized(by_input, fitting.bits, fitting.block_size)
     name = f"{linear.weight.name}_{'rows' if linear.by_output else 'columns'}"
     return _Packed(
         constant_of(graph, f"{name}_int{fitting.bits}", numbers),
