@@ -28,6 +28,9 @@ from edge_prompt.temporaries import Temporary, temporary_file, temporary_folder
 MAX_JSON_BYTES = 4 << 20
 """More than any manifest or card needs; a larger file is refused before it is read."""
 
+LEAST_ROOM_BYTES = 1 << 20
+"""What there must be room for in a folder that a library failed to write, or the lack of room is what is reported."""
+
 MAX_NAME_LENGTH = 255
 """Of a path inside a bundle: longer ones reach the bounds of file systems."""
 
@@ -83,7 +86,8 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(path) as temporary:
-            yield temporary.path
+            with _blamed_on_room(temporary.path):
+                yield temporary.path
             for inner in temporary.path.rglob("*"):
                 if not inner.is_symlink():
                     _sync(inner)
@@ -261,6 +265,23 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _blamed_on_room(folder: Path) -> Iterator[None]:
+    """Where libraries fail in words of their own and there is no room in `folder`, the system's words are said."""
+    try:
+        yield
+    except (EdgePromptError, OSError):
+        raise
+    except Exception as error:
+        try:
+            with (folder / ".room").open("wb") as stream:
+                stream.write(bytes(LEAST_ROOM_BYTES))
+                os.fsync(stream.fileno())
+        except OSError as no_room:
+            raise no_room from error
+        raise
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from edge_prompt_export.loading_module import load_module
 from edge_prompt_export.onnx_language import write_onnx_of
 from edge_prompt_export.openvino_graph import write_openvino
 from edge_prompt_export.parity import measure_parity, write_reference
+from edge_prompt_export.scratch import scratch_in
 from edge_prompt_export.weights.bundle import compress_bundle, require_compressible
 from edge_prompt_export.weights.calibration import calibration_feeds
 from edge_prompt_runtime.engines import Arrays
@@ -117,7 +118,7 @@ def export_backbone(
             remedy="pass one of them",
         )
     require_compressible(weights, [FORMATS[name].engine for name in formats])
-    with folder_written_atomically(Path(bundle)) as folder:
+    with folder_written_atomically(Path(bundle)) as folder, scratch_in(folder):
         backbone = _load(source, description, task, pooling, LoadOptions(revision, trust_remote_code, cache_dir))
         for kind, reason in backbone.module.refused_kinds.items():
             logger.info("no %s prompts: %s", kind, reason)

@@ -21,6 +21,7 @@ from edge_prompt.files import folder_written_atomically, resolve_inside, sha256_
 from edge_prompt.manifest import Graph, write_manifest
 from edge_prompt.preprocessing import modality_of
 from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt_export.scratch import scratch_in
 from edge_prompt_export.tuning.image_data import IMAGE_SUFFIXES
 from edge_prompt_runtime.engines import Arrays, open_engine
 from edge_prompt_runtime.feeds import feeds_of, rows_that_run_together
@@ -76,7 +77,7 @@ def quantize_bundle(
     source = read_bundle(Path(bundle))
     _require_quantizable(source)
     items = _thinned(_items(images))
-    with folder_written_atomically(Path(output)) as folder:
+    with folder_written_atomically(Path(output)) as folder, scratch_in(folder):
         _copy_unaltered(source, folder)
         tasks = {engine: _tasks(source, engine, prompts) for engine in source.manifest.graphs}
         graphs = {}

@@ -56,6 +56,8 @@ def quantize_graph(
     with tempfile.TemporaryDirectory() as name:
         whole, prepared, smoothed = (Path(name) / f"{step}.onnx" for step in ("whole", "prepared", "smoothed"))
         onnx.save(onnx.load(graph_file), whole)  # the next step does not find weights that lie beside a graph
+        # a step of it that fails is logged with its traceback and left out; what ends it all is raised
+        logging.getLogger("onnxruntime.quantization.shape_inference").setLevel(logging.CRITICAL)
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
         smooth(model, feeds)

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -393,3 +393,38 @@ def test_no_name_ever_leaves_its_folder(tmp_path: Path, name: str) -> None:
     resolved = Path(os.path.realpath(path))
     assert resolved != folder
     assert resolved.is_relative_to(folder)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may be larger than 1,000 bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("old")
+    with pytest.raises(WriteError, match="File too large"), written_atomically(tmp_path / "x") as stream:
+        stream.write(bytes(2000))
+    assert (tmp_path / "x").read_text() == "old"
+    assert names_in(tmp_path) == ["x"]
+
+
+@pytest.mark.usefixtures("small_files")
+def test_what_a_library_says_where_there_is_no_room_becomes_what_the_system_says(tmp_path: Path) -> None:
+    with (
+        pytest.raises(WriteError, match=r"x cannot be written \(File too large"),
+        folder_written_atomically(tmp_path / "x"),
+    ):
+        raise RuntimeError
+    assert names_in(tmp_path) == []
+
+
+def test_what_a_library_says_where_there_is_room_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), folder_written_atomically(tmp_path / "x"):
+        raise ZeroDivisionError
+    assert names_in(tmp_path) == []

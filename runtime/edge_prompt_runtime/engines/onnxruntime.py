@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt.errors import EdgePromptError, InputError, ManifestError
+from edge_prompt.errors import EdgePromptError, InputError, ManifestError, WriteError
 from edge_prompt.files import folder_written_atomically
 from edge_prompt_runtime.engines import Arrays, Float32, Past
 from edge_prompt_runtime.engines.cores import running_on
@@ -97,12 +97,16 @@ def _cached_session(graph_file: Path, folder: Path, settings: EngineSettings) ->
             return _optimised_session(made, settings)
         except Exception:  # noqa: BLE001 - whatever is wrong with it, it can be made again
             shutil.rmtree(made, ignore_errors=True)
-    with folder_written_atomically(made) as writing:
-        options = options_of(settings)
-        options.optimized_model_filepath = str(writing / OPTIMISED_FILE)
-        for name, value in _AS_IT_IS_MULTIPLIED.items():
-            options.add_session_config_entry(name, value)
-        onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
+    try:
+        with folder_written_atomically(made) as writing:
+            options = options_of(settings)
+            options.optimized_model_filepath = str(writing / OPTIMISED_FILE)
+            for name, value in _AS_IT_IS_MULTIPLIED.items():
+                options.add_session_config_entry(name, value)
+            onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
+    except WriteError:
+        if not made.exists():  # or else another process was first
+            raise
     return _optimised_session(made, settings)
 
 
