@@ -180,7 +180,7 @@ def commands(networks: Path, work: Path) -> dict[str, Pulled]:  # noqa: C901 - a
             fill(bundle),
         ),
         "quantize": Pulled(
-            ["quantize", str(vit), str(bundle), "--images", str(work / "images")],
+            quantizing,
             1,
             lambda: None,
             to_bundle,
