@@ -39,8 +39,7 @@ from edge_prompt_runtime.results import (
     token_labels_of,
 )
 from edge_prompt_runtime.running import GraphNetwork, Network, Outputs, by_row
-from edge_prompt_runtime.store.store import Refreshed
-from edge_prompt_runtime.store.watching import Watcher
+from edge_prompt_runtime.task_methods import Tasks
 from edge_prompt_runtime.tasks import Float32, Task
 from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
@@ -58,7 +57,7 @@ COMPILED_BUDGET_BYTES = 256 * 2**20
 PROMPTS_BUDGET_BYTES = 64 * 2**20
 
 
-class Runtime(Asynchronous):
+class Runtime(Tasks, Asynchronous):
     """Runs a bundle. Any number of threads may share one.
 
     Args:
@@ -141,93 +140,9 @@ class Runtime(Asynchronous):
         for what, size_bytes in holdings(self._loaded, self._language).items():
             self.recorder.holds(what, size_bytes)
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The names of the loaded tasks, in the order they were loaded, then of those in folders, sorted."""
-        return self._loaded.names
-
-    def task(self, name: TaskName) -> Task:
-        """The task loaded under `name`; None is the base model.
-
-        Raises:
-            UnknownTaskError: Nothing is loaded under that name.
-        """
-        return self._loaded.find(name)
-
-    def load(self, name: str, path: str | Path, kind: str | None = None) -> None:
-        """Load a prompt as task `name`, in place of an older one of that name.
-
-        The first deep prompt opens the graph that folds, which is then kept; see `release_fold_graph`.
-
-        Args:
-            name: The name to ask for it by.
-            path: The `.npy` file; its card and head lie beside it.
-            kind: The kind of a bare `.npy` file whose shape leaves it open.
-
-        Raises:
-            EdgePromptError: The prompt is malformed or not for this bundle; an older prompt of that name stays.
-        """
-        self._loaded.load(name, Path(path), kind)
-
-    def load_all(self, folder: str | Path) -> tuple[str, ...]:
-        """Load every prompt in `folder` under the name of its file; if one is refused, none is loaded.
-
-        Returns:
-            The names.
-
-        Raises:
-            MissingFileError: There is no such folder.
-            EdgePromptError: A prompt is malformed or not for this bundle.
-        """
-        return self._loaded.load_all(Path(folder))
-
-    def unload(self, name: str) -> None:
-        """Forget the task `name`; requests under way end on it.
-
-        Raises:
-            UnknownTaskError: Nothing is loaded under that name.
-        """
-        self._loaded.unload(name)
-
-    def pin(self, name: str) -> None:
-        """Read the task `name` of the folders now, and keep it whatever the budget, until `unpin`.
-
-        Raises:
-            UnknownTaskError: There is none of that name.
-            EdgePromptError: The prompt is malformed or not for this bundle.
-        """
-        self._loaded.pin(name)
-
-    def unpin(self, name: str) -> None:
-        """Let the budget decide over the task `name` again."""
-        self.store.unpin(name)
-
-    def refresh(self) -> Refreshed:
-        """Look at the folders of prompts again, while requests run; each ends on the prompt that it began with.
-
-        A replaced file is taken up from the next request on; if it is refused, the old prompt serves on. New files need
-        no refresh.
-        """
-        return self.store.refresh()
-
-    def watch(self) -> Watcher:
-        """Refresh whenever a file in the folders changes, on a thread of its own, until the watcher is stopped.
-
-        Raises:
-            MissingExtraError: `watchfiles` is not installed.
-        """
-        return Watcher(self.store)
-
     def stats(self) -> Stats:
         """What was asked, how long answers took, what was loaded, let go and refused, and what is held, as of now."""
         return self.recorder.stats()
-
-    def release_fold_graph(self) -> None:
-        """Let go of the graph that folds deep prompts, once all are loaded; another deep prompt opens it again.
-
-        For devices short of memory. Where there is none to spare at all, fold ahead with `edge-prompt fold`.
-        """
-        self._fold.release()
 
     @overload
     def classify(
