@@ -6,7 +6,8 @@ import logging
 
 import click
 
-LOGGED_PACKAGES = ("edge_prompt", "edge_prompt_export", "edge_prompt_runtime")
+LOGGED_PACKAGES = ("edge_prompt_export",)
+"""What a runtime logs is for the program that it is part of, not for who waits for a command."""
 
 
 class _EchoHandler(logging.Handler):

@@ -55,7 +55,7 @@ def test_a_prompt_of_a_language_model_is_tuned(
     assert ended.value.code == 0
     card = read_prompt(output).card
     assert card is not None
-    assert card.shape == (2, 2, 2, 3, 8)
+    assert card.shape == (2, 2, 2, 3, 16)
     assert card.template.startswith("<|system|>Be kind.")
     said = capsys.readouterr()
     assert "bytes, validation exact match 0.0%, loss " in said.out
