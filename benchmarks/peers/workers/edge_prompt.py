@@ -11,7 +11,8 @@ from edge_prompt_runtime import Runtime
 
 def load(bundle: Path, engine: str, prompt: Path | None) -> Answer:
     """Open the bundle and, if asked for, a prompt."""
-    runtime = Runtime(bundle, engine=engine, threads=THREADS)
+    spinning = True if engine == "onnxruntime" else None  # between steps, too, as the peers' threads do
+    runtime = Runtime(bundle, engine=engine, threads=THREADS, spinning=spinning)
     task = None
     if prompt is not None:
         task = prompt.stem
