@@ -82,7 +82,7 @@ def our_row(bundle: Path, folder: Path, count: int, engine: str, samples: int) -
     random = np.random.default_rng(0)
     asked = [f"task{number}" for number in random.integers(count, size=samples)]
     runtime = Runtime(bundle, engine, threads=2, prompts=folder, prompts_budget_bytes=ALL_BYTES)
-    start_us, _ = times_us(lambda _: runtime._loaded.store.folders.find("task0"), [""])
+    start_us, _ = times_us(lambda _: runtime.store.folders.find("task0"), [""])
     for name in (f"task{number}" for number in range(count)):
         runtime.task(name)
 

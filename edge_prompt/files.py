@@ -37,6 +37,9 @@ MAX_NAME_LENGTH = 255
 JsonError = ManifestError | CardError | AdapterError | TrustError
 """What a file that should be JSON may be refused with, by what it belongs to."""
 
+FileState = tuple[int, int, int]
+"""Inode, bytes, and the time of the last change in ns."""
+
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
 
 
@@ -236,6 +239,15 @@ def sha256_of(path: Path) -> str:
     """
     with opened(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def state_of(path: Path) -> FileState | None:
+    """What tells a file from one that replaces it; None if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _stays_inside(folder: Path, path: Path) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from edge_prompt.errors import CardError, EdgePromptError, MissingFileError
-from edge_prompt.files import explained, filled, json_bytes, read_json, sha256_of, sync_folder
+from edge_prompt.files import explained, filled, json_bytes, read_json, sha256_of, state_of, sync_folder
 from edge_prompt.temporaries import Temporary, one_writer_in, temporary_file
 
 Write = Callable[[BinaryIO], object]
@@ -113,7 +113,7 @@ def read_unchanged(paths: Sequence[Path], read: Callable[[], Value]) -> Value:
         try:
             return read()
         except EdgePromptError:
-            found = [_state(place) for path in paths for place in (path, pending_path(path))]
+            found = [state_of(place) for path in paths for place in (path, pending_path(path))]
             if found == seen:
                 raise
             seen = found
@@ -150,12 +150,3 @@ def _settle(files: Mapping[Path, object], card: Path, named: Callable[[dict[str,
 def _is_pending(path: Path, sha256: str) -> bool:
     place = pending_path(path)
     return place.is_file() and not place.is_symlink() and sha256_of(place) == sha256
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from one that replaces it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

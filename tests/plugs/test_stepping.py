@@ -11,11 +11,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
-def test_a_writer_that_is_killed_at_any_call_leaves_the_old_or_the_new_and_the_next_one_clears_up() -> None:
+@pytest.mark.parametrize(("module", "cases"), [("stepping", 12), ("signing", 2)])
+def test_whoever_is_killed_at_any_call_leaves_the_old_or_the_new_and_the_next_one_clears_up(
+    module: str, cases: int
+) -> None:
     found = subprocess.run(
-        [sys.executable, "-m", "tests.plugs.stepping"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", f"tests.plugs.{module}"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
     kills = [int(line.split(": ")[1].split()[0]) for line in found.stdout.splitlines()]
-    assert len(kills) == 12
+    assert len(kills) == cases
     assert all(number > 10 for number in kills)

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from edge_prompt.card import card_path
 from edge_prompt.errors import MissingFileError
-from edge_prompt.files import resolve_inside
+from edge_prompt.files import FileState, resolve_inside, state_of
 from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
 from edge_prompt.signed import signature_path
 
-Signature = tuple[tuple[int, int, int] | None, ...]
-"""What tells the files of a prompt from those that replace them: inode, bytes and time of each, None for what is not
-there."""
+Signature = tuple[FileState | None, ...]
+"""What tells the files of a prompt from those that replace them; None for what is not there."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
 """What may be a file's name without the suffix; see `edge_prompt.files.resolve_inside`."""
@@ -65,12 +64,4 @@ class PromptFolders:
 
 def signature_of(path: Path) -> Signature:
     """The signature of the prompt at `path`, its card, its head, and the file that signs them."""
-    return tuple(map(_state, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX), signature_path(path))))
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return tuple(map(state_of, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX), signature_path(path))))

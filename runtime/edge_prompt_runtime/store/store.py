@@ -133,8 +133,8 @@ class TaskStore:
             try:
                 path = self.folders.find(name)
                 if path is None:
-                    self._drop(name, old)
-                    dropped.append(name)
+                    if self._drop(name, old):
+                        dropped.append(name)
                 elif (path, signature_of(path)) != (old.path, old.signature):
                     new = self._of(name)
                     if new is not None and self._replace(name, old, new):
@@ -170,13 +170,17 @@ class TaskStore:
         self._make_room()
         return current
 
-    def _drop(self, name: str, old: _Kept) -> None:
+    def _drop(self, name: str, old: _Kept) -> bool:
+        """Serve `old` no longer, if it is what is served."""
         with self._lock:
-            if self._kept.get(name) is old:
+            current = self._kept.get(name) is old
+            if current:
                 del self._kept[name]
                 self._kept_bytes -= old.task.size_bytes
-        self._forget(old.task)
-        self._recorder.unloaded(name)
+        if current:
+            self._forget(old.task)
+            self._recorder.unloaded(name)
+        return current
 
     def _make_room(self) -> None:
         """Let go of what was used least recently where the budget ends, but never of the last one used."""
