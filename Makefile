@@ -40,7 +40,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[quantize,sign,watch]' --group test --group lint
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[quantize,sign,watch]' --group test --group lint --group bench
 	touch $@
 
 clean:

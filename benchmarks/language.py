@@ -34,9 +34,9 @@ from rich.table import Table
 from transformers import AutoModelForCausalLM
 
 from benchmarks.measure import Samples, interleaved, ratio
-from benchmarks.memory import resident_bytes
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.machine import resident_bytes
 from examples.language_scores import smollm2_bundle
 from examples.real_language import smollm2
 

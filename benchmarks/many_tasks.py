@@ -35,9 +35,9 @@ from rich.table import Table
 from transformers import AutoModel
 
 from benchmarks.bundles import minilm_bundle
-from benchmarks.memory import resident_bytes
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.machine import resident_bytes
 from edge_prompt_runtime.engines import ENGINES, open_engine
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.requests import open_requests

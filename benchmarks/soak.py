@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bundles import minilm_bundle
-from benchmarks.memory import resident_bytes
 from edge_prompt import EdgePromptError, Head, read_bundle, write_prompt
 from edge_prompt.manifest import Manifest
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.machine import resident_bytes
 from edge_prompt_runtime.engines import ENGINES
 
 TASKS, REPLACED, THREADS, LOOKS = 200, 50, 8, 10

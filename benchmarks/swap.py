@@ -20,14 +20,14 @@ import click
 import numpy as np
 import torch
 from peft import PrefixTuningConfig, get_peft_model
-from rich.console import Console
-from rich.table import Table
 from transformers import AutoModel
 
-from benchmarks.measure import Samples, interleaved
+from benchmarks.publish import Measured, options, publish
 from edge_prompt import Head, write_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import feeds_of
 from edge_prompt_runtime.requests import open_requests
@@ -83,35 +83,57 @@ def write_tasks(folder: Path, fingerprint: str) -> None:
         write_prompt(folder / f"{name}.npy", array, "prefix", fingerprint, head=head, labels=("no", "yes"))
 
 
-def show(samples: dict[str, Samples], baseline: str) -> None:
-    """A table, with the ratio to a warm swap."""
-    table = Table("what", "median µs", "quartiles µs", f"ratio to {baseline}")
-    for name, times in samples.items():
-        low, high = times.spread_us
-        ratio = times.median_us / samples[baseline].median_us
-        table.add_row(name, f"{times.median_us:,.1f}", f"{low:,.1f} to {high:,.1f}", f"{ratio:,.1f}")
-    Console().print(table)
-
-
-@click.command()
-@click.option("--rounds", default=200, show_default=True)
-@click.option("--loads", default=7, show_default=True, help="Rounds of loading another network.")
-def main(rounds: int, loads: int) -> None:
-    """Print a table of swap times."""
-    torch.set_num_threads(2)
+def measure(rounds: int, loads: int, threads: int) -> Measured:
+    """All of it."""
+    torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = export_backbone(minilm(), folder / "bundle")
         write_tasks(folder, bundle.manifest.backbone.fingerprint)
-        runtimes = [Runtime(folder / "bundle", engine) for engine in bundle.manifest.graphs]
+        runtimes = [Runtime(folder / "bundle", engine, threads) for engine in bundle.manifest.graphs]
         variants: Variants = {}
         for runtime in runtimes:
             runtime.load("a", folder / "a.npy")
             runtime.load("b", folder / "b.npy")
             variants |= our_variants(runtime, folder)
-        samples = interleaved(variants | peft_variants(), rounds)
-        samples |= interleaved(load_variants(runtimes), loads)
-    show(samples, "onnxruntime: warm swap")
+        samples = interleaved_us(variants | peft_variants(), rounds)
+        samples |= interleaved_us(load_variants(runtimes), loads)
+    warm = [f"{runtime.engine}: warm swap" for runtime in runtimes]
+    return Measured(
+        series=tuple(Series(name, "µs", found, line=name.partition(":")[0]) for name, found in samples.items()),
+        ratios=tuple(
+            ratio
+            for name in warm
+            for ratio in (
+                Ratio(f"PEFT over {name}", "PEFT: set_adapter", name, goal=20, at_least=True),
+                Ratio(
+                    f"another session over {name}",
+                    f"{name.partition(':')[0]}: load another network",
+                    name,
+                    paired=False,
+                    goal=10_000,
+                    at_least=True,
+                ),
+            )
+        ),
+        charts=(
+            Chart(
+                "What a switch takes",
+                (*warm, "PEFT: set_adapter", *(f"{runtime.engine}: load another network" for runtime in runtimes)),
+                log=True,
+            ),
+        ),
+        notes=("Network: all-MiniLM-L6-v2 with its own weights.",),
+    )
+
+
+@click.command()
+@options
+def main(*, quick: bool, threads: int, output: Path) -> None:
+    """Measure and publish."""
+    rounds, loads = (30, 3) if quick else (500, 9)
+    settings = {"rounds": rounds, "loads": loads, "threads": threads}
+    publish(__file__, __doc__, output, settings, lambda: measure(rounds, loads, threads))
 
 
 if __name__ == "__main__":

@@ -137,3 +137,7 @@ class TrainingDataError(EdgePromptError, ValueError):
 
 class AdapterError(EdgePromptError, ValueError):
     """A PEFT adapter is malformed, is no prompt, or is not for this backbone."""
+
+
+class ResultsError(EdgePromptError, ValueError):
+    """A file is none of a benchmark's results, or of another version."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from edge_prompt.errors import AdapterError, CardError, ManifestError
+from edge_prompt.errors import AdapterError, CardError, ManifestError, ResultsError
 
 T = TypeVar("T", str, int, float, bool, dict[str, Any], list[Any])
 
@@ -26,7 +26,7 @@ class Fields:
 
     value: Mapping[str, Any]
     where: str
-    error: type[ManifestError | CardError | AdapterError]
+    error: type[ManifestError | CardError | AdapterError | ResultsError]
 
     def take(self, name: str, kind: type[T]) -> T:
         """The field `name`, which must be there and of type `kind`."""

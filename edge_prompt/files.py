@@ -19,6 +19,7 @@ from edge_prompt.errors import (
     ManifestError,
     MissingFileError,
     ReadError,
+    ResultsError,
     TrustError,
     UnsafePathError,
     WriteError,
@@ -34,7 +35,7 @@ LEAST_ROOM_BYTES = 1 << 20
 MAX_NAME_LENGTH = 255
 """Of a path inside a bundle: longer ones reach the bounds of file systems."""
 
-JsonError = ManifestError | CardError | AdapterError | TrustError
+JsonError = ManifestError | CardError | AdapterError | TrustError | ResultsError
 """What a file that should be JSON may be refused with, by what it belongs to."""
 
 FileState = tuple[int, int, int]
