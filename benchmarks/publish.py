@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,16 @@ class Measured(NamedTuple):
     charts: tuple[Chart, ...] = ()
     left_out: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+
+    def and_also(self, other: Measured) -> Measured:
+        """Both: what was found of one network or engine, and of another."""
+        return Measured(
+            self.series + other.series,
+            self.ratios + other.ratios,
+            self.charts + other.charts,
+            {**self.left_out, **other.left_out},
+            self.notes + other.notes,
+        )
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,6 +87,11 @@ def publish(
     write_results(output / f"{results.name}.json", results)
     write_charts(output, results)
     return results
+
+
+def milliseconds(samples_us: Sequence[float]) -> tuple[float, ...]:
+    """Microseconds as milliseconds."""
+    return tuple(sample / 1000 for sample in samples_us)
 
 
 def commit() -> str:

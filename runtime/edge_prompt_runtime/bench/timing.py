@@ -48,18 +48,21 @@ def in_turn(
 
 
 def interleaved_us(
-    variants: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], int] = perf_counter_ns
+    variants: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], int] = perf_counter_ns,
+    most_warm_up_rounds: int = MOST_WARM_UP_ROUNDS,
 ) -> dict[str, tuple[float, ...]]:
     """The microseconds of every variant once a round, after as many rounds as it takes to be warm; see `in_turn`."""
     timed = {name: _timed(action, clock) for name, action in variants.items()}
-    warm_up(timed)
+    warm_up(timed, most_warm_up_rounds)
     return {name: tuple(samples) for name, samples in in_turn(timed, rounds, warm_up_rounds=0).items()}
 
 
-def warm_up(timed: Mapping[str, Callable[[], float]]) -> int:
-    """Run rounds until what they take is stable, or for `MOST_WARM_UP_ROUNDS`; returns how many it took."""
+def warm_up(timed: Mapping[str, Callable[[], float]], most_rounds: int = MOST_WARM_UP_ROUNDS) -> int:
+    """Run rounds until what they take is stable, or for `most_rounds`; returns how many it took."""
     found: dict[str, list[float]] = {name: [] for name in timed}
-    for number in range(1, MOST_WARM_UP_ROUNDS + 1):
+    for number in range(1, most_rounds + 1):
         for name, action in timed.items():
             found[name].append(action())
         if number >= 2 * WARM_UP_ROUNDS and all(map(_stable, found.values())):
