@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo demo-vision demo-lm test fuzz lint format clean
+.PHONY: demo demo-vision demo-lm test bench bench-quick fuzz lint format clean
 
 demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,12 @@ demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to
 
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+bench: $(STAMP)  ## every benchmark beside its peers, within an hour: .cache/bench/report.html
+	$(BIN)/python benchmarks/all.py
+
+bench-quick: $(STAMP)  ## the same from few samples, within five minutes: .cache/bench/quick/report.html
+	$(BIN)/python benchmarks/all.py --quick
 
 SECONDS ?= 900
 FUZZED := $(VENV)/.fuzz-installed

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ class Series:
     x: float | None = None
     higher_is_better: bool = False
 
-    @property
+    @cached_property
     def median(self) -> Interval:
         """The median of the samples, with its interval."""
         return median(self.samples)

@@ -1,0 +1,146 @@
+"""Run every benchmark, one after the other, and write one report of all.
+
+    python benchmarks/all.py            all of it; `make bench`
+    python benchmarks/all.py --quick    few samples; `make bench-quick`
+    python benchmarks/all.py --only swap --only prompt_cost
+    python benchmarks/all.py --report-only --docs    no measuring: the report and docs/results.md of what is there
+
+What fails is reported and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks.publish import OUTPUT
+from benchmarks.report.figures import verdicts
+from benchmarks.report.folder import LOGS, Run, read_folder, read_runs, write_runs
+from benchmarks.report.markdown import write_docs
+from benchmarks.report.page import took, write_page
+from benchmarks.run import run_script
+from edge_prompt.errors import EdgePromptError
+from edge_prompt_runtime.bench.results import read_results
+from examples.real_data import ROOT
+
+
+class Script(NamedTuple):
+    """A script of this folder.
+
+    Attributes:
+        name: Without its suffix.
+        full: What it is run with.
+        quick: What it is run with besides `--quick`.
+        minutes: What it may take; then it is stopped. A quick run may take `QUICK_MINUTES`.
+    """
+
+    name: str
+    full: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ()
+    minutes: float = 15
+
+
+SCRIPTS = (
+    Script("swap"),
+    Script("many_tasks"),
+    Script("prompt_cost"),
+    Script("language"),
+    Script("footprint"),
+    Script("mixed_batch"),
+    Script("batching"),
+    Script("generation"),
+    Script("weights"),
+    Script("vision_precision"),
+    Script("quality", minutes=30),
+    Script("vision_quality", minutes=30),
+    Script("device_install"),
+    Script("export_time"),
+)
+"""In the order of the report. A script that is not there is reported as failed."""
+
+HERE = Path(__file__).resolve().parent
+PREPARE = "peers/prepare"
+"""Makes what peers need; what it cannot make, the scripts report as left out."""
+
+PREPARE_MINUTES = 60.0
+QUICK_MINUTES = 4.0
+REPORT = "report.html"
+ORDER = tuple(script.name for script in SCRIPTS)
+
+
+def run_all(scripts: Sequence[Script], output: Path, threads: int, *, quick: bool, console: Console) -> None:
+    """Make what peers need, then run the scripts, each in a process of its own, and record how it went.
+
+    Args:
+        scripts: Which.
+        output: Where results go; logs go below it.
+        threads: The same for all.
+        quick: Whether few samples do.
+        console: Where progress is shown.
+    """
+    own = (*(("--quick",) if quick else ()), "--threads", str(threads), "--output", str(output))
+    steps = [(Script(PREPARE, minutes=PREPARE_MINUTES), ())]
+    steps += [(script, (*own, *(script.quick if quick else script.full))) for script in scripts]
+    runs = read_runs(output)
+    for place, (script, arguments) in enumerate(steps):
+        minutes = QUICK_MINUTES if quick and script.name != PREPARE else script.minutes
+        with console.status(f"{script.name}, {place} of {len(scripts)}"):
+            run = run_script(
+                script.name, HERE / f"{script.name}.py", arguments, output / LOGS, minutes * 60, quick=quick
+            )
+        runs[script.name] = run
+        write_runs(output, runs)
+        console.print(_progress(run, output), highlight=False)
+
+
+def _progress(run: Run, output: Path) -> str:
+    """How a script went, in a line."""
+    if run.failed:
+        return f"[red]failed[/] {run.name}, {took(run.seconds)}: {escape(run.failed)}"
+    try:
+        found = verdicts(read_results(output / f"{run.name}.json"))
+    except EdgePromptError:
+        return f"[green]done[/]   {run.name}, {took(run.seconds)}"
+    goals = [one.state for one in found if one.state]
+    return f"[green]done[/]   {run.name}, {took(run.seconds)}" + (
+        f", {goals.count('met')} of {len(goals)} goals met" if goals else ""
+    )
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Few samples, about five minutes: a look, no result.")
+@click.option("--only", multiple=True, type=click.Choice(ORDER), help="These scripts; may be given again.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="The same for all.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder.  [default: .cache/bench, or .cache/bench/quick]"
+)
+@click.option("--report-only", is_flag=True, help="Measure nothing; write the report of what the folder holds.")
+@click.option("--docs", is_flag=True, help="Write docs/results.md and its charts, too.")
+def main(
+    *, quick: bool, only: tuple[str, ...], threads: int, output: Path | None, report_only: bool, docs: bool
+) -> None:
+    """Run all benchmarks and write a report."""
+    console = Console(stderr=True)
+    output = (output or (OUTPUT / "quick" if quick else OUTPUT)).resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    if not report_only:
+        scripts = [script for script in SCRIPTS if not only or script.name in only]
+        run_all(scripts, output, threads, quick=quick, console=console)
+    found = read_folder(output, ORDER)
+    write_page(output / REPORT, found)
+    console.print(f"The report: {output / REPORT}", highlight=False, soft_wrap=True)
+    if docs:
+        write_docs(ROOT / "docs", found)
+        console.print("Written: docs/results.md", highlight=False)
+    if not report_only and any(found.runs[name].failed for name in only or ORDER):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""How charts look: colours and markers of what is drawn, and numbers as people read them.
+
+Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any colour vision tell apart; a
+line has a marker of its own besides, and a bar stands beside its name.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from edge_prompt_runtime.bench.tables import number
+
+INK, MUTED, GRID, PAPER = "#1c1b19", "#5d5a55", "#dcd8d0", "#ffffff"
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a8a", "#b8ac00")
+"""The last stands for their yellow, which is hard to see on white."""
+
+MARKERS = "osD^vPX*"
+
+PLACES = {"onnxruntime": 0, "openvino": 1, "peft": 2, "torch": 3}
+"""What looks the same in every chart: a place among the colours and the markers."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "edge-prompt",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+}
+
+_STEPS = {
+    "µs": (1e-6, "s"),
+    "us": (1e-6, "s"),
+    "ms": (1e-3, "s"),
+    "s": (1.0, "s"),
+    "bytes": (1.0, "B"),
+    "kB": (1e3, "B"),
+    "MB": (1e6, "B"),
+}
+"""Units that have others of their kind: their factor, and the kind."""
+
+_KINDS = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "B": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+}
+
+
+class Look(NamedTuple):
+    """What tells a line from others."""
+
+    colour: str
+    marker: str
+
+
+def looks(lines: Iterable[str]) -> dict[str, Look]:
+    """A look for each of the names, the same one for the same engine in every chart."""
+    names = list(dict.fromkeys(lines))
+    known = {name: PLACES[_plain(name)] for name in names if _plain(name) in PLACES}
+    free = iter(sorted(set(range(len(COLOURS))) - set(known.values())) + list(range(len(names))))
+    places = {name: known[name] if name in known else next(free) for name in names}
+    return {name: Look(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]) for name, place in places.items()}
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A value as people read it: 161,000 µs are 161 ms; a unit that has no others of its kind is left to the axis."""
+    if unit not in _STEPS:
+        return number(value)
+    factor, kind = _STEPS[unit]
+    if not value:
+        return "0"
+    plain = value * factor
+    step, name = next((one for one in _KINDS[kind] if abs(plain) >= one[0] * 0.9995), _KINDS[kind][-1])
+    return f"{plain / step:.3g} {name}" if abs(plain / step) < 1000 else f"{plain / step:,.0f} {name}"
+
+
+def says_unit(unit: str) -> bool:
+    """Whether `with_unit` says the unit."""
+    return unit in _STEPS
+
+
+def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
+    """The lines that a text takes in letters of `size` points where there are `width` points; at least one."""
+    text = "".join(letter for letter in text if letter.isprintable())
+    needed = points(text, size, bold=bold)
+    if needed <= width:
+        return [text]
+    letters = max(8, int(len(text) * width * 0.96 / needed))
+    return textwrap.wrap(text, letters) or [text]
+
+
+@lru_cache(maxsize=4096)
+def points(text: str, size: float, *, bold: bool = False) -> float:
+    """How wide a text is."""
+    if not text.strip():
+        return 0.0
+    font = get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
+    font.set_size(size, 72)
+    font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / 64  # it counts in 64ths
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "")

@@ -1,0 +1,91 @@
+"""What a folder holds: the results of benchmarks, and how the runs went that made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from edge_prompt.errors import EdgePromptError
+from edge_prompt.files import written_atomically
+from edge_prompt_runtime.bench.results import Results, read_results
+
+LOGS = "logs"
+RUNS = f"{LOGS}/runs.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One script that was run.
+
+    Attributes:
+        name: The script's, without its suffix.
+        begun: ISO 8601, UTC.
+        seconds: How long it took.
+        failed: Why it failed, a sentence; empty if it did not.
+        quick: Whether few samples were asked for.
+    """
+
+    name: str
+    begun: str
+    seconds: float
+    failed: str = ""
+    quick: bool = False
+
+
+class Folder(NamedTuple):
+    """What was read.
+
+    Attributes:
+        results: By the name of their benchmark, in the order they are shown in.
+        files: The bytes of each file of results, by the same names.
+        unreadable: Files that are none of results, and why.
+        runs: How the runs went, by name.
+    """
+
+    results: dict[str, Results]
+    files: dict[str, bytes]
+    unreadable: dict[str, str]
+    runs: dict[str, Run]
+
+
+def read_folder(folder: Path, order: tuple[str, ...] = ()) -> Folder:
+    """Read all files of results, those named in `order` first.
+
+    Args:
+        folder: Where `NAME.json` lie, and `logs/runs.json` if there is one.
+        order: Names of benchmarks.
+    """
+    results: dict[str, Results] = {}
+    files: dict[str, bytes] = {}
+    unreadable: dict[str, str] = {}
+    places = {name: place for place, name in enumerate(order)}
+    for path in sorted(folder.glob("*.json"), key=lambda one: (places.get(one.stem, len(places)), one.name)):
+        try:
+            found = read_results(path)
+            results[path.stem], files[path.stem] = found, path.read_bytes()
+        except (EdgePromptError, OSError) as error:
+            unreadable[path.name] = str(error)
+    return Folder(results, files, unreadable, read_runs(folder))
+
+
+def read_runs(folder: Path) -> dict[str, Run]:
+    """How the last run of each script went; nothing where none is recorded, or not by this version."""
+    try:
+        rows = json.loads((folder / RUNS).read_text(encoding="utf-8"))
+        return {str(row["name"]): Run(**row) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def write_runs(folder: Path, runs: Mapping[str, Run]) -> None:
+    """Record how runs went.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    (folder / LOGS).mkdir(parents=True, exist_ok=True)
+    with written_atomically(folder / RUNS) as stream:
+        stream.write(json.dumps([asdict(run) for run in runs.values()], indent=1).encode())

@@ -1,0 +1,64 @@
+"""A script as a process of its own, which may fail, or take too long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.report.folder import Run
+from examples.real_data import ROOT
+
+LONGEST = 300
+"""Letters of the last line of a log that are told."""
+
+
+def run_script(name: str, script: Path, arguments: Sequence[str], logs: Path, seconds: float, *, quick: bool) -> Run:
+    """Run a script until it ends, or is stopped with all that it started.
+
+    Args:
+        name: What it is called, for its log and its record.
+        script: Its file.
+        arguments: What it is given.
+        logs: Where what it prints goes, into `NAME.log`.
+        seconds: What it may take.
+        quick: Recorded.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{name.replace('/', '-')}.log"
+    begun, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(seconds)
+            failed = f"it ended with {code}: {last_line(log)}" if code else ""
+        except subprocess.TimeoutExpired:
+            failed = f"it was stopped after {seconds / 60:g} minutes: {last_line(log)}"
+        finally:
+            _stop(process)
+    return Run(name, begun, round(time.monotonic() - start, 1), failed, quick)
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    return next(filter(None, reversed(lines)), "(it printed nothing)")[:LONGEST]
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs, and what it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
