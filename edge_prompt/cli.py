@@ -36,6 +36,7 @@ COMMANDS = {
     "run": LazyCommand("edge_prompt_runtime.commands.run", "", "Answer texts or images under a prompt."),
     "generate": LazyCommand("edge_prompt_runtime.commands.generate", "", "Go on from a text by a language model."),
     "verify": LazyCommand("edge_prompt_runtime.commands.verify", "", "Check a bundle: digests, numbers, prompts."),
+    "bench": LazyCommand("edge_prompt_runtime.commands.bench", "", "Measure a bundle on this machine."),
     "tasks": LazyCommand("edge_prompt_runtime.commands.tasks", "", "List the prompts in folders, and what is wrong."),
     "sign": LazyCommand("edge_prompt_runtime.commands.sign", "sign", "Sign bundles and prompts."),
     "inspect": LazyCommand("edge_prompt_runtime.commands.inspect", "", "Say what a bundle or a prompt is."),

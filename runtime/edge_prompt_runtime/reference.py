@@ -82,8 +82,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     kinds, output = tuple(bundle.manifest.kinds), graph.outputs[0]
     arrays = _reference(bundle, graph)
     requests = open_requests(bundle)
-    names = _request_names(bundle, graph)
-    request = requests.take({name: arrays[name].astype(bundle.manifest.preprocessing.dtype_of(name)) for name in names})
+    request = requests.take(_request(bundle, graph, arrays))
     base, fold = base_task(bundle.manifest), Folder(bundle, engine)
     tasks = {BASE: base} | {
         kind: replace(base, prompts={**base.prompts, **as_inputs(kind, arrays[kind].astype(np.float32), fold)})
@@ -147,6 +146,21 @@ def reference_prompts(bundle: Bundle, engine: str) -> dict[str, Float32]:
     """
     arrays = _reference(bundle, bundle.graph(engine))
     return {kind: arrays[kind].astype(np.float32) for kind in bundle.manifest.kinds}
+
+
+def reference_request(bundle: Bundle, engine: str) -> dict[str, NDArray[Any]]:
+    """The arrays of the request, by name, that the bundle's reference was made with.
+
+    Raises:
+        ManifestError: The bundle is altered or brings no reference.
+    """
+    graph = bundle.graph(engine)
+    return _request(bundle, graph, _reference(bundle, graph))
+
+
+def _request(bundle: Bundle, graph: Graph, arrays: Mapping[str, FloatArray]) -> dict[str, NDArray[Any]]:
+    preprocessing = bundle.manifest.preprocessing
+    return {name: arrays[name].astype(preprocessing.dtype_of(name)) for name in _request_names(bundle, graph)}
 
 
 def _request_names(bundle: Bundle, graph: Graph) -> list[str]:

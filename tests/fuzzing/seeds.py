@@ -382,3 +382,28 @@ def openvino_nets() -> list[bytes]:
         plain.replace(b"</layers>", nested),
         other.replace(b'"1.0"', b"'1.0' encoding='utf-8'"),
     ]
+
+
+def results() -> list[bytes]:
+    """What benchmarks write."""
+    ours = {"name": "ours", "unit": "ms", "samples": [1.0, 2.5, 3], "line": "a", "x": 1.0, "higher_is_better": False}
+    theirs = {**ours, "name": "theirs", "line": "", "x": None, "higher_is_better": True}
+    ratio = {"name": "r", "top": "ours", "bottom": "theirs", "paired": True, "goal": 1.5, "at_least": False}
+    said = {
+        "format_version": 1,
+        "name": "bench",
+        "question": "How fast?",
+        "begun": "2026-01-01T00:00:00+00:00",
+        "seconds": 1.5,
+        "machine": {"cores": 2, "load_average": "0.10"},
+        "versions": {"numpy": "2"},
+        "commit": "",
+        "settings": {"threads": 2, "prompts": {"a": DIGEST}},
+        "series": [ours, theirs],
+        "ratios": [ratio],
+        "charts": [{"title": "t", "series": ["ours", "theirs"], "x": "", "log": True, "limits": {"goal": 1}}],
+        "left_out": {"peer": "why"},
+        "notes": ["One."],
+    }
+    bare = {**said, "series": [ours], "ratios": [{**ratio, "bottom": "ours", "goal": None}], "charts": []}
+    return [json.dumps(said).encode(), json.dumps(bare).encode()]

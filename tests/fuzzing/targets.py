@@ -163,6 +163,18 @@ def _openvino(content: bytes, folder: Path) -> None:
     require_known_ir(_laid(content, folder / "x.xml"), 16)
 
 
+def _results(content: bytes, folder: Path) -> None:
+    """Read, compared with itself as `--compare` does, and shown."""
+    from edge_prompt_runtime.bench.comparing import compare
+    from edge_prompt_runtime.bench.comparison_table import comparison_tables
+    from edge_prompt_runtime.bench.results import read_results
+    from edge_prompt_runtime.bench.tables import tables
+
+    results = read_results(_laid(content, folder / "x.json"))
+    assert list(tables(results))
+    assert list(comparison_tables(compare(results, results)))
+
+
 TARGETS = {
     "npy": Target("a prompt's array", seeds.npys, _npy, mutations.mutate_npy),
     "head": Target("the arrays of a head", seeds.npzs, _head, zip_mutation(mutations.mutate_npy)),
@@ -194,6 +206,7 @@ TARGETS = {
     "generation_config": Target(
         "how a model's authors generate", seeds.generation_configs, _generation_config, mutate_json
     ),
+    "results": Target("what a benchmark found", seeds.results, _results, mutate_json),
     "onnx": Target("a graph for ONNX Runtime", seeds.onnx_models, _onnx, mutations.mutate_wire),
     "openvino": Target("a graph for OpenVINO", seeds.openvino_nets, _openvino, mutations.mutate_xml),
 }

@@ -59,3 +59,14 @@ def test_jinja_is_loaded_once_a_chat_template_is_rendered() -> None:
     packages = packages_after(f"{made}\ntemplate.render([{{'role': 'user', 'content': 'x'}}])")
     assert "jinja2" in packages
     assert not packages & (NOT_FOR_AN_IMPORT - {"jinja2"})
+
+
+def test_measuring_needs_the_runtime_alone(tiny_bundle: Path, engine: str) -> None:
+    packages = packages_after(
+        "from edge_prompt.cli import main\ntry:\n"
+        f"    main(['bench', {str(tiny_bundle)!r}, '--engine', {engine!r}, '--rounds', '1', '--starts', '0'])\n"
+        "except SystemExit as end:\n    assert not end.code"
+    )
+    assert {"rich", engine} <= packages
+    assert not packages & (ENGINES.keys() - {engine})
+    assert not packages & (EXPORT_ONLY - {"onnx"})

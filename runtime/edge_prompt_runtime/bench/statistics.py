@@ -40,7 +40,7 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 def median(samples: Sequence[float]) -> Interval:
     """The median and its interval."""
-    return _interval(float(np.median(samples)), _medians(samples, seed=0))
+    return _interval(float(np.median(samples)), resampled_medians(samples, seed=0))
 
 
 def percentile_interval(samples: Sequence[float], share: float) -> Interval:
@@ -53,7 +53,7 @@ def percentile_interval(samples: Sequence[float], share: float) -> Interval:
 def ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval:
     """The ratio of the medians of samples that were taken apart, as in two runs."""
     value = float(np.median(tops) / np.median(bottoms))
-    return _interval(value, _medians(tops, seed=0) / _medians(bottoms, seed=1))
+    return _interval(value, resampled_medians(tops, seed=0) / resampled_medians(bottoms, seed=1))
 
 
 def paired_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval:
@@ -68,7 +68,8 @@ def paired_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval:
     return median(ratios)
 
 
-def _medians(samples: Sequence[float], seed: int) -> Float64:
+def resampled_medians(samples: Sequence[float], seed: int) -> Float64:
+    """The medians of `RESAMPLES` samples drawn with replacement from those there are, the same for a seed."""
     return _resampled(samples, seed, lambda rows: np.median(rows, axis=1))
 
 

@@ -1,8 +1,9 @@
-"""Results in a terminal."""
+"""Results in a terminal, of 80 columns or more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -16,6 +17,21 @@ FEWEST_FOR_TAIL = 20
 
 MARKS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
+NARROWEST_NAME = 24
+"""Columns that names keep, however many the numbers want."""
+
+
+class Group(NamedTuple):
+    """Rows that stand together.
+
+    Attributes:
+        title: What they are of, such as an engine; empty where it is said in the names of the rows.
+        rows: The cells of each row, the name first.
+    """
+
+    title: str
+    rows: list[list[str]]
+
 
 def print_results(results: Results, console: Console | None = None) -> None:
     """Print the series, the ratios, and what a reader must know."""
@@ -27,21 +43,51 @@ def print_results(results: Results, console: Console | None = None) -> None:
 def tables(results: Results) -> Iterator[RenderableType]:
     """What there is to print, part by part."""
     yield f"[bold]{escape(results.question)}[/]"
-    table = Table("what", "unit", "median", "95 % interval", "p95", "p99", "samples")
-    for series in results.series:
-        table.add_row(*map(escape, series_row(series)))
-    yield table
+    columns = ("", "unit", "median", "95 % interval", "p95", "p99", "n")
+    yield table(columns, grouped((series.line, series_row(series)) for series in results.series))
     if results.ratios:
-        ratios = Table("ratio", "median", "95 % interval", "goal", "")
-        for one in results.ratios:
-            ratios.add_row(*_ratio_row(results, one))
-        yield ratios
+        lines = {series.name: series.line for series in results.series}
+        rows = ((_line_of(one.name, lines[one.top]), _ratio_row(results, one)) for one in results.ratios)
+        yield table(("ratio", "median", "95 % interval", "goal", ""), grouped(rows))
     for note in results.notes:
         yield escape(note)
     for name, reason in results.left_out.items():
         yield f"[yellow]left out[/]: {escape(name)}: {escape(reason)}"
     known = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     yield escape(f"{results.machine.get('processor', '')}, {results.machine.get('cores', '')} cores; {known}")
+
+
+def table(columns: tuple[str, ...], groups: Iterable[Group]) -> Table:
+    """A table whose names wrap where they must, and whose numbers never do.
+
+    Args:
+        columns: The headings, that of the names first; words without a heading wrap, too.
+        groups: The rows, whose cells are markup.
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    made.add_column(columns[0], min_width=NARROWEST_NAME, overflow="fold")
+    for column in columns[1:]:
+        made.add_column(column, no_wrap=bool(column), justify="left" if column in ("unit", "") else "right")
+    for title, rows in groups:
+        if title:
+            made.add_section()
+            made.add_row(f"[bold cyan]{title}[/]")
+        for name, *cells in rows:
+            made.add_row(f"  {name}" if title else name, *cells)
+    return made
+
+
+def grouped(rows: Iterable[tuple[str, list[str]]]) -> list[Group]:
+    """Rows by what they are of, in the order in which that comes first; a name does not repeat its title.
+
+    Args:
+        rows: What each row is of, and its cells, not yet markup, the name first; what is of nothing else stands alone.
+    """
+    found: dict[str, list[list[str]]] = {}
+    for line, cells in rows:
+        name = cells[0].removeprefix(f"{line}: ").removeprefix(f"{line}, ")
+        found.setdefault("" if name == line else line, []).append([escape(name), *cells[1:]])
+    return [Group(escape(line), cells) for line, cells in found.items()]
 
 
 def series_row(series: Series) -> list[str]:
@@ -64,7 +110,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def _line_of(name: str, line: str) -> str:
+    """The line of a ratio's upper series, if the ratio is named after it."""
+    return line if name.startswith(f"{line}: ") else ""
+
+
 def _ratio_row(results: Results, one: Ratio) -> list[str]:
     found = results.value(one)
     goal = "" if one.goal is None else f"{'at least' if one.at_least else 'at most'} {number(one.goal)}"
-    return [escape(one.name), number(found.value), between(found), goal, MARKS[one.met(found.value)]]
+    return [one.name, number(found.value), between(found), goal, MARKS[one.met(found.value)]]

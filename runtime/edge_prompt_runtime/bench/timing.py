@@ -25,11 +25,20 @@ that others use, too, if engines are given one thread: with several, threads tha
 
 
 def in_turn(
-    variants: Mapping[str, Callable[[], Found]], rounds: int, warm_up_rounds: int = WARM_UP_ROUNDS
+    variants: Mapping[str, Callable[[], Found]],
+    rounds: int,
+    warm_up_rounds: int = WARM_UP_ROUNDS,
+    after_round: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Found]]:
     """Call every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
 
     The order changes every round: what runs after a long variant finds cold caches, which must not always hit the same.
+
+    Args:
+        variants: What to call, by name.
+        rounds: How many rounds count.
+        warm_up_rounds: How many before them do not.
+        after_round: Called after each round that counts, such as to show how far it is.
 
     Returns:
         What each variant gave in each round that counts.
@@ -44,6 +53,8 @@ def in_turn(
                 given = action()
                 if number >= warm_up_rounds:
                     found[name].append(given)
+            if number >= warm_up_rounds:
+                after_round()
     return found
 
 
