@@ -6,7 +6,6 @@ docs/benchmarks.md describes the file.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,6 +20,9 @@ from edge_prompt_runtime.bench.statistics import Interval, median, paired_ratio,
 FORMAT_VERSION = 1
 DIGITS = 6
 """Significant digits that a sample is written with."""
+
+LARGEST = 1e18
+"""Of a number, and of what 1 is over the smallest: what is computed of such numbers stays finite."""
 
 Read = TypeVar("Read")
 
@@ -176,7 +178,10 @@ def read_results(path: Path) -> Results:
         if len({units.get(name) for name in named} - {None}) != 1 or not units.keys() >= set(named):
             fields.refuse(f"the series {', '.join(named)[:200]}, drawn or divided", "series of one unit in this file")
     lengths = {one.name: len(one.samples) for one in series}
+    around_zero = {one.name for one in series if min(one.samples) <= 0 <= max(one.samples)}
     for one in ratios:
+        if one.bottom in around_zero:
+            fields.refuse(f"{one.name!r} divides by samples around 0", "samples of one sign")
         if one.paired and lengths[one.top] != lengths[one.bottom]:
             fields.refuse(f"{one.name!r} pairs {lengths[one.top]} samples with {lengths[one.bottom]}", "pairs")
     return Results(
@@ -245,8 +250,8 @@ def _numbers(fields: Fields, found: list[Any]) -> tuple[float, ...]:
         numbers = tuple(map(float, found))
     except OverflowError:
         fields.refuse("an integer beyond all floats", "numbers")
-    if not all(map(math.isfinite, numbers)):
-        fields.refuse("a number that is not finite", "numbers")
+    if not all(number == 0 or 1 / LARGEST <= abs(number) <= LARGEST for number in numbers):
+        fields.refuse("a number that is not finite, or of no size that is measured", f"numbers up to {LARGEST:g}")
     return numbers
 
 
