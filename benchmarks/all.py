@@ -18,6 +18,7 @@ from typing import NamedTuple
 import click
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks.publish import OUTPUT
 from benchmarks.report.figures import verdicts
@@ -88,15 +89,24 @@ def run_all(scripts: Sequence[Script], output: Path, threads: int, *, quick: boo
     steps = [(Script(PREPARE, minutes=PREPARE_MINUTES), ())]
     steps += [(script, (*own, *(script.quick if quick else script.full))) for script in scripts]
     runs = read_runs(output)
-    for place, (script, arguments) in enumerate(steps):
-        minutes = QUICK_MINUTES if quick and script.name != PREPARE else script.minutes
-        with console.status(f"{script.name}, {place} of {len(scripts)}"):
-            run = run_script(
-                script.name, HERE / f"{script.name}.py", arguments, output / LOGS, minutes * 60, quick=quick
-            )
-        runs[script.name] = run
-        write_runs(output, runs)
-        console.print(_progress(run, output), highlight=False)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        shown = progress.add_task("", total=len(steps))
+        for script, arguments in steps:
+            progress.update(shown, description=script.name)
+            minutes = QUICK_MINUTES if quick and script.name != PREPARE else script.minutes
+            path = HERE / f"{script.name}.py"
+            run = run_script(script.name, path, arguments, output / LOGS, minutes * 60, quick=quick)
+            runs[script.name] = run
+            write_runs(output, runs)
+            progress.console.print(_progress(run, output), highlight=False, soft_wrap=True)
+            progress.advance(shown)
 
 
 def _progress(run: Run, output: Path) -> str:

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from benchmarks.dots import dots, scattered
-from benchmarks.looks import INK, MUTED, PAPER, Look, looks, says_unit, with_unit, wrapped
+from benchmarks.looks import INK, MUTED, PAPER, Look, log_locator, looks, says_unit, with_unit, wrapped
 from benchmarks.looks import points as points_wide
+from benchmarks.spans import Span, span_of
 from edge_prompt_runtime.bench.results import Chart, Series
-from edge_prompt_runtime.bench.statistics import percentile
 
 SIZE = 11.0
 LINE, BAR, GAP = 14.0, 13.0, 9.0
@@ -55,24 +55,31 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
     room = width * MOST_NAMES if beside else width - 8
     names = [wrapped(one.name, room, SIZE) for one in series]
     left = max(points_wide(line, SIZE) for name in names for line in name) + 18 if beside else 8
+    span = span_of(chart, series)
+    inner = width - left - right
     limits = [
-        (wrapped(f"{name}, {with_unit(value, unit)}", (width - left - right) / 2 - 6, SIZE), value)
+        (
+            wrapped(
+                f"{name}, {with_unit(value, unit)}", max(span.share(value), 1 - span.share(value)) * inner - 6, SIZE
+            ),
+            value,
+        )
         for name, value in chart.limits.items()
     ]
     rows, tall = _rows(names, beside=beside, above=sum(LINE * len(says) + 4 for says, _ in limits))
     bottom = 22 if says_unit(unit) else 38
     height = top + tall + bottom
     figure.set_size_inches(width / 72, height / 72)
-    axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width, tall / height))
+    axes = figure.add_axes((left / width, bottom / height, inner / width, tall / height))
     axes.set_ylim(tall, 0)
-    low, high = _scale(axes, chart, series)
+    _scale(axes, span, unit)
     for row, one, value, look in zip(rows, series, values, _looks(series), strict=True):
         _name(axes, row, beside=beside)
         axes.annotate(value, (1, row.bar), (right - 4, 0), **_AT_AXES, ha="right", va="center", size=SIZE)
-        _draw(axes, row.bar, one, look, low, high)
+        _draw(axes, row.bar, one, look, span)
     down = 0.0
     for says, limit in limits:
-        _limit(axes, "\n".join(says), limit, down + LINE * len(says) / 2 + 2)
+        _limit(axes, "\n".join(says), limit, down + LINE * len(says) / 2 + 2, left=span.share(limit) > 0.5)
         down += LINE * len(says) + 4
     axes.tick_params(axis="x", labelsize=SIZE, length=3)
     axes.set_yticks([])
@@ -108,25 +115,15 @@ def _looks(series: Sequence[Series]) -> list[Look]:
     return [found[one.line or one.name if any(each.line for each in series) else ""] for one in series]
 
 
-def _scale(axes: Axes, chart: Chart, series: Sequence[Series]) -> tuple[float, float]:
-    """Set the axis of values; from where to where it goes."""
-    unit = series[0].unit
-    limits = list(chart.limits.values())
-    least = min(*(min(one.samples) for one in series), *limits, np.inf)
-    if chart.log and least > 0:
+def _scale(axes: Axes, span: Span, unit: str) -> None:
+    if span.log:
         axes.set_xscale("log")
-        low, high = least / 1.3, max(*(max(one.samples) for one in series), *limits, 0.0) * 1.15
-        decades = np.log10(high / low)
-        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0,) if decades > 2 else (1.0, 3.0), numticks=6))
+        axes.xaxis.set_major_locator(log_locator(span.low, span.high, 6))
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        ends = (max(one.median.high, percentile(one.samples, 90)) for one in series)
-        low, high = min(0.0, least), max(*ends, *limits, 0.0) * 1.05
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    high = high if low < high else low + 1
-    axes.set_xlim(low, high)
+    axes.set_xlim(span.low, span.high)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, unit)))
-    return low, high
 
 
 def _name(axes: Axes, row: Row, *, beside: bool) -> None:
@@ -147,19 +144,19 @@ def _name(axes: Axes, row: Row, *, beside: bool) -> None:
         )
 
 
-def _draw(axes: Axes, at: float, one: Series, look: Look, low: float, high: float) -> None:
+def _draw(axes: Axes, at: float, one: Series, look: Look, span: Span) -> None:
     found = one.median
-    if axes.get_xscale() == "log":
-        axes.plot([low, found.value], [at, at], color=look.colour, linewidth=2, alpha=0.45, solid_capstyle="butt")
+    if span.log:
+        axes.plot([span.low, found.value], [at, at], color=look.colour, linewidth=2, alpha=0.45, solid_capstyle="butt")
     else:
         axes.barh([at], [found.value], height=BAR, color=look.colour, alpha=0.75)
     if len(one.samples) > 1:
         across = dots(one.samples)
-        inside = across <= high
+        inside = across <= span.high
         middle = at + scattered(len(across)) * BAR * 0.38
         axes.scatter(across[inside], middle[inside], s=3.2, color=INK, alpha=0.35, linewidths=0)
         axes.scatter(
-            np.full((~inside).sum(), high),
+            np.full((~inside).sum(), span.high),
             middle[~inside],
             s=16,
             marker=">",
@@ -169,7 +166,7 @@ def _draw(axes: Axes, at: float, one: Series, look: Look, low: float, high: floa
             clip_on=False,
         )
         axes.plot([found.low, found.high], [at, at], color=INK, linewidth=1.4, solid_capstyle="butt")
-    if axes.get_xscale() == "log":
+    if span.log:
         axes.plot(
             [found.value], [at], look.marker, color=look.colour, markeredgecolor=INK, markeredgewidth=0.8, markersize=8
         )
@@ -177,11 +174,9 @@ def _draw(axes: Axes, at: float, one: Series, look: Look, low: float, high: floa
         axes.plot([found.value] * 2, [at - BAR / 2, at + BAR / 2], color=INK, linewidth=1.4)
 
 
-def _limit(axes: Axes, says: str, value: float, at: float) -> None:
+def _limit(axes: Axes, says: str, value: float, at: float, *, left: bool) -> None:
     """A line across all rows; what it says stands in a row of its own above them, on the side that has more room."""
     axes.axvline(value, color=INK, linestyle=(0, (4, 3)), linewidth=1.1)
-    share = axes.transAxes.inverted().transform(axes.transData.transform((value, 0)))[0]
-    left = share > 0.5
     axes.annotate(
         says,
         (value, at),

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from benchmarks.bars import SIZE, TELEPHONE
 from benchmarks.dots import dots
-from benchmarks.looks import INK, Look, looks, points, says_unit, with_unit, wrapped
+from benchmarks.looks import INK, Look, log_locator, looks, points, says_unit, with_unit, wrapped
+from benchmarks.spans import span_of
 from edge_prompt_runtime.bench.results import Chart, Series
-from edge_prompt_runtime.bench.statistics import percentile
 from edge_prompt_runtime.bench.tables import number
 
 HEIGHT = 280.0
@@ -143,18 +143,12 @@ def _scales(axes: Axes, chart: Chart, series: Sequence[Series], *, wide: bool) -
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=positive[0])
-    samples = [sample for one in series for sample in one.samples]
-    limits = list(chart.limits.values())
-    if chart.log and min(*samples, *limits, np.inf) > 0:
-        axes.set_yscale("log")
-        low, high = min(*samples, *limits, np.inf) / 1.4, max(*samples, *limits, 0.0) * 1.4
-        axes.set_ylim(low, high)
-        axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0,) if high / low > 100 else (1.0, 3.0), numticks=8))
-        axes.yaxis.set_minor_locator(NullLocator())
-    else:
-        ends = [max(one.median.high, percentile(one.samples, 90)) for one in series]
-        axes.set_ylim(min(0.0, *samples), max(*ends, *limits, 0.0) * 1.1 or 1.0)
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    span = span_of(chart, series)
+    axes.set_yscale("log" if span.log else "linear")
+    axes.set_ylim(span.low, span.high)
+    steps = [1, 2, 2.5, 5, 10]
+    axes.yaxis.set_major_locator(log_locator(span.low, span.high, 8) if span.log else MaxNLocator(6, steps=steps))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, unit)))
     scale = axes.xaxis.get_transform()
     first, last = (float(found) for found in scale.transform([across[0], across[-1]]))

@@ -6,12 +6,14 @@ line has a marker of its own besides, and a bar stands beside its name.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
 from edge_prompt_runtime.bench.tables import number
 
@@ -93,6 +95,16 @@ def with_unit(value: float, unit: str) -> str:
 def says_unit(unit: str) -> bool:
     """Whether `with_unit` says the unit."""
     return unit in _STEPS
+
+
+def log_locator(low: float, high: float, most: int) -> Locator:
+    """Where a logarithmic axis has its ticks: at powers of ten, or more often where it has few of them."""
+    decades = math.log10(high / low)
+    if decades > 2:
+        return LogLocator(10, numticks=most)
+    if decades > 0.9:
+        return LogLocator(10, subs=(1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0), numticks=most)
+    return MaxNLocator(most - 1, steps=[1, 2, 5, 10])
 
 
 def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:

@@ -32,6 +32,8 @@ def write_charts(folder: Path, results: Results, formats: Sequence[str] = FORMAT
             path = folder / f"{results.name}-{place}.{suffix}"
             with mpl.rc_context(STYLE):
                 figure.savefig(path, dpi=150, metadata={"Date": None} if suffix == "svg" else None, facecolor=PAPER)
+            if suffix == "svg":
+                _tidy(path)
             written.append(path)
     return written
 
@@ -50,3 +52,9 @@ def drawn(results: Results, chart: Chart, width: float = WIDE, *, titled: bool =
                 8 / width, 1 - 8 / height, "\n".join(title), va="top", size=TITLE_SIZE, color=INK, weight="bold"
             )
     return figure
+
+
+def _tidy(path: Path) -> None:
+    """Other fonts where matplotlib's is missing, and no blanks at the ends of lines, which repositories refuse."""
+    text = path.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
+    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")

@@ -53,7 +53,7 @@ HEADLINES = (
         {"prompt_cost": ("dinov2*50*folded*", "dinov2*folded*50*", "*50 *folded*", "*folded*50*")},
     ),
     Headline(
-        "Throughput that is left",
+        "Throughput beside its limits",
         "A batch of eight tasks over one of a single task; tokens a second over what the bandwidth of memory allows.",
         {"mixed_batch": ("*mixed*", "*8 tasks*", "*"), "generation": ("*fp32*limit*", "*limit*", "*bandwidth*")},
     ),

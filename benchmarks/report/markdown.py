@@ -44,8 +44,6 @@ def write_docs(docs: Path, found: Folder) -> list[Path]:
     for old in folder.glob("*.svg"):
         old.unlink()
     written = [path for results in found.results.values() for path in write_charts(folder, results, ("svg",))]
-    for path in written:
-        _trim(path)
     with written_atomically(docs / "results.md") as stream:
         stream.write(markdown(found).encode())
     return [docs / "results.md", *written]
@@ -124,9 +122,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _cell(text: str) -> str:
     return text if text.startswith("**") else plain(text)
-
-
-def _trim(path: Path) -> None:
-    """Without blanks at the ends of lines, which repositories refuse."""
-    text = path.read_text(encoding="utf-8")
-    path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")

@@ -16,6 +16,7 @@ from benchmarks.plots import NARROW, WIDE
 from benchmarks.report.figures import Verdict, headlines, verdicts
 from benchmarks.report.folder import Folder, Run
 from benchmarks.report.inline import svg
+from benchmarks.spans import beyond
 from edge_prompt.files import written_atomically
 from edge_prompt_runtime.bench.results import Chart, Results, Series
 from edge_prompt_runtime.bench.tables import series_row
@@ -124,9 +125,12 @@ def _chart(results: Results, chart: Chart, unique: str) -> dict[str, str]:
     mark = "Marks" if chart.x or chart.log else "Bars"
     counts = {len(one.samples) for one in series}
     reading = f"{mark} are medians" + ("; " if counts == {1} else ", short lines their intervals, dots samples; ")
+    tails = beyond(chart, series)
     return {
         "title": chart.title,
-        "reading": f"{reading}{more} is better." + (" Logarithmic." if chart.log else ""),
+        "reading": f"{reading}{more} is better."
+        + (" Logarithmic." if chart.log else "")
+        + (f" {tails}." if tails else ""),
         "says": f"{chart.title}, medians in {series[0].unit}: {said}." + (f" Limits: {limits}." if limits else ""),
         "wide": Markup(svg(results, chart, WIDE, f"{unique}-w")),  # noqa: S704 (escaped by the writer of XML)
         "narrow": Markup(svg(results, chart, NARROW, f"{unique}-n")),  # noqa: S704

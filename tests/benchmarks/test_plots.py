@@ -6,8 +6,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.dots import MOST_DOTS, dots
-from benchmarks.looks import COLOURS, looks, points, with_unit, wrapped
+from benchmarks.looks import COLOURS, log_locator, looks, points, with_unit, wrapped
 from benchmarks.plots import NARROW, WIDE, drawn, write_charts
+from benchmarks.spans import beyond, span_of
 from edge_prompt_runtime.bench.results import Chart, Results, Series
 
 LONG = "OpenVINO GenAI, paged, with a LoRA of rank 8 on queries, keys, values and outputs, and more that is to be said"
@@ -89,6 +90,20 @@ def test_dots_are_samples_from_the_least_to_the_greatest() -> None:
     assert dots([3.0, 1.0, 2.0]).tolist() == [1, 2, 3]
     many = dots(range(1000))
     assert (len(many), many[0], many[-1]) == (MOST_DOTS, 0, 999)
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.5, 3, 9, 20, 90, 1e3, 1e9])
+@pytest.mark.parametrize("low", [0.07, 1.0, 38.0])
+def test_a_logarithmic_axis_has_some_ticks(low: float, factor: float) -> None:
+    inside = [tick for tick in log_locator(low, low * factor, 6).tick_values(low, low * factor) if tick >= low]
+    assert 2 <= sum(tick <= low * factor for tick in inside) <= 9
+
+
+def test_samples_beyond_an_axis_are_counted() -> None:
+    tail = Series("a", "ms", (*[1.0] * 50, 2_000.0))
+    assert beyond(Chart("", ("a",)), [tail]) == "1 of the samples lie beyond the axis, up to 2 s"
+    assert beyond(Chart("", ("a",), log=True), [tail]) == ""
+    assert span_of(Chart("", ("a",), limits={"x": 5}), [tail]).high > 5
 
 
 def test_texts_are_wrapped_where_there_is_no_room() -> None:

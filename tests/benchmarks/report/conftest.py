@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report.folder import Folder, Run, read_folder, write_runs
+from benchmarks.report.page import page
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, write_results
 
 HOSTILE = "</script><script>document.title='pwned'</script> & \"x\" $a$ $b$ | <img src=x>"
@@ -14,7 +15,7 @@ LONG = "ours on ONNX Runtime, under a prefix of 100 virtual tokens, with a name 
 FIGURES = ("PEFT over onnxruntime: warm swap", "another session over onnxruntime: warm swap")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def swap() -> Results:
     """Bars on a logarithmic axis, the first two figures that matter."""
     return results(
@@ -47,7 +48,7 @@ def swap() -> Results:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def growth() -> Results:
     """Lines over what grows, with limits."""
     series = tuple(
@@ -63,7 +64,7 @@ def growth() -> Results:
     return results("many_tasks", series, charts=charts, left_out={"a peer": "pip said no"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile() -> Results:
     """Names that are markup, formulas, or too long; bars from zero, with limits."""
     named = {HOSTILE: (50.0, 51.0, 49.0), **{f"{LONG}, {place}": (40.0 + place,) for place in range(20)}}
@@ -72,19 +73,32 @@ def hostile() -> Results:
     return results("hostile", series, charts=(chart,), notes=(HOSTILE,), left_out={HOSTILE: HOSTILE})
 
 
-@pytest.fixture
-def found(tmp_path: Path, swap: Results, growth: Results, hostile: Results) -> Folder:
-    """All of them in a folder, where a file is broken and runs failed."""
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory, swap: Results, growth: Results, hostile: Results) -> Path:
+    """All of them as files, among which one is broken, and runs that failed."""
+    path = tmp_path_factory.mktemp("bench")
     for one in (swap, growth, hostile):
-        write_results(tmp_path / f"{one.name}.json", one)
-    (tmp_path / "broken.json").write_text("{")
+        write_results(path / f"{one.name}.json", one)
+    (path / "broken.json").write_text("{")
     runs = (
         Run("swap", "2030-01-01T00:00:00+00:00", 3.0, quick=True),
         Run("hostile", "2030-01-01T00:00:00+00:00", 3.0, failed=HOSTILE),
         Run("footprint", "2030-01-01T00:00:00+00:00", 300.0, failed="it ended with 1: no room"),
     )
-    write_runs(tmp_path, {run.name: run for run in runs})
-    return read_folder(tmp_path, ("swap", "many_tasks"))
+    write_runs(path, {run.name: run for run in runs})
+    return path
+
+
+@pytest.fixture(scope="session")
+def found(folder: Path) -> Folder:
+    """The folder, read."""
+    return read_folder(folder, ("swap", "many_tasks"))
+
+
+@pytest.fixture(scope="session")
+def text(found: Folder) -> str:
+    """The report of it."""
+    return page(found)
 
 
 def results(

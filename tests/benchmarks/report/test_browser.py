@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report.folder import Folder
-from benchmarks.report.page import write_page
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",
@@ -88,8 +85,8 @@ def measured(browser: str, folder: Path, *flags: str) -> list[dict[str, Any]]:
     return measures
 
 
-def test_it_fits_a_telephone_and_a_desk(browser: str, found: Folder, tmp_path: Path) -> None:
-    write_page(tmp_path / "report.html", found)
+def test_it_fits_a_telephone_and_a_desk(browser: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
     for measures in measured(browser, tmp_path):
         assert measures["beyond"] == []
         assert measures["scrolls"] <= measures["width"]
@@ -100,7 +97,7 @@ def test_it_fits_a_telephone_and_a_desk(browser: str, found: Folder, tmp_path: P
         assert measures["scripts"] == 0
 
 
-def test_it_is_dark_where_that_is_preferred(browser: str, found: Folder, tmp_path: Path) -> None:
-    write_page(tmp_path / "report.html", found)
+def test_it_is_dark_where_that_is_preferred(browser: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
     _, wide = measured(browser, tmp_path, "--blink-settings=preferredColorScheme=0")
     assert wide["colour"] == "rgb(22, 21, 19)"

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.report.figures import HEADLINES, headlines, verdicts
 from benchmarks.report.folder import Folder, Run, read_folder, read_runs, write_runs
-from benchmarks.report.page import page, prose, took, when, write_page
+from benchmarks.report.page import prose, took, when, write_page
 from edge_prompt_runtime.bench.results import Results
 
 CSS = Path(__file__).parents[3] / "benchmarks" / "report" / "page.css"
@@ -42,9 +42,9 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture
-def outline(found: Folder) -> Outline:
+def outline(text: str) -> Outline:
     read = Outline()
-    read.feed(page(found))
+    read.feed(text)
     return read
 
 
@@ -55,24 +55,22 @@ def test_it_is_whole_and_asks_for_nothing(outline: Outline) -> None:
     assert {value.partition(":")[0] for value in asked if not value.startswith("#")} == {"data"}
 
 
-def test_no_two_ids_are_alike_and_all_that_are_named_are_there(outline: Outline, found: Folder) -> None:
+def test_no_two_ids_are_alike_and_all_that_are_named_are_there(outline: Outline, text: str) -> None:
     ids = [value for name, value in outline.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    text = page(found)
     named = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
     assert named
     assert named <= set(ids)
 
 
-def test_every_sample_can_be_saved(outline: Outline, found: Folder, tmp_path: Path) -> None:
+def test_every_sample_can_be_saved(outline: Outline, found: Folder, folder: Path) -> None:
     links = [value or "" for name, value in outline.attributes if name == "href" and (value or "").startswith("data:")]
     saved = [base64.b64decode(link.partition(",")[2]) for link in links]
-    assert saved == [(tmp_path / f"{name}.json").read_bytes() for name in found.results]
+    assert saved == [(folder / f"{name}.json").read_bytes() for name in found.results]
     assert json.loads(saved[0])["series"][0]["samples"] == [6.0, 7.0, 6.5, 40.0]
 
 
-def test_what_failed_what_is_old_and_what_cannot_be_read_is_said(found: Folder) -> None:
-    text = page(found)
+def test_what_failed_what_is_old_and_what_cannot_be_read_is_said(text: str) -> None:
     assert "footprint failed: it ended with 1: no room" in text
     assert "The last run failed: &lt;/script&gt;" in text
     assert "broken.json" in text
