@@ -1,4 +1,4 @@
-"""What does the micro-batcher bring to many callers? Beside one request at a time, and beside batching by task.
+"""What does the micro-batcher bring to many callers? Beside one request at a time, and batching by task.
 
     python benchmarks/batching.py
 
@@ -11,6 +11,7 @@ tasks: prefixes of 4 to 32 virtual tokens with a head each; texts: the test spli
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 import time
@@ -23,13 +24,13 @@ from threading import Lock
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.bundles import minilm_bundle
-from benchmarks.measure import in_turn
+from benchmarks.publish import Measured, options, publish
 from edge_prompt import Head, write_prompt
 from edge_prompt_runtime import Classification, Runtime, TruncationWarning
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import in_turn
 from edge_prompt_runtime.engines import ENGINES
 from edge_prompt_runtime.serving import Batcher
 from examples.real_data import text_task
@@ -37,6 +38,7 @@ from examples.real_data import text_task
 TASKS, CLIENTS, MAX_TOKENS, CHECKED = 8, 16, 64, 64
 LENGTHS = (4, 8, 16, 32)
 NEAR = 1e-4
+BASE, RATE, LATENCY = "one at a time", "requests a second", "latency"
 
 Ask = Callable[[str, str], Classification]
 
@@ -74,7 +76,7 @@ def ways_of(runtime: Runtime, clients: int) -> Iterator[Mapping[str, Ask]]:
         batcher = stack.enter_context(Batcher(runtime, max_rows=clients))
         by_task = {task: stack.enter_context(Batcher(runtime, max_rows=clients)) for task in runtime.tasks}
         yield {
-            "one at a time": one_at_a_time,
+            BASE: one_at_a_time,
             "a thread a client": runtime.classify,
             "batching by task": lambda text, task: by_task[task](text, task),
             "the batcher": batcher,
@@ -117,34 +119,63 @@ def compare(
         return in_turn(timed, rounds, warm_up_rounds=1)
 
 
-def show(engine: str, found: Mapping[str, list[list[float]]], seconds: float) -> None:
-    """A table, with the ratio of requests a second to one at a time."""
-    table = Table(engine, "requests a second", "ratio, median of rounds", "p50 ms", "p99 ms")
-    base = [len(latencies) for latencies in found["one at a time"]]
-    for name, rounds in found.items():
-        ratio = np.median([len(latencies) / max(1, least) for latencies, least in zip(rounds, base, strict=True)])
-        p50, p99 = np.percentile(np.concatenate(rounds), (50, 99))
-        rate = np.median([len(latencies) for latencies in rounds]) / seconds
-        table.add_row(name, f"{rate:,.1f}", f"{ratio:.2f}", f"{p50:,.1f}", f"{p99:,.1f}")
-    Console().print(table)
+def measured_on(engine: str, found: Mapping[str, list[list[float]]], seconds: float) -> Measured:
+    """Requests a second of each round, latencies of all, and the ratios of rounds to one at a time."""
+
+    def named(way: str, what: str) -> str:
+        return f"{engine}, {way}: {what}"
+
+    series = []
+    for way, rounds in found.items():
+        rates = tuple(len(latencies) / seconds for latencies in rounds)
+        latencies = tuple(itertools.chain.from_iterable(rounds))
+        series += [
+            Series(named(way, RATE), "requests/s", rates, line=engine, higher_is_better=True),
+            Series(named(way, LATENCY), "ms", latencies, line=engine),
+        ]
+    others = [way for way in found if way != BASE]
+    return Measured(
+        tuple(series),
+        tuple(
+            Ratio(f"{engine}: {way} over {BASE}, {RATE}", named(way, RATE), named(BASE, RATE), at_least=True)
+            for way in others
+        ),
+        (
+            Chart(f"{engine}: {RATE}", tuple(named(way, RATE) for way in found)),
+            Chart(f"{engine}: {LATENCY} of clients", tuple(named(way, LATENCY) for way in found)),
+        ),
+    )
 
 
-@click.command()
-@click.option("--engine", "engines", multiple=True, default=tuple(ENGINES), show_default=True)
-@click.option("--clients", default=CLIENTS, show_default=True)
-@click.option("--rounds", default=5, show_default=True)
-@click.option("--seconds", default=5.0, show_default=True, help="A way and round.")
-@click.option("--threads", default=2, show_default=True, help="Of the engine.")
-def main(engines: Sequence[str], clients: int, rounds: int, seconds: float, threads: int) -> None:
-    """Print a table an engine."""
-    warnings.simplefilter("ignore", TruncationWarning)
-    texts = [example.text for example in text_task("reuters").test]
-    for engine in engines:
-        runtime = Runtime(minilm_bundle(), engine, threads)
+def measure(bundle: Path, texts: Sequence[str], clients: int, rounds: int, seconds: float, threads: int) -> Measured:
+    """All engines, one after the other."""
+    found = Measured(())
+    for engine in ENGINES:
+        runtime = Runtime(bundle, engine, threads)
         with tempfile.TemporaryDirectory() as name:
             write_tasks(Path(name), runtime)
             runtime.load_all(name)
-        show(engine, compare(runtime, texts, clients, rounds, seconds), seconds)
+        more = measured_on(engine, compare(runtime, texts, clients, rounds, seconds), seconds)
+        found = Measured(found.series + more.series, found.ratios + more.ratios, found.charts + more.charts)
+    return found._replace(notes=("Network: all-MiniLM-L6-v2 with its own weights; prompts and heads are random.",))
+
+
+@click.command()
+@options
+@click.option("--clients", default=CLIENTS, show_default=True)
+def main(*, quick: bool, threads: int, output: Path, clients: int) -> None:
+    """Measure and publish."""
+    warnings.simplefilter("ignore", TruncationWarning)
+    rounds, seconds = (2, 0.5) if quick else (4, 4.0)
+    settings = {"clients": clients, "rounds": rounds, "seconds": seconds, "threads": threads}
+    texts = [example.text for example in text_task("reuters").test]
+    publish(
+        __file__,
+        __doc__,
+        output,
+        settings,
+        lambda: measure(minilm_bundle(), texts, clients, rounds, seconds, threads),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.batching import compare, require_equal, show, write_tasks
+from benchmarks.batching import compare, measured_on, require_equal, write_tasks
 from edge_prompt_runtime import Classification, Runtime
 
 TEXTS = ["w1", "w2 w3", "w4 w5 w6 w7 w8 w9", "w10 " * 30]
@@ -18,13 +18,18 @@ def runtime(tiny_bundle: Path, tmp_path: Path, engine: str) -> Runtime:
     return runtime
 
 
-def test_every_way_is_asked_and_shown(runtime: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
-    found = compare(runtime, TEXTS, clients=4, rounds=1, seconds=0.2)
+def test_every_way_is_asked_and_published(runtime: Runtime) -> None:
+    found = compare(runtime, TEXTS, clients=4, rounds=2, seconds=0.1)
     assert list(found) == ["one at a time", "a thread a client", "batching by task", "the batcher"]
     assert all(latencies for rounds in found.values() for latencies in rounds)
-    show(runtime.engine, found, 0.2)
-    shown = capsys.readouterr().out
-    assert all(name in shown for name in found)
+    measured = measured_on(runtime.engine, found, 0.1)
+    samples = {one.name: one.samples for one in measured.series}
+    for way, rounds in found.items():
+        rates = samples[f"{runtime.engine}, {way}: requests a second"]
+        assert rates == tuple(len(latencies) / 0.1 for latencies in rounds)
+        assert len(samples[f"{runtime.engine}, {way}: latency"]) == sum(map(len, rounds))
+    assert {name for chart in measured.charts for name in chart.series} == samples.keys()
+    assert len(measured.ratios) == 3
 
 
 def test_what_answers_otherwise_is_not_timed(runtime: Runtime) -> None:
