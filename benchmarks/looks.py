@@ -129,4 +129,5 @@ def points(text: str, size: float, *, bold: bool = False) -> float:
 
 
 def _plain(name: str) -> str:
-    return name.lower().replace(" ", "")
+    """An engine's name, as in "edge-prompt on ONNX Runtime"."""
+    return name.lower().rpartition(" on ")[2].replace(" ", "")

@@ -74,7 +74,7 @@ def plain(text: str) -> str:
 
 def _headlines(found: Folder) -> Iterator[str]:
     rows = []
-    for headline, lines, _ in headlines(found.results):
+    for headline, lines, _, _ in headlines(found.results):
         rows += [(headline.title, *_cells(one)) for one in lines] or [(headline.title, "not measured", "", "", "", "")]
     yield _table(("figure", "ratio", "median", "interval", "goal", ""), rows)
 

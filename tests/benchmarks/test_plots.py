@@ -63,6 +63,9 @@ def test_files_are_the_same_every_time(tmp_path: Path) -> None:
 
 def test_an_engine_looks_the_same_in_every_chart() -> None:
     assert looks(["PEFT", "OpenVINO"])["PEFT"] == looks(["ONNX Runtime", "x", "PEFT"])["PEFT"]
+    assert looks(["edge-prompt on ONNX Runtime"]) == {
+        "edge-prompt on ONNX Runtime": looks(["onnxruntime"])["onnxruntime"]
+    }
     many = looks([f"line {number}" for number in range(len(COLOURS))])
     assert len(set(many.values())) == len(COLOURS)
 

@@ -93,6 +93,14 @@ def test_the_figures_that_matter(found: Folder) -> None:
     assert all(one.missing for one in others)
 
 
+def test_of_many_ratios_the_worst_are_shown(swap: Results) -> None:
+    slower = [replace(swap.series[0], name=f"{factor}", samples=(6.0 * factor,) * 4) for factor in (3, 1, 9, 2)]
+    ratios = tuple(replace(swap.ratios[0], name=f"PEFT over {one.name}", bottom=one.name) for one in slower)
+    peft, *_ = headlines({"swap": replace(swap, series=(*swap.series, *slower), ratios=ratios)})
+    assert [one.name for one in peft.lines] == ["PEFT over 3", "PEFT over 9"]
+    assert peft.hidden == 2
+
+
 def test_a_verdict_says_what_is_noise(swap: Results) -> None:
     sure, _ = verdicts(swap)
     assert not sure.sure  # four samples, one of them 40 µs
@@ -103,7 +111,7 @@ def test_a_verdict_says_what_is_noise(swap: Results) -> None:
 
 
 def test_colours_of_text_are_told_from_the_paper_by_day_and_by_night() -> None:
-    day, night = CSS.read_text(encoding="utf-8").split("@media (prefers-color-scheme: dark)")[:2]
+    day, night = CSS.read_text(encoding="utf-8").split("@media screen and (prefers-color-scheme: dark)")[:2]
     for part in (day, night.partition("@media print")[0]):
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", part))
         for text in ("ink", "muted", "link", "met", "missed"):
