@@ -1,79 +1,90 @@
-"""How good are prompts? Beside a linear head and full fine-tuning of the same network, same data, same epochs.
+"""How good are prompts? Beside a linear head, LoRA and full fine-tuning of the same network, same data, same epochs.
 
-    python benchmarks/quality.py                       # every task and method; most of an hour on two cores
+    python benchmarks/quality.py                # one task, 1,200 texts, 4 epochs, two seeds: some minutes
+    python benchmarks/quality.py --whole        # three tasks, 3,000 texts, 5 epochs, the whole test splits: hours
     python benchmarks/quality.py --task tweets --method prefix --method full
 
 Every method sees the same training texts in the same number of epochs, keeps its last parameters, and is scored on the
-whole test split, a prompt in the numbers of its file. How settings were chosen: see the README.
+same test rows, a prompt and a LoRA in the numbers of their files. How settings were chosen: see the README.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
-from benchmarks.methods import Trial, measure, show
+from benchmarks.methods import Trial, compare
+from benchmarks.publish import Measured, options, publish
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.settings import TuneSettings
 from examples.real_data import TEXT_TASKS, minilm, text_task
 
 FINE_TUNING_RATE = 1e-4
-METHODS = ("linear", "soft", "prefix", "full")
+METHODS = ("linear", "soft", "prefix", "LoRA", "full")
+MAX_TOKENS = 64
+
+BUDGETS: dict[str, dict[str, Any]] = {
+    "quick": {"tasks": ("tweets",), "examples": 96, "epochs": 1, "test_rows": 96, "seeds": 1},
+    "": {"tasks": ("tweets",), "examples": 1200, "epochs": 4, "test_rows": 100_000, "seeds": 2},
+    "whole": {"tasks": tuple(TEXT_TASKS), "examples": 3000, "epochs": 5, "test_rows": 100_000, "seeds": 3},
+}
+"""What every method is given, by how much time there is."""
 
 
-def trial_of(task: str, examples: int, settings: TuneSettings) -> Trial:
-    """The task's first `examples` training texts in an order of a fixed seed, and its test split."""
+def drawn(rows: Sequence[Any], count: int) -> list[Any]:
+    """The first `count` rows in an order of a fixed seed."""
+    return random.Random(1).sample(rows, len(rows))[:count]
+
+
+def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -> Trial:
+    """Training and test texts of the task, and a network that nothing was trained in."""
     data = text_task(task)
-    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(1)).tolist()
-    training = [data.train[index] for index in order[:examples]]
     labels = tuple(sorted({example.label for example in data.train}))
-    return Trial(load_backbone(str(minilm())), training, data.test, labels, settings, FINE_TUNING_RATE)
+    training, test = drawn(data.train, examples), drawn(data.test, test_rows)
+    return Trial(load_backbone(str(minilm())), training, test, labels, settings, FINE_TUNING_RATE)
+
+
+def measure(asked: dict[str, Any]) -> Measured:
+    """All of it; `asked` is what `settings` of the results say."""
+    torch.set_num_threads(asked["threads"])
+
+    def trial(task: str, seed: int) -> Trial:
+        settings = TuneSettings(epochs=asked["epochs"], max_tokens=MAX_TOKENS, precision=asked["precision"], seed=seed)
+        return trial_of(task, asked["examples"], asked["test_rows"], settings)
+
+    found = compare(asked["tasks"], asked["methods"], asked["seeds"], trial, "prefix")
+    return found._replace(
+        notes=(
+            "Network: all-MiniLM-L6-v2 with its own weights.",
+            (
+                f"{asked['examples']:,} training texts a task, {MAX_TOKENS} tokens of each, {asked['epochs']} epochs; "
+                f"training in {asked['precision']}, scoring in fp32."
+            ),
+            *found.notes,
+        )
+    )
 
 
 @click.command()
-@click.option("--task", "tasks", type=click.Choice(list(TEXT_TASKS)), multiple=True, default=list(TEXT_TASKS))
+@click.option("--task", "tasks", type=click.Choice(list(TEXT_TASKS)), multiple=True)
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=METHODS)
-@click.option("--examples", default=3000, show_default=True, help="Training texts a task.")
-@click.option("--epochs", default=TuneSettings().epochs, show_default=True)
-@click.option("--virtual-tokens", type=int, help="Of prompts.  [default: that of `edge-prompt tune` for the kind]")
-@click.option("--max-tokens", default=64, show_default=True, help="Tokens of a text.")
-@click.option(
-    "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, for prompts."
-)
-@click.option("--head-learning-rate", default=TuneSettings().head_learning_rate, show_default=True, help="For prompts.")
+@click.option("--examples", type=int, help="Training texts a task.")
+@click.option("--epochs", type=int)
+@click.option("--test-rows", type=int, help="At most so many are scored.")
+@click.option("--seeds", type=int)
 @click.option("--precision", default="bf16", show_default=True, help="Of training; scoring is in fp32.")
-@click.option("--threads", default=2, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write the results, a line each.")
-def main(
-    *,
-    tasks: tuple[str, ...],
-    methods: tuple[str, ...],
-    examples: int,
-    epochs: int,
-    virtual_tokens: int | None,
-    max_tokens: int,
-    dropout: bool,
-    head_learning_rate: float,
-    precision: str,
-    threads: int,
-    seed: int,
-    json_file: Path | None,
-) -> None:
-    """Print a table of test accuracies."""
-    torch.set_num_threads(threads)
-    settings = TuneSettings(
-        virtual_tokens=virtual_tokens,
-        epochs=epochs,
-        max_tokens=max_tokens,
-        dropout=dropout,
-        head_learning_rate=head_learning_rate,
-        precision=precision,
-        seed=seed,
-    )
-    show((measure(task, method, trial_of(task, examples, settings)) for task in tasks for method in methods), json_file)
+@click.option("--whole", is_flag=True, help="All data, and more seeds: hours.")
+@options
+def main(*, quick: bool, whole: bool, threads: int, output: Path, **asked: Any) -> None:
+    """Measure and publish."""
+    settings = {**BUDGETS["quick" if quick else "whole" if whole else ""], "threads": threads}
+    settings |= {name: value for name, value in asked.items() if value}
+    publish(__file__, __doc__, output, settings, lambda: measure(settings))
 
 
 if __name__ == "__main__":
