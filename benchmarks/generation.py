@@ -1,9 +1,11 @@
-"""How fast does a language model generate on a device? Beside the pipelines that people would pick instead.
+"""How fast is generation?
 
-    python benchmarks/peers/prepare.py    once
-    python benchmarks/generation.py
+    python benchmarks/generation.py                          # makes the peers' environments and models first
+    python benchmarks/generation.py --rounds 15 --loads 3 --only int4
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens of request, 64 generated, two threads. Every variant
+Beside the pipelines that people would pick instead, and beside what memory gives.
+
+SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens of request, 64 generated. Every variant
 is a process of its own that only loads and generates, and stands still while it is not its turn. In each round every
 variant answers the same request, in an order that changes, and what memory gives is measured in between. Before that
 all variants of fp32 weights must generate the same tokens, those under the same prompt or LoRA among themselves.
@@ -18,8 +20,7 @@ all variants of fp32 weights must generate the same tokens, those under the same
 from __future__ import annotations
 
 import itertools
-import json
-import statistics
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -28,17 +29,21 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
 
-from benchmarks.measure import in_turn
+from benchmarks.peers import report
+from benchmarks.peers.prepare import prepare
 from benchmarks.peers.process import Worker, WorkerError
-from benchmarks.peers.report import Figures, show
+from benchmarks.peers.report import Figures
 from benchmarks.peers.results import Sample, differing
 from benchmarks.peers.variants import VARIANTS, Variant, arguments_of, graph_of, missing
 from benchmarks.peers.weights import bytes_read
+from benchmarks.peers.workers.protocol import THREADS_VARIABLE
+from benchmarks.publish import Measured, options, publish
+from edge_prompt_runtime.bench.timing import in_turn
 
 REQUEST_TOKENS, NEW_TOKENS, CHECKS, WARM_UP_ROUNDS = 28, 64, 3, 1
 BANDWIDTH = "memory"
+QUICK = ("edge-prompt on ONNX Runtime int8", "ONNX Runtime GenAI int8")
 
 Running = dict[Variant, Worker]
 
@@ -118,48 +123,20 @@ def chosen(only: Sequence[str]) -> list[Variant]:
     return [variant for variant in VARIANTS if not only or any(text in variant.name for text in only)]
 
 
-def write_samples(path: Path, figures: Sequence[Figures], bandwidth: Sequence[float], left_out: dict[str, str]) -> None:
-    """Write everything that was measured as JSON."""
-    variants = {
-        one.variant.name: {
-            "versions": one.versions,
-            "weight_bytes_a_token": one.weight_bytes,
-            "load_ms": one.load_ms,
-            "cold_ms": one.cold_ms,
-            "first_ms": [found.first_ms for found in one.samples],
-            "all_ms": [found.all_ms for found in one.samples],
-            "tokens": [found.tokens for found in one.samples],
-            "peak_bytes": one.peak_bytes,
-            "anonymous_bytes": one.anonymous_bytes,
-        }
-        for one in figures
-    }
-    value = {"bandwidth_bytes_per_second": list(bandwidth), "variants": variants, "left_out": left_out}
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-
-
-@click.command()
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--loads", default=3, show_default=True, help="Processes of each variant whose loading is timed.")
-@click.option("--only", multiple=True, help="Only variants with this in their name; may be given several times.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all samples here.")
-@click.option("--despite-differences", is_flag=True, help="Go on if variants of fp32 weights generate other tokens.")
-def main(rounds: int, loads: int, only: tuple[str, ...], json_file: Path | None, *, despite_differences: bool) -> None:
-    """Print the tables.
+def measured(
+    variants: Sequence[Variant], rounds: int, loads: int, left_out: dict[str, str], *, equal: bool
+) -> Measured:
+    """All of it, of variants that are `able`; `equal` refuses to time other tokens than each other's.
 
     Raises:
         SystemExit: Variants of fp32 weights generate other tokens than each other.
     """
-    left_out: dict[str, str] = {}
-    variants = able(chosen(only), left_out)
     times = load_times(variants, loads)
     with ExitStack() as stack:
         running = {variant: stack.enter_context(start(variant)) for variant in variants}
         different = check(running)
-        for sentence in different:
-            Console().print(f"NOT EQUAL: {sentence}")
-        if different and not despite_differences:
-            raise SystemExit(1)
+        if different and equal:
+            raise SystemExit("\n".join(f"NOT EQUAL: {sentence}" for sentence in different))
         memory = stack.enter_context(Worker(BANDWIDTH, "bandwidth", None, ()))
         samples, bandwidth = measure(running, memory, rounds)
         versions = {variant: worker.versions for variant, worker in running.items()}
@@ -177,9 +154,43 @@ def main(rounds: int, loads: int, only: tuple[str, ...], json_file: Path | None,
         )
         for variant in running
     ]
-    if json_file is not None:
-        write_samples(json_file, figures, bandwidth, left_out)
-    show(figures, statistics.median(bandwidth), left_out)
+    notes = (
+        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits; prompts are embeddings, LoRAs random.",
+        f"{REQUEST_TOKENS} random tokens in, {NEW_TOKENS} out, greedy; other tokens every round.",
+        *(f"Not equal, and timed all the same: {sentence}." for sentence in different),
+    )
+    return report.measured(figures, bandwidth, left_out).and_also(Measured((), notes=notes))
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(1), help="[default: 9]")
+@click.option("--loads", type=click.IntRange(1), help="Processes of each variant whose loading is timed.  [default: 2]")
+@click.option("--only", multiple=True, help="Only variants with this in their name; may be given several times.")
+@click.option("--prepared", is_flag=True, help="Do not make environments and models of peers that are not there.")
+@click.option("--despite-differences", is_flag=True, help="Go on if variants of fp32 weights generate other tokens.")
+@options
+def main(
+    *,
+    rounds: int | None,
+    loads: int | None,
+    only: tuple[str, ...],
+    prepared: bool,
+    despite_differences: bool,
+    quick: bool,
+    threads: int,
+    output: Path,
+) -> None:
+    """Measure and publish."""
+    os.environ[THREADS_VARIABLE] = str(threads)
+    only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 9), loads or (1 if quick else 2)
+    left_out = {} if quick or prepared else {f"what {name} is for": why for name, why in prepare().items()}
+    settings = {"rounds": rounds, "loads": loads, "only": only, "threads": threads}
+
+    def run() -> Measured:
+        variants = able(chosen(only), left_out)
+        return measured(variants, rounds, loads, left_out, equal=not despite_differences)
+
+    publish(__file__, __doc__, output, settings, run)
 
 
 if __name__ == "__main__":

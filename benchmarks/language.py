@@ -1,15 +1,16 @@
-"""What do prompts cost a language model on a device? Beside the same prompt in PEFT.
+"""What does a prompt cost a request of a language model?
 
     python benchmarks/language.py
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, a prompt of 100 virtual tokens, 28 tokens of request, 64
-generated; both engines and torch with two threads. All variants take turns in one process; the generated tokens are
-checked to be PEFT's before anything is timed.
+Beside no prompt, the same prompt uncompiled, and PEFT.
 
-- Time to the first token: without a prompt, under the compiled one, and with its virtual tokens read anew each time;
-  the ratios are of neighbouring runs.
+SmolLM2-135M-Instruct (de-quantised from 4 bits) in fp32, greedy, 28 tokens of request. All variants take turns in one
+process; the tokens generated under a prompt of 100 virtual tokens are checked to be PEFT's before anything is timed.
+
+- Time to the first token, by length: under the compiled prompt, and with its virtual tokens read anew each time. At 100
+  the ratios to none are of neighbouring runs.
 - A task switch: what a request that changes its task needs beyond the network, a cache made ready for another prompt.
-- Generation: tokens a second, the first included.
+- Generation of 64 tokens: tokens a second, the first included.
 - Memory: how much more is resident for each further task, beside the bytes of its keys and values.
 """
 
@@ -20,7 +21,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -29,68 +30,86 @@ import click
 import numpy as np
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from rich.console import Console
-from rich.table import Table
 from transformers import AutoModelForCausalLM
 
-from benchmarks.measure import Samples, interleaved, ratio
+from benchmarks.publish import Measured, milliseconds, options, publish
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.machine import resident_bytes
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import in_turn, interleaved_us, ratios_to_neighbours
 from examples.language_scores import smollm2_bundle
 from examples.real_language import smollm2
 
 VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS, FURTHER_TASKS = 100, 28, 64, 16
+LENGTHS = (10, 50, VIRTUAL_TOKENS, 200)
+MOST_WARM_UP_ROUNDS = 10
 ENGINES = ("onnxruntime", "openvino")
+MEMORY = {"a_task_bytes": "a further task", "kv_bytes": "the keys and values of one"}
 
 Variants = dict[str, Callable[[], object]]
 
 
-def request() -> list[int]:
+def request(least: int = 100, below: int = 40_000) -> list[int]:
     """Token ids of a request, the same each time."""
-    tokens: list[int] = np.random.default_rng(0).integers(100, 40_000, REQUEST_TOKENS).tolist()
+    tokens: list[int] = np.random.default_rng(0).integers(least, below, REQUEST_TOKENS).tolist()
     return tokens
 
 
-def write_tasks(folder: Path, embeddings: np.ndarray[Any, Any], fingerprint: str, count: int) -> list[Path]:
-    """Soft prompts made of the embeddings of tokens, as tuning starts from."""
-    paths = []
-    for index in range(count):
-        tokens = np.random.default_rng(index + 1).integers(100, 40_000, VIRTUAL_TOKENS)
-        paths.append(folder / f"task{index}.npy")
-        write_prompt(paths[-1], embeddings[tokens], "soft", fingerprint)
-    return paths
+def write_tasks(
+    folder: Path, embeddings: np.ndarray[Any, Any], fingerprint: str, count: int, lengths: Sequence[int]
+) -> list[Path]:
+    """Soft prompts made of the embeddings of tokens, as tuning starts from: `long50.npy` is one of that length.
+
+    Returns:
+        So many of `VIRTUAL_TOKENS`, `task0.npy` and so on.
+    """
+    prompts = {f"task{index}": VIRTUAL_TOKENS for index in range(count)} | {f"long{n}": n for n in lengths}
+    for seed, (name, length) in enumerate(prompts.items(), 1):
+        tokens = np.random.default_rng(seed).integers(0, len(embeddings), length)
+        write_prompt(folder / f"{name}.npy", embeddings[tokens], "soft", fingerprint)
+    return [folder / f"task{index}.npy" for index in range(count)]
 
 
-def our_variants(runtime: Runtime, tokens: list[int]) -> Variants:
-    """Requests, and what a switch needs, on one engine."""
+def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) -> Variants:
+    """Requests to the first token, and what a switch needs, on one engine."""
     engine, language = runtime.engine, runtime._language
     assert language is not None
-    tasks = itertools.cycle(("task0", "task1"))
     held = itertools.cycle([language.model.compiled.of(runtime.task(name)).held for name in ("task0", "task1")])
-
-    def one(task: str | None) -> Callable[[], object]:
-        return lambda: runtime.generate(tokens, task, max_new_tokens=1)
-
+    compiled = {
+        f"{engine}: first token, compiled prompt of {length}": first_token(runtime, tokens, f"long{length}")
+        for length in lengths
+    }
+    anew = {
+        f"{engine}: first token, prompt of {length} read anew": read_anew(runtime, tokens, f"long{length}")
+        for length in lengths
+    }
     return {
-        f"{engine}: first token, no prompt": one(None),
-        f"{engine}: first token, compiled prompt": one("task0"),
-        f"{engine}: first token, another task every time": lambda: runtime.generate(
-            tokens, next(tasks), max_new_tokens=1
-        ),
-        f"{engine}: first token, prompt read anew": lambda: read_anew(runtime, tokens),
+        f"{engine}: first token, no prompt": first_token(runtime, tokens, None),
+        **compiled,
+        **anew,
         f"{engine}: task switch": lambda: runtime._engine.begin([next(held)]).close(),
-        f"{engine}: generation, no prompt": lambda: generate(runtime, tokens, None),
-        f"{engine}: generation, compiled prompt": lambda: generate(runtime, tokens, "task0"),
     }
 
 
-def read_anew(runtime: Runtime, tokens: list[int]) -> None:
+def first_token(runtime: Runtime, tokens: list[int], task: str | None) -> Callable[[], object]:
+    """The first token under a compiled prompt, or none."""
+    return lambda: runtime.generate(tokens, task, max_new_tokens=1)
+
+
+def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], object]:
     """The first token with the virtual tokens read before those of the request, as without compiling."""
-    assert runtime._language is not None
-    run = runtime._engine.begin([runtime._language.model.compiled.of(runtime.task(None)).held])
-    run.read([np.array(tokens)], soft_prompt=runtime.task("task0").prompts["soft_prompt"])[0][-1].argmax()
-    run.close()
+    language = runtime._language
+    assert language is not None
+
+    def read() -> object:
+        run = runtime._engine.begin([language.model.compiled.of(runtime.task(None)).held])
+        logits = run.read([np.array(tokens)], soft_prompt=runtime.task(task).prompts["soft_prompt"])[0]
+        token = int(logits[-1].argmax())
+        run.close()
+        return token
+
+    return read
 
 
 def generate(runtime: Runtime, tokens: list[int], task: str | None) -> tuple[int, ...]:
@@ -110,7 +129,8 @@ def load_network() -> Any:
 
 def peft_model(network: Any, prompts: Sequence[Path]) -> Any:
     """PEFT with the same two prompts."""
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL_TOKENS)
+    length = len(np.load(prompts[0], mmap_mode="r"))
+    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
     model = get_peft_model(network, config, adapter_name="task0")
     model.add_adapter("task1", config)
     for name, path in zip(("task0", "task1"), prompts, strict=True):
@@ -121,17 +141,9 @@ def peft_model(network: Any, prompts: Sequence[Path]) -> Any:
 def peft_variants(model: Any, tokens: list[int]) -> Variants:
     """The same requests in PEFT."""
     names = itertools.cycle(("task1", "task0"))
-
-    def switched() -> None:
-        model.set_adapter(next(names))
-
-    def first() -> None:
-        peft_generate(model, tokens, 1)
-
     return {
-        "PEFT: first token": first,
-        "PEFT: task switch": switched,
-        "PEFT: generation": lambda: peft_generate(model, tokens, NEW_TOKENS),
+        f"PEFT: first token, prompt of {VIRTUAL_TOKENS}": lambda: peft_generate(model, tokens, 1),
+        "PEFT: task switch": lambda: model.set_adapter(next(names)),
     }
 
 
@@ -146,17 +158,102 @@ def peft_generate(model: Any, tokens: list[int], count: int) -> list[int]:
     return found[-count:]
 
 
-def further_task_bytes(bundle: Path, engine: str, prompts: Sequence[Path]) -> dict[str, float]:
+def require_equal(runtime: Runtime, tokens: list[int], wanted: list[int]) -> None:
+    """See that the runtime generates what PEFT does, and the same first token when it reads the prompt anew.
+
+    Raises:
+        SystemExit: It does not.
+    """
+    found = list(generate(runtime, tokens, "task0"))
+    if found != wanted or read_anew(runtime, tokens, "task0")() != wanted[0]:
+        raise SystemExit(f"{runtime.engine} and PEFT generate other tokens under one prompt, so nothing is timed")
+
+
+def first_tokens(
+    runtimes: Sequence[Runtime], tokens: list[int], peft: Variants, lengths: Sequence[int], rounds: int
+) -> Measured:
+    """What stands before the first token, and switching, in ms; the ratios that the goals are about."""
+    variants = dict(peft)
+    for runtime in runtimes:
+        variants |= our_variants(runtime, tokens, lengths)
+    times = interleaved_us(variants, rounds, most_warm_up_rounds=MOST_WARM_UP_ROUNDS)
+    found = Measured(
+        tuple(Series(name, "ms", milliseconds(samples), **place_of(name)) for name, samples in times.items())
+    )
+    for runtime in runtimes:
+        base, engine = f"{runtime.engine}: first token, no prompt", runtime.engine
+        drawn = [name for name in variants if name.startswith(f"{engine}: first token")]
+        chart = Chart(f"Time to the first token, {engine}", tuple(drawn), x="virtual tokens")
+        found = found.and_also(Measured((), charts=(chart,)))
+        for said, goal in (
+            (f"compiled prompt of {VIRTUAL_TOKENS}", 1.03),
+            (f"prompt of {VIRTUAL_TOKENS} read anew", None),
+        ):
+            name = f"{engine}: first token, {said}"
+            pairs = [f"{one}, in pairs" for one in (name, f"{base}, beside {said}")]
+            samples = ratios_to_neighbours(
+                variants[name], variants[base], 2 * rounds, most_warm_up_rounds=MOST_WARM_UP_ROUNDS
+            )
+            found = found.and_also(
+                Measured(
+                    tuple(Series(one, "ms", milliseconds(us)) for one, us in zip(pairs, samples, strict=True)),
+                    (Ratio(f"{name}, over none", pairs[0], pairs[1], goal=goal),),
+                )
+            )
+    return found
+
+
+def place_of(name: str) -> dict[str, Any]:
+    """The line of a chart that a series of first tokens lies on, and where."""
+    said = name.partition("first token, ")[2]
+    numbers = [int(word) for word in said.split() if word.isdigit()]
+    lines = ("no prompt", "compiled", "read anew", "prompt")
+    return {"line": next(line for line in lines if line in said), "x": float(sum(numbers))} if said else {}
+
+
+def generation(runtimes: Sequence[Runtime], tokens: list[int], model: Any, rounds: int) -> Measured:
+    """Tokens a second of texts of `NEW_TOKENS`."""
+    peft = f"PEFT: generation, prompt of {VIRTUAL_TOKENS}"
+    variants: Variants = {peft: lambda: peft_generate(model, tokens, NEW_TOKENS)}
+    for runtime in runtimes:
+        for said, task in (("no prompt", None), (f"compiled prompt of {VIRTUAL_TOKENS}", "task0")):
+            variants[f"{runtime.engine}: generation, {said}"] = generated(runtime, tokens, task)
+
+    def rate(action: Callable[[], object]) -> Callable[[], float]:
+        def timed() -> float:
+            start = perf_counter_ns()
+            action()
+            return NEW_TOKENS / (perf_counter_ns() - start) * 1e9
+
+        return timed
+
+    rates = in_turn({name: rate(action) for name, action in variants.items()}, rounds, warm_up_rounds=int(rounds > 1))
+    return Measured(
+        tuple(
+            Series(name, "tokens/s", tuple(samples), name.partition(":")[0], higher_is_better=True)
+            for name, samples in rates.items()
+        ),
+        tuple(Ratio(f"{name}, over PEFT", name, peft, goal=2.5, at_least=True) for name in rates if "compiled" in name),
+        (Chart("Generation", tuple(rates)),),
+    )
+
+
+def generated(runtime: Runtime, tokens: list[int], task: str | None) -> Callable[[], object]:
+    """A text."""
+    return lambda: generate(runtime, tokens, task)
+
+
+def further_task_bytes(bundle: Path, engine: str, prompts: Sequence[Path], threads: int) -> dict[str, float]:
     """Resident memory a further task, in a process of its own."""
-    script = [sys.executable, __file__, "--memory-of", engine, "--bundle", str(bundle)]
+    script = [sys.executable, __file__, "--memory-of", engine, "--bundle", str(bundle), "--threads", str(threads)]
     output = subprocess.run([*script, *map(str, prompts)], check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
 
 
-def print_memory(bundle: Path, engine: str, prompts: Sequence[Path]) -> None:
-    """Load all prompts and print what each but the first took."""
-    runtime = Runtime(bundle, engine, threads=2)
+def task_memory(bundle: Path, engine: str, prompts: Sequence[Path], threads: int) -> dict[str, float]:
+    """What all prompts but the first took of this process, a task, and what a task's keys and values take."""
+    runtime = Runtime(bundle, engine, threads)
     runtime.load("first", prompts[0])
     runtime.generate(request(), "first", max_new_tokens=4)
     before = resident_bytes()
@@ -167,67 +264,99 @@ def print_memory(bundle: Path, engine: str, prompts: Sequence[Path]) -> None:
     assert runtime._language is not None
     kv_bytes = runtime._language.model.compiled.of(runtime.task("first")).size_bytes
     a_task = (resident_bytes() - before) / len(prompts[1:])
-    print(json.dumps({"a_task_bytes": a_task, "kv_bytes": kv_bytes}))
+    return {"a_task_bytes": a_task, "kv_bytes": kv_bytes}
 
 
-def first_token_ratios(variants: Variants, rounds: int) -> dict[str, list[float]]:
-    """How much longer the first token takes than without a prompt, each run beside two without, an engine each."""
-    return {
-        of: [
-            ratio(
-                variants[f"{e}: first token, {of}"], variants[f"{e}: first token, no prompt"], rounds, perf_counter_ns
-            )
-            for e in ENGINES
-        ]
-        for of in ("compiled prompt", "prompt read anew")
-    }
+def memory_series(memory: Mapping[str, Mapping[str, float]]) -> Measured:
+    """The memory of a task, by engine."""
+    a_task, keys_and_values = MEMORY.values()
+    return Measured(
+        tuple(
+            Series(f"{engine}: {MEMORY[name]}", "bytes", (float(value),))
+            for engine, found in memory.items()
+            for name, value in found.items()
+        ),
+        tuple(
+            Ratio(f"{engine}: {a_task} over {keys_and_values}", f"{engine}: {a_task}", f"{engine}: {keys_and_values}")
+            for engine in memory
+        ),
+    )
 
 
-def show(samples: dict[str, Samples], first: dict[str, list[float]], memory: dict[str, dict[str, float]]) -> None:
-    """Tables of times, ratios and memory."""
-    table = Table("what", "median ms", "quartiles ms", "tokens/s")
-    for name, times in samples.items():
-        low, high = times.spread_us
-        rate = f"{NEW_TOKENS / times.median_us * 1e6:.1f}" if "generation" in name else ""
-        table.add_row(name, f"{times.median_us / 1e3:,.3f}", f"{low / 1e3:,.3f} to {high / 1e3:,.3f}", rate)
-    ratios = Table("ratio", "goal", *ENGINES)
-    for goal, (of, found) in zip(("1.03 or less", "beside it"), first.items(), strict=True):
-        ratios.add_row(f"first token: {of} / no prompt", goal, *(f"{value:.3f}" for value in found))
-    peft = samples["PEFT: generation"].median_us
-    speeds = [peft / samples[f"{e}: generation, compiled prompt"].median_us for e in ENGINES]
-    ratios.add_row("generation: speed over PEFT's with the same prompt", "2.5 or more", *(f"{r:.2f}" for r in speeds))
-    for name in ("a_task_bytes", "kv_bytes"):
-        ratios.add_row(f"memory: {name}", "", *(f"{memory[e][name] / 1e6:.2f} MB" for e in ENGINES))
-    for printed in (table, ratios):
-        Console().print(printed)
+def measure(
+    bundle: Path,
+    network: Any,
+    tokens: list[int],
+    rounds: int,
+    texts: int,
+    lengths: Sequence[int],
+    engines: Sequence[str],
+    threads: int,
+    *,
+    memory: bool,
+) -> Measured:
+    """All of it, of requests of `tokens`."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        embeddings = network.get_input_embeddings().weight.detach().numpy()
+        fingerprint = read_bundle(bundle).manifest.backbone.fingerprint
+        paths = write_tasks(folder, embeddings, fingerprint, (1 + FURTHER_TASKS) if memory else 2, lengths)
+        took = {engine: further_task_bytes(bundle, engine, paths, threads) for engine in engines} if memory else {}
+        model = peft_model(network, paths[:2])
+        wanted = peft_generate(model, tokens, NEW_TOKENS)
+        runtimes = [Runtime(bundle, engine, threads) for engine in engines]
+        for runtime in runtimes:
+            for path in [*paths[:2], *folder.glob("long*.npy")]:
+                runtime.load(path.stem, path)
+            require_equal(runtime, tokens, wanted)
+        found = first_tokens(runtimes, tokens, peft_variants(model, tokens), lengths, rounds)
+        found = found.and_also(generation(runtimes, tokens, model, texts)).and_also(memory_series(took))
+    notes = (
+        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits, in fp32.",
+        f"{REQUEST_TOKENS} tokens of request; prompts are embeddings of tokens, as tuning starts from.",
+        f"All generated PEFT's {NEW_TOKENS} tokens under the prompt of {VIRTUAL_TOKENS}.",
+    )
+    return found.and_also(Measured((), notes=notes))
 
 
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), help="[default: exported once into .cache]")
-@click.option("--rounds", default=15, show_default=True)
+@click.option("--rounds", type=click.IntRange(2), help="Of first tokens.  [default: 13]")
+@click.option("--texts", type=click.IntRange(1), help="Rounds of generation.  [default: 7]")
 @click.option("--memory-of", hidden=True, help="Only measure the memory of tasks on this engine.")
 @click.argument("prompts", nargs=-1, type=click.Path(path_type=Path))
-def main(bundle: Path | None, rounds: int, memory_of: str | None, prompts: tuple[Path, ...]) -> None:
-    """Print the tables."""
+@options
+def main(
+    *,
+    bundle: Path | None,
+    rounds: int | None,
+    texts: int | None,
+    memory_of: str | None,
+    prompts: tuple[Path, ...],
+    quick: bool,
+    threads: int,
+    output: Path,
+) -> None:
+    """Measure and publish."""
     bundle = bundle or smollm2_bundle()
     if memory_of is not None:
-        print_memory(bundle, memory_of, prompts)
+        click.echo(json.dumps(task_memory(bundle, memory_of, prompts, threads)))
         return
-    torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as folder:
-        network = load_network()
-        embeddings = network.get_input_embeddings().weight.detach().numpy()
-        fingerprint = read_bundle(bundle).manifest.backbone.fingerprint
-        paths = write_tasks(Path(folder), embeddings, fingerprint, 1 + FURTHER_TASKS)
-        memory = {engine: further_task_bytes(bundle, engine, paths) for engine in ENGINES}
-        model, tokens = peft_model(network, paths[:2]), request()
-        variants = peft_variants(model, tokens)
-        for engine in ENGINES:
-            runtime = Runtime(bundle, engine, threads=2)
-            runtime.load_all(folder)
-            assert list(generate(runtime, tokens, "task0")) == peft_generate(model, tokens, NEW_TOKENS)
-            variants |= our_variants(runtime, tokens)
-        show(interleaved(variants, rounds), first_token_ratios(variants, 2 * rounds), memory)
+    rounds, texts, lengths = (
+        rounds or (3 if quick else 13),
+        texts or (1 if quick else 7),
+        LENGTHS[2:3] if quick else LENGTHS,
+    )
+    engines = ENGINES[:1] if quick else ENGINES
+    settings = {"rounds": rounds, "texts": texts, "lengths": lengths, "engines": engines, "threads": threads}
+    publish(
+        __file__,
+        __doc__,
+        output,
+        settings,
+        lambda: measure(bundle, load_network(), request(), rounds, texts, lengths, engines, threads, memory=not quick),
+    )
 
 
 if __name__ == "__main__":

@@ -217,7 +217,8 @@ def measure_on(
         if pair.top in actions:
             pairs = f"in pairs of {pair.top} and {pair.bottom}"
             top, bottom = (f"{where}: {name}, {pairs}" for name in (pair.top, pair.bottom))
-            found = ratios_to_neighbours(actions[pair.top], actions[pair.bottom], 2 * rounds, clock)
+            top_run, bottom_run = actions[pair.top], actions[pair.bottom]
+            found = ratios_to_neighbours(top_run, bottom_run, 2 * rounds, clock, MOST_WARM_UP_ROUNDS)
             series += [
                 Series(name, "ms", milliseconds(samples)) for name, samples in zip((top, bottom), found, strict=True)
             ]

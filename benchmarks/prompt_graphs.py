@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import onnx_ir
 import openvino
-import torch
 from torch import Tensor, nn
 
-import edge_prompt_export
-from edge_prompt.files import folder_written_atomically
+from benchmarks.kept import KEPT, digest_of, kept
 from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
 from edge_prompt_runtime.engines import Engine, open_file
 from edge_prompt_runtime.engines.settings import EngineSettings
-from examples.real_data import CACHE
-
-KEPT = CACHE / "bench-models"
-EXPORTERS = ("torch", "transformers", "onnxscript", "onnx-ir", "openvino")
-"""Packages whose version decides what a graph looks like."""
 
 OUTPUT = "features"
 
@@ -117,36 +107,21 @@ WRITERS: Mapping[str, tuple[Callable[[Traced, Path], None], str]] = {
 
 
 def opened_graphs(
-    name: str, conditioned: ConditionedModule, engine: str, threads: int, kept: Path = KEPT
+    name: str, conditioned: ConditionedModule, engine: str, threads: int, place: Path = KEPT
 ) -> dict[str, Engine]:
     """Every graph of the network `name`, opened; exported only where that was not done by the same code."""
     write, file = WRITERS[engine]
-    wanted = kept / f"{name}-{engine}-{made_by(conditioned)[:16]}"
-    for older in kept.glob(f"{name}-{engine}-*"):
-        if older != wanted:
-            shutil.rmtree(older)
-    if not wanted.exists():
-        with folder_written_atomically(wanted) as folder:
-            for graph, traced in traced_of(conditioned).items():
-                (folder / graph).mkdir()
-                write(traced, folder / graph)
-    return {
-        path.name: open_file(engine, path / file, None, EngineSettings(threads)) for path in sorted(wanted.iterdir())
-    }
+
+    def make(folder: Path) -> None:
+        for graph, traced in traced_of(conditioned).items():
+            (folder / graph).mkdir()
+            write(traced, folder / graph)
+
+    made = kept(f"{name}-{engine}", made_by(conditioned), make, place)
+    return {path.name: open_file(engine, path / file, None, EngineSettings(threads)) for path in sorted(made.iterdir())}
 
 
 def made_by(conditioned: ConditionedModule) -> str:
-    """A digest of all that decides what the graphs are.
-
-    That is the text of the export package and of this file, the versions of the exporters, and the network: its
-    configuration and its weights.
-    """
-    digest = hashlib.sha256()
-    for path in sorted([*Path(edge_prompt_export.__file__).parent.rglob("*.py"), Path(__file__)]):
-        digest.update(path.read_bytes())
-    digest.update(repr([version(name) for name in EXPORTERS]).encode())
-    digest.update(repr((conditioned.task, getattr(conditioned.model, "config", None))).encode())
-    with torch.no_grad():
-        for parameter in conditioned.parameters():
-            digest.update(parameter.numpy().tobytes())
-    return digest.hexdigest()
+    """A digest of all that decides what the graphs are; of the network that is its configuration and its weights."""
+    weights = (parameter.detach().numpy().tobytes() for parameter in conditioned.parameters())
+    return digest_of(Path(__file__), conditioned.task, getattr(conditioned.model, "config", None), *weights)

@@ -1,12 +1,13 @@
-"""What do bf16 and int8 gain and cost an image backbone? Speed, bytes, and accuracy on the real tasks.
+"""What does quantisation buy an image backbone, and what does it cost?
 
     python benchmarks/vision_precision.py                     # DINOv2-small at 56 and 224 pixels, both engines
     python benchmarks/vision_precision.py --size 224 --engine openvino --rounds 50
 
-The network is exported once a size and quantised with prompts in place. Latency is of batch 1 without a prompt, the
-precisions of an engine taking turns in one process. Accuracy is at 56 pixels, of the tuned prompts in
-`examples/prompts/vision/` and of a linear head on the frozen features, which was fitted to those in fp32, on the test
-split; it is not measured at other sizes, where images of digits hold no more.
+fp32, bf16 and int8 beside each other. The network is exported once a size and quantised with prompts in place. Latency
+is of batch 1 without a prompt, the precisions of an engine taking turns in one process. Accuracy is at 56 pixels, of
+the tuned prompts in `examples/prompts/vision/` and of a linear head on the frozen features, which was fitted to those
+in fp32, on the test split; it is not measured at other sizes, where images of digits hold no more. Both bundles stay in
+.cache/bench-models, by a digest of what made them.
 """
 
 from __future__ import annotations
@@ -14,25 +15,26 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.measure import Samples, interleaved
-from edge_prompt import Bundle
+from benchmarks.kept import KEPT, digest_of, kept
+from benchmarks.publish import Measured, milliseconds, options, publish
+from edge_prompt import Bundle, read_bundle
 from edge_prompt_export import export_backbone, quantize_bundle
 from edge_prompt_export.tuning.probe import fit_head
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines import ENGINES
-from examples.real_images import IMAGE_SIZE, IMAGE_TASKS, digits, dinov2, examples_of
+from examples.real_images import IMAGE_SIZE, IMAGE_TASKS, Digit, digits, dinov2, examples_of
 from examples.tune_image_prompts import PROMPTS
 
 BATCH_SIZE = 50
@@ -40,6 +42,8 @@ CALIBRATION_IMAGES = 200
 CALIBRATION_IMAGES_FOR_LATENCY = 24
 HEAD_IMAGES = 1000
 LINEAR = "digits, linear head"
+EXACT = "fp32"
+LATENCY, BYTES, RIGHT = "latency", "graph", "right"
 
 
 class Variant(NamedTuple):
@@ -60,6 +64,20 @@ VARIANTS = {
 }
 
 
+class Data(NamedTuple):
+    """Images to calibrate and to fit on, images to score, and the prompts of tasks on them."""
+
+    train: Sequence[Digit]
+    test: Sequence[Digit]
+    prompts: tuple[Path, ...]
+
+
+def real_data(every: int) -> Data:
+    """The digits, each `every`-th of the test split, and the prompts that were tuned on them."""
+    train, test = digits()
+    return Data(train, test[::every], tuple(sorted(PROMPTS.glob("*.npy"))))
+
+
 class Bundles(NamedTuple):
     """The bundle that was exported, and what it was quantised to."""
 
@@ -71,20 +89,27 @@ class Bundles(NamedTuple):
         return self.quantised if variant.int8 else self.exported
 
 
-def bundles_at(size: int, folder: Path) -> Bundles:
-    """Export DINOv2-small for images of `size` x `size`, and quantise it."""
-    backbone = shutil.copytree(dinov2(), folder / "backbone")
-    settings = backbone / "preprocessor_config.json"
-    value = json.loads(settings.read_text(encoding="utf-8")) | {"size": {"height": size, "width": size}}
-    settings.write_text(json.dumps(value), encoding="utf-8")
-    exported = export_backbone(backbone, folder / "fp32")
-    train = [digit.image for digit in digits()[0]]
+def bundles_at(size: int, network: Path, data: Data, place: Path) -> Bundles:
+    """Export a network such as DINOv2-small for images of `size` x `size`, and quantise it; both are kept."""
     count = CALIBRATION_IMAGES if size == IMAGE_SIZE else CALIBRATION_IMAGES_FOR_LATENCY
-    prompts = sorted(PROMPTS.glob("*.npy")) if size == IMAGE_SIZE else []
-    return Bundles(exported, quantize_bundle(folder / "fp32", folder / "int8", train[:: len(train) // count], prompts))
+    prompts = data.prompts if size == IMAGE_SIZE else ()
+    inside = sorted(path for path in network.iterdir() if path.is_file())
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            backbone = shutil.copytree(network, Path(name) / "backbone")
+            settings = backbone / "preprocessor_config.json"
+            value = json.loads(settings.read_text(encoding="utf-8")) | {"size": {"height": size, "width": size}}
+            settings.write_text(json.dumps(value), encoding="utf-8")
+            export_backbone(backbone, folder / "fp32")
+        images = [digit.image for digit in data.train[:: max(1, len(data.train) // count)]]
+        quantize_bundle(folder / "fp32", folder / "int8", images, prompts)
+
+    made = kept(f"{network.name}-{size}px", digest_of(Path(__file__), size, count, *inside, *prompts), make, place)
+    return Bundles(read_bundle(made / "fp32"), read_bundle(made / "int8"))
 
 
-def runtimes_of(bundles: Bundles, engine: str, threads: int | None) -> dict[str, Runtime]:
+def runtimes_of(bundles: Bundles, engine: str, threads: int) -> dict[str, Runtime]:
     """Every variant on one engine, opened."""
     return {
         name: Runtime(bundles.of(variant).folder, engine, threads, variant.precision)
@@ -92,10 +117,10 @@ def runtimes_of(bundles: Bundles, engine: str, threads: int | None) -> dict[str,
     }
 
 
-def latencies(runtimes: Mapping[str, Runtime], size: int, rounds: int) -> dict[str, Samples]:
-    """The time of one image without a prompt."""
+def latencies(runtimes: Mapping[str, Runtime], size: int, rounds: int) -> dict[str, tuple[float, ...]]:
+    """The microseconds of one image without a prompt."""
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
-    return interleaved({name: partial(r.infer, {"pixel_values": image}) for name, r in runtimes.items()}, rounds)
+    return interleaved_us({name: partial(r.infer, {"pixel_values": image}) for name, r in runtimes.items()}, rounds)
 
 
 def features_of(runtime: Runtime, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
@@ -104,10 +129,9 @@ def features_of(runtime: Runtime, images: list[NDArray[np.uint8]]) -> NDArray[np
     return np.concatenate([runtime.embed(batch) for batch in batches])
 
 
-def accuracies(runtimes: Mapping[str, Runtime], every: int) -> dict[str, dict[str, float]]:
-    """The accuracy in percent of each task by variant, on each `every`-th image of the test split."""
-    train, test = (list(split) for split in digits())
-    train, test = train[:: len(train) // HEAD_IMAGES], test[::every]
+def accuracies(runtimes: Mapping[str, Runtime], data: Data) -> dict[str, dict[str, float]]:
+    """The accuracy in percent of each task by variant, on the images to score."""
+    train, test = list(data.train[:: max(1, len(data.train) // HEAD_IMAGES)]), list(data.test)
     labels = torch.tensor([digit.digit for digit in train])
     fitted = torch.from_numpy(features_of(runtimes["fp32"], [digit.image for digit in train]))
     head, found = fit_head(fitted, labels, 10), {}
@@ -116,7 +140,7 @@ def accuracies(runtimes: Mapping[str, Runtime], every: int) -> dict[str, dict[st
             logits = head(torch.from_numpy(features_of(runtime, [digit.image for digit in test])))
         right = logits.argmax(1).numpy() == np.array([digit.digit for digit in test])
         found[name] = {LINEAR: 100 * float(right.mean())}
-        for path in sorted(PROMPTS.glob("*.npy")):
+        for path in data.prompts:
             if path.stem in IMAGE_TASKS:
                 runtime.load(path.stem, path)
                 found[name][path.stem] = 100 * accuracy(runtime, path.stem, examples_of(path.stem, test))
@@ -138,63 +162,112 @@ def size_bytes(bundle: Bundle, engine: str) -> int:
     return sum((bundle.folder / name).stat().st_size for name in bundle.graph(engine).sha256)
 
 
-def measure(bundles: Bundles, engine: str, size: int, rounds: int, threads: int | None, every: int) -> dict[str, Any]:
-    """All figures of one engine at one size."""
+def measure_on(bundles: Bundles, engine: str, size: int, rounds: int, threads: int, data: Data | None) -> Measured:
+    """All of one engine at one size; accuracies only where there are data."""
     runtimes = runtimes_of(bundles, engine, threads)
     times = latencies(runtimes, size, rounds)
-    scores = accuracies(runtimes, every) if size == IMAGE_SIZE else {name: {} for name in runtimes}
-    rows = {
-        name: {
-            "median_ms": times[name].median_us / 1e3,
-            "ratio": times["fp32"].median_us / times[name].median_us,
-            "bytes": size_bytes(bundles.of(VARIANTS[engine][name]), engine),
-            "accuracy": scores[name],
-        }
-        for name in runtimes
-    }
-    return {"size": size, "engine": engine, "parity": bundles.quantised.manifest.parity[engine], "rows": rows}
+    right = accuracies(runtimes, data) if data else {name: {} for name in runtimes}
+    where = {name: f"{engine}, {name}, {size} px" for name in runtimes}
+    series = []
+    for name in runtimes:
+        series += [
+            Series(f"{where[name]}: {LATENCY}", "ms", milliseconds(times[name]), engine),
+            Series(
+                f"{where[name]}: {BYTES}",
+                "bytes",
+                (float(size_bytes(bundles.of(VARIANTS[engine][name]), engine)),),
+                engine,
+            ),
+            *(
+                Series(f"{where[name]}: {RIGHT}, {task}", "%", (share,), engine, higher_is_better=True)
+                for task, share in right[name].items()
+            ),
+        ]
+    ratios = []
+    for name in [name for name in runtimes if name != EXACT]:
+        slow, quick = f"{where[EXACT]}: {LATENCY}", f"{where[name]}: {LATENCY}"
+        small, large = f"{where[name]}: {BYTES}", f"{where[EXACT]}: {BYTES}"
+        ratios += [
+            Ratio(f"{slow}, over {name}", slow, quick, goal=SPEED_GOALS.get(name), at_least=True),
+            Ratio(f"{small}, over {EXACT}", small, large),
+        ]
+    parity = bundles.quantised.manifest.parity[engine]
+    note = f"int8 features differ from fp32 by prompt, {engine}, {size} px: {parity['fp32_by_prompt']}."
+    return Measured(tuple(series), tuple(ratios), notes=(note,))
 
 
-def show(figures: dict[str, Any]) -> None:
-    """A table."""
-    rows = figures["rows"]
-    tasks = list(rows["fp32"]["accuracy"])
-    title = f"DINOv2-small, {figures['size']} x {figures['size']}, {figures['engine']}"
-    table = Table("precision", "median", "times fp32", "graph", *tasks, title=title)
-    for name, row in rows.items():
-        scores = [f"{row['accuracy'][t]:.1f} ({row['accuracy'][t] - rows['fp32']['accuracy'][t]:+.1f})" for t in tasks]
-        table.add_row(
-            name, f"{row['median_ms']:.1f} ms", f"{row['ratio']:.2f}", f"{row['bytes'] / 1e6:.1f} MB", *scores
-        )
-    Console().print(table, f"int8 features from fp32: {figures['parity']['fp32_by_prompt']}")
+SPEED_GOALS = {"int8": 1.8}
+"""How many times as fast as fp32, by variant."""
+
+
+def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
+    """Latency by size, and what each task gets right."""
+    latency: dict[str, list[str]] = {}
+    right: dict[str, list[str]] = {}
+    for one in series:
+        where, _, what = one.name.partition(": ")
+        if what == LATENCY:
+            latency.setdefault(where.rpartition(", ")[2], []).append(one.name)
+        if what.startswith(RIGHT):
+            right.setdefault(what.removeprefix(f"{RIGHT}, "), []).append(one.name)
+    return (
+        *(Chart(f"An image of {size}", tuple(names)) for size, names in latency.items()),
+        *(Chart(f"Right: {task}", tuple(names)) for task, names in right.items()),
+    )
+
+
+def measure(
+    sizes: Sequence[int],
+    engines: Sequence[str],
+    network: Path,
+    rounds: int,
+    threads: int,
+    data: Data,
+    place: Path = KEPT,
+) -> Measured:
+    """All of it."""
+    torch.set_num_threads(threads)
+    found = Measured(())
+    for size in sizes:
+        bundles = bundles_at(size, network, data, place)
+        for engine in engines:
+            scored = data if size == IMAGE_SIZE else None
+            found = found.and_also(measure_on(bundles, engine, size, rounds, threads, scored))
+    notes = (
+        "Network: DINOv2-small with its own weights; int8 is calibrated on training images, prompts in place.",
+        f"Right is of {len(data.test)} images of the test split, or those of them that a task is about.",
+    )
+    return found.and_also(Measured((), charts=charts_of(found.series), notes=notes))
 
 
 @click.command()
-@click.option("--size", "sizes", type=int, multiple=True, default=(IMAGE_SIZE, 224), show_default=True)
-@click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, default=list(ENGINES))
-@click.option("--rounds", default=30, show_default=True)
-@click.option("--threads", type=int, help="[default: the engine's choice]")
-@click.option("--every", default=1, show_default=True, help="Score each so-manieth image of the test split.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write the results, a line each.")
+@click.option("--size", "sizes", type=int, multiple=True, help="[default: 56 and 224]")
+@click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, help="[default: all]")
+@click.option("--rounds", type=click.IntRange(2), help="[default: 30]")
+@click.option("--every", type=click.IntRange(1), help="Score each so-manieth image of the test split.  [default: 1]")
+@options
 def main(
     *,
     sizes: tuple[int, ...],
     engines: tuple[str, ...],
-    rounds: int,
-    threads: int | None,
-    every: int,
-    json_file: Path | None,
+    rounds: int | None,
+    every: int | None,
+    quick: bool,
+    threads: int,
+    output: Path,
 ) -> None:
-    """Print a table for each size and engine."""
-    for size in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            bundles = bundles_at(size, Path(folder))
-            for engine in engines:
-                figures = measure(bundles, engine, size, rounds, threads, every)
-                show(figures)
-                if json_file is not None:
-                    with json_file.open("a", encoding="utf-8") as stream:
-                        stream.write(json.dumps(figures) + "\n")
+    """Measure and publish."""
+    sizes = sizes or ((IMAGE_SIZE,) if quick else (IMAGE_SIZE, 224))
+    engines = engines or (("openvino",) if quick else tuple(ENGINES))
+    rounds, every = rounds or (5 if quick else 30), every or (20 if quick else 1)
+    settings = {"sizes": sizes, "engines": engines, "rounds": rounds, "every": every, "threads": threads}
+    publish(
+        __file__,
+        __doc__,
+        output,
+        settings,
+        lambda: measure(sizes, engines, dinov2(), rounds, threads, real_data(every)),
+    )
 
 
 if __name__ == "__main__":

@@ -1,35 +1,38 @@
-"""What do small weights bring a language model, and what do they cost? Speed beside loss, for several ways of storing.
+"""What does quantisation buy a language model, and what does it cost?
 
-    python benchmarks/weights.py
+    python benchmarks/weights.py                                   # the ways of storing weights that are shipped
+    python benchmarks/weights.py --all                             # and other settings of the engines' own tools
+    python benchmarks/weights.py --all --engine onnxruntime --only "int4"
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), two threads, 28 tokens of request, 64 generated under no prompt. All
-variants of an engine take turns in one process. The loss is on 5 pieces of 256 tokens of tales, news, dialogues, posts
-and books: perplexity, the divergence (KL) of the next token's distribution from that in fp32, in nats, and how often
-the likeliest token is the same.
+SmolLM2-135M-Instruct (de-quantised from 4 bits), 28 tokens of request, 64 generated under no prompt. All variants of an
+engine take turns in one process, each beside fp32 in the same round. The loss is on 5 pieces of 256 tokens of tales,
+news, dialogues, posts and books: perplexity, the divergence (KL) of the next token's distribution from that in fp32, in
+nats, and how often the likeliest token is the same; and on a real task: how many of 94 held-out texts the prompt
+`examples/prompts/language/topics.npy`, which was tuned in fp32, still gives the right topic.
 
-Bundles are made once and kept in .cache/weights; those that are calibrated take minutes.
+Bundles are made once and kept in .cache/weights; those that are calibrated take minutes (ONNX Runtime: 10 to 20). What
+is not there and would be calibrated is left out of a quick run.
 """
 
 from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
 from nncf import CompressWeightsMode as Mode
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from tokenizers import Tokenizer
 
 from benchmarks.language import NEW_TOKENS, generate, request
-from benchmarks.measure import interleaved
+from benchmarks.publish import Measured, options, publish
 from edge_prompt.bundle import TOKENIZER_NAME, read_bundle
 from edge_prompt.files import folder_written_atomically
 from edge_prompt.manifest import write_manifest
@@ -39,12 +42,15 @@ from edge_prompt_export.weights.bundle import compress_bundle
 from edge_prompt_export.weights.calibration import calibration_feeds
 from edge_prompt_export.weights.onnx_blocks import Blocks
 from edge_prompt_runtime import Runtime
-from examples.language_scores import smollm2_bundle
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import in_turn
+from examples.language_scores import PROMPTS, right_share, smollm2_bundle
 from examples.real_data import CACHE, TEXTS, folder_of
-from examples.real_language import smollm2
+from examples.real_language import LanguageTask, language_task, smollm2
 
 PIECES = ("grimm-tales", "reuters-r52-test", "friends-transcripts", "20newsgroups-test", "book-excerpts")
 PIECE_TOKENS = 256
+TASK, QUICK_ROWS = "topics", 10
 CALIBRATION = ("20newsgroups-train", "reuters-r52-train", "andersen", "grimm-tales-selected")
 
 
@@ -54,6 +60,11 @@ class Variant(NamedTuple):
     weights: str
     settings: Any = None
     calibrated: bool = False
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether `edge-prompt export` does it by itself: no setting is another than its own."""
+        return self.settings is None
 
 
 def int4(group_size: int, mode: Mode = Mode.INT4_ASYM, **more: Any) -> dict[str, Any]:
@@ -69,7 +80,7 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
         "int8, asymmetric": Variant("int8", {"mode": Mode.INT8_ASYM}),
         "int4, asymmetric, groups of 32": Variant("int4", int4(32)),
         "int4, asymmetric, groups of 64": Variant("int4", int4(64)),
-        "int4, symmetric, groups of 32": Variant("int4", int4(32, Mode.INT4_SYM)),
+        "int4, symmetric, groups of 32": Variant("int4"),
         "int4, symmetric, groups of 64": Variant("int4", int4(64, Mode.INT4_SYM)),
         "int4, asymmetric, groups of 64, everywhere": Variant("int4", int4(64, all_layers=True)),
         "int4, asymmetric, groups of 32, calibrated": Variant("int4", calibrated=True),
@@ -81,7 +92,7 @@ VARIANTS: Mapping[str, Mapping[str, Variant]] = {
         "int8, blocks of 64": Variant("int8"),
         "int8, blocks of 128": Variant("int8", Blocks(8, 128)),
         "int4, blocks of 16": Variant("int4", Blocks(4, 16)),
-        "int4, blocks of 32": Variant("int4", Blocks(4, 32)),
+        "int4, blocks of 32": Variant("int4"),
         "int4, blocks of 64": Variant("int4", Blocks(4, 64)),
         "int4, blocks of 128": Variant("int4", Blocks(4, 128)),
         "int4, blocks of 32, calibrated": Variant("int4", calibrated=True),
@@ -104,9 +115,14 @@ def texts(names: tuple[str, ...]) -> list[str]:
     return found
 
 
+def kept(engine: str, name: str) -> Path:
+    """Where a variant's bundle is kept."""
+    return CACHE / "weights" / f"{engine}, {name}"
+
+
 def bundle_with(engine: str, name: str, variant: Variant) -> Path:
     """The bundle with its weights stored in that way, for one engine."""
-    source, target = smollm2_bundle(), CACHE / "weights" / f"{engine}, {name}"
+    source, target = smollm2_bundle(), kept(engine, name)
     if variant.weights == "fp32" or target.exists():
         return source if variant.weights == "fp32" else target
     with folder_written_atomically(target) as folder:
@@ -161,43 +177,155 @@ def losses(runtime: Runtime, exact: Runtime, rows: list[NDArray[np.int64]]) -> t
     return float(np.exp(surprise)), divergence, same
 
 
-def megabytes(bundle: Path, engine: str) -> float:
+def size_bytes(bundle: Path, engine: str) -> int:
     """Of the files that the engine opens."""
-    return sum((bundle / name).stat().st_size for name in read_bundle(bundle).graph(engine).sha256) / 1e6
+    return sum((bundle / name).stat().st_size for name in read_bundle(bundle).graph(engine).sha256)
+
+
+def timed_ms(action: Callable[[], object]) -> Callable[[], float]:
+    """What gives how long `action` takes."""
+
+    def taken() -> float:
+        start = perf_counter_ns()
+        action()
+        return (perf_counter_ns() - start) / 1e6
+
+    return taken
+
+
+def speeds(runtimes: Mapping[str, Runtime], tokens: list[int], rounds: int) -> tuple[dict[str, list[float]], ...]:
+    """Milliseconds of a text, and of its first token alone, by variant, round by round."""
+    first = {name: partial(each.generate, tokens, max_new_tokens=1) for name, each in runtimes.items()}
+    text = {name: partial(generate, each, tokens, None) for name, each in runtimes.items()}
+    actions = {f"text {name}": timed_ms(action) for name, action in text.items()}
+    found = in_turn(actions | {f"first {name}": timed_ms(one) for name, one in first.items()}, rounds, warm_up_rounds=1)
+    return tuple({name: found[f"{what} {name}"] for name in runtimes} for what in ("text", "first"))
+
+
+def scores(
+    runtimes: Mapping[str, Runtime], rows: list[NDArray[np.int64]], prompt: Path, task: LanguageTask
+) -> dict[str, dict[str, float]]:
+    """What each variant loses, by what it is called in a series."""
+    found = {}
+    for name, runtime in runtimes.items():
+        perplexity, divergence, same = losses(runtime, runtimes[EXACT], rows)
+        found[name] = {"perplexity": perplexity, DIVERGENCE: divergence, SAME: 100 * same}
+        runtime.load(prompt.stem, prompt)
+        found[name][RIGHT] = 100 * right_share(runtime, prompt.stem, task)
+    return found
+
+
+EXACT = "fp32"
+TEXT, FIRST, BYTES = "generation", "first token", "files"
+DIVERGENCE, SAME, RIGHT = "divergence from fp32", "same token as fp32", "topics right"
+UNITS = {"perplexity": "perplexity", DIVERGENCE: "nats", SAME: "%", RIGHT: "%"}
+HIGHER_IS_BETTER = {SAME, RIGHT}
+
+
+def measure_on(
+    engine: str,
+    bundles: Mapping[str, Path],
+    tokens: list[int],
+    rows: list[NDArray[np.int64]],
+    prompt: Path,
+    task: LanguageTask,
+    rounds: int,
+    threads: int,
+) -> Measured:
+    """All of one engine, of bundles by the name of their variant, `EXACT` among them."""
+    runtimes = {name: Runtime(bundle, engine, threads) for name, bundle in bundles.items()}
+    texts, first = speeds(runtimes, tokens, rounds)
+    lost = scores(runtimes, rows, prompt, task)
+    series = []
+    for name in runtimes:
+        where = f"{engine}, {name}"
+        rates = tuple(NEW_TOKENS / taken * 1e3 for taken in texts[name])
+        series += [
+            Series(f"{where}: {TEXT}", "tokens/s", rates, engine, higher_is_better=True),
+            Series(f"{where}: {FIRST}", "ms", tuple(first[name]), engine),
+            Series(f"{where}: {BYTES}", "bytes", (float(size_bytes(bundles[name], engine)),), engine),
+            *(
+                Series(f"{where}: {what}", UNITS[what], (value,), engine, higher_is_better=what in HIGHER_IS_BETTER)
+                for what, value in lost[name].items()
+            ),
+        ]
+    ratios = [
+        Ratio(f"{engine}, {name}: {what}, over {EXACT}", f"{engine}, {name}: {what}", f"{engine}, {EXACT}: {what}")
+        for name in runtimes
+        if name != EXACT
+        for what in (TEXT, FIRST, BYTES)
+    ]
+    return Measured(tuple(series), tuple(ratios))
+
+
+def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
+    """Bars of all variants, a colour an engine: speed, what is lost, and what is right."""
+    drawn = {
+        "Generation": TEXT,
+        "Files": BYTES,
+        "Divergence from fp32": DIVERGENCE,
+        "Topics right, under a prompt tuned in fp32": RIGHT,
+    }
+    return tuple(
+        Chart(title, tuple(one.name for one in series if one.name.endswith(f": {what}")))
+        for title, what in drawn.items()
+    )
+
+
+def chosen_bundles(engine: str, only: str, left_out: dict[str, str], *, every: bool, make: bool) -> dict[str, Path]:
+    """The bundles of the variants that are asked for, made if they are not there and `make` says so."""
+    found = {}
+    for name, variant in VARIANTS[engine].items():
+        if name != EXACT and (only not in name or not (every or variant.is_shipped)):
+            continue
+        if make or variant.weights == EXACT or kept(engine, name).exists():
+            found[name] = bundle_with(engine, name, variant)
+        else:
+            left_out[f"{engine}, {name}"] = "its bundle is not made yet, which a run without --quick does"
+    return found
+
+
+def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, every: bool, quick: bool) -> Measured:
+    """All of it."""
+    found, task, left_out = Measured(()), language_task(TASK), dict[str, str]()
+    if quick:
+        task = task._replace(held=task.held[:: len(task.held) // QUICK_ROWS])
+    for engine in engines:
+        bundles = chosen_bundles(engine, only, left_out, every=every, make=not quick)
+        rows = pieces(bundles[EXACT])[: 1 if quick else None]
+        prompt = PROMPTS / f"{TASK}.npy"
+        found = found.and_also(measure_on(engine, bundles, request(), rows, prompt, task, rounds, threads))
+    a_row = 100 / len(task.held)
+    notes = (
+        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits: of its authors' own weights 4 bits may lose else.",
+        f"Losses are on {len(rows)} pieces of {PIECE_TOKENS} tokens.",
+        f"Topics are of {len(task.held)} held-out texts: one more or less right is {a_row:.1f} points.",
+        "Calibrated: rounded on texts (`--calibrate`), by NNCF for OpenVINO and by GPTQ for ONNX Runtime.",
+    )
+    return found.and_also(Measured((), (), charts_of(found.series), left_out, notes))
 
 
 @click.command()
-@click.option("--engine", "engines", multiple=True, type=click.Choice(list(VARIANTS)), default=list(VARIANTS))
-@click.option("--rounds", default=9, show_default=True)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(list(VARIANTS)), help="[default: all]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 7]")
+@click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
 @click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
-def main(engines: tuple[str, ...], rounds: int, only: str) -> None:
-    """Print a table an engine."""
-    tokens = request()
-    for engine in engines:
-        chosen = {name: each for name, each in VARIANTS[engine].items() if only in name or name == "fp32"}
-        bundles = {name: bundle_with(engine, name, each) for name, each in chosen.items()}
-        runtimes = {name: Runtime(bundle, engine, threads=2) for name, bundle in bundles.items()}
-        rows = pieces(bundles["fp32"])
-        lost = {name: losses(runtime, runtimes["fp32"], rows) for name, runtime in runtimes.items()}
-        variants = {name: partial(generate, runtime, tokens, None) for name, runtime in runtimes.items()}
-        first = {
-            f"{name}, first": partial(runtime.generate, tokens, max_new_tokens=1) for name, runtime in runtimes.items()
-        }
-        times = interleaved({**variants, **first}, rounds)
-        table = Table(engine, "MB", "tokens/s", "to fp32", "first token ms", "perplexity", "KL", "same token")
-        for name, (perplexity, divergence, same) in lost.items():
-            ratio = np.median(np.divide(times["fp32"].us, times[name].us))
-            table.add_row(
-                name,
-                f"{megabytes(bundles[name], engine):.0f}",
-                f"{NEW_TOKENS / times[name].median_us * 1e6:.1f}",
-                f"{ratio:.2f}",
-                f"{times[f'{name}, first'].median_us / 1e3:.1f}",
-                f"{perplexity:.1f}",
-                f"{divergence:.4f}",
-                f"{same:.1%}",
-            )
-        Console(width=140).print(table)
+@options
+def main(
+    *, engines: tuple[str, ...], rounds: int | None, every: bool, only: str, quick: bool, threads: int, output: Path
+) -> None:
+    """Measure and publish."""
+    engines = engines or (("onnxruntime",) if quick else tuple(VARIANTS))
+    rounds = rounds or (1 if quick else 7)
+    only = only or ("int8" if quick else "")
+    settings = {"engines": engines, "rounds": rounds, "all": every, "only": only, "threads": threads}
+    publish(
+        __file__,
+        __doc__,
+        output,
+        settings,
+        lambda: measure(engines, only, rounds, threads, every=every, quick=quick),
+    )
 
 
 if __name__ == "__main__":

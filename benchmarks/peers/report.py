@@ -1,16 +1,15 @@
-"""The tables of what was measured."""
+"""What was measured of generation, as series, ratios and charts."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.peers.results import Sample, first_ms, paired, tokens_per_second
+from benchmarks.peers.results import Sample, first_ms, tokens_per_second
 from benchmarks.peers.variants import Variant
+from benchmarks.publish import Measured
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 
 
 class Figures(NamedTuple):
@@ -36,91 +35,169 @@ class Figures(NamedTuple):
     peak_bytes: int
     anonymous_bytes: int
 
+    @property
+    def name(self) -> str:
+        """Its variant's."""
+        return self.variant.name
 
-WEIGHTS = ("fp32", "int8", "int4")
+
+class Goal(NamedTuple):
+    """How much faster the quickest of ours should decode than the quickest of the pipelines that begin with `peer`."""
+
+    peer: str
+    ratio: float
 
 
-def show(figures: Sequence[Figures], bandwidth: float, left_out: Mapping[str, str]) -> None:
-    """Print the tables.
+DECODE_GOALS = {"fp32": Goal("", 1.0), "int8": Goal("OpenVINO GenAI", 1.05), "int4": Goal("ONNX Runtime GenAI", 1.05)}
+"""By weights."""
+
+LIMIT_GOALS = {"fp32": 0.9}
+"""The share of what memory gives that the quickest of ours should decode at, by weights."""
+
+FIRST_TOKEN_GOAL, PROMPT_GOAL = 1.0, 1.03
+BANDWIDTH = "memory: bandwidth"
+FIRST, DECODE, LIMIT, LOAD, COLD, PEAK, ANONYMOUS = (
+    "first token",
+    "decode",
+    "what memory gives",
+    "load",
+    "cold",
+    "peak",
+    "of it no file's",
+)
+
+
+def measured(figures: Sequence[Figures], bandwidth: Sequence[float], left_out: Mapping[str, str]) -> Measured:
+    """All of it.
 
     Args:
         figures: One a variant.
-        bandwidth: Of memory, in bytes a second.
+        bandwidth: Of memory, in bytes a second, one a round.
         left_out: Why a variant is not among them, by its name.
     """
-    console = Console()
-    console.print(f"Memory gives {bandwidth / 1e9:.1f} GB/s to two threads.")
-    console.print(measured(figures, bandwidth))
-    console.print(beside_peers(figures))
-    console.print(with_prompt(figures))
-    for name, reason in left_out.items():
-        console.print(f"LEFT OUT: {name}: {reason}")
-    versions = {library: version for one in figures for library, version in one.versions.items()}
-    console.print(", ".join(f"{library} {version}" for library, version in sorted(versions.items())))
-
-
-def measured(figures: Sequence[Figures], bandwidth: float) -> Table:
-    """Every variant, medians."""
-    table = Table("variant", "load ms", "cold ms", "first token ms", "decode tokens/s", "of the limit", "peak MB")
+    series = [Series(BANDWIDTH, "GB/s", tuple(rate / 1e9 for rate in bandwidth), higher_is_better=True)]
     for one in figures:
-        rate = tokens_per_second(one.samples)
-        table.add_row(
-            one.variant.name,
-            f"{statistics.median(one.load_ms):,.0f}",
-            f"{statistics.median(one.cold_ms):,.0f}",
-            f"{first_ms(one.samples):.1f}",
-            f"{rate:.1f}",
-            f"{rate * one.weight_bytes / bandwidth:.2f} of {bandwidth / one.weight_bytes:.0f}",
-            f"{one.peak_bytes / 1e6:,.0f}",
-        )
-    return table
+        series += series_of(one, bandwidth)
+    versions = {library: version for one in figures for library, version in one.versions.items()}
+    note = f"Pipelines ran on {', '.join(f'{library} {found}' for library, found in sorted(versions.items()))}."
+    ratios = [*beside_the_limit(figures), *beside_peers(figures), *with_prompt(figures)]
+    return Measured(tuple(series), tuple(ratios), tuple(charts(figures, bandwidth)), left_out, (note,))
 
 
-def beside_peers(figures: Sequence[Figures]) -> Table:
+def series_of(one: Figures, bandwidth: Sequence[float]) -> list[Series]:
+    """A variant; its limit is the bandwidth of each round over the bytes that a token reads."""
+    line = one.variant.pipeline
+    rates = tuple(sample.tokens_per_second for sample in one.samples)
+    limits = tuple(rate / one.weight_bytes for rate in bandwidth)
+    return [
+        Series(f"{one.name}: {FIRST}", "ms", tuple(sample.first_ms for sample in one.samples), line),
+        Series(f"{one.name}: {DECODE}", "tokens/s", rates, line, higher_is_better=True),
+        Series(f"{one.name}: {LIMIT}", "tokens/s", limits, line, higher_is_better=True),
+        Series(f"{one.name}: {LOAD}", "ms", tuple(one.load_ms), line),
+        Series(f"{one.name}: {COLD}", "ms", tuple(one.cold_ms), line),
+        Series(f"{one.name}: {PEAK}", "bytes", (float(one.peak_bytes),), line),
+        Series(f"{one.name}: {ANONYMOUS}", "bytes", (float(one.anonymous_bytes),), line),
+    ]
+
+
+def beside_the_limit(figures: Sequence[Figures]) -> list[Ratio]:
+    """Every variant's decoding over what memory gives; the goal is one of the quickest of ours."""
+    quickest = {_quickest(_ours(figures, weights)) for weights in DECODE_GOALS}
+    found = []
+    for one in figures:
+        goal = LIMIT_GOALS.get(one.variant.weights) if one.name in quickest else None
+        names = f"{one.name}: {DECODE}", f"{one.name}: {LIMIT}"
+        found.append(Ratio(f"{one.name}: {DECODE}, of {LIMIT}", *names, goal=goal, at_least=True))
+    return found
+
+
+def beside_peers(figures: Sequence[Figures]) -> list[Ratio]:
     """Ours without a prompt over the best peer of the same weights, in each figure the best of that."""
-    table = Table("ours over the best peer", "decode", "first token", "load", "cold", "peak memory")
-    for weights in WEIGHTS:
-        plain = [one for one in figures if one.variant.weights == weights and not one.variant.adapter]
-        peers = [one for one in plain if one.variant.peer is not None]
-        for one in plain if peers else ():
-            if one.variant.peer is None:
-                quickest = max(peers, key=lambda peer: tokens_per_second(peer.samples))
-                table.add_row(
-                    one.variant.name,
-                    f"{rate_ratio(one, quickest):.2f} ({quickest.variant.pipeline})",
-                    f"{first_ratio(one, min(peers, key=lambda peer: first_ms(peer.samples))):.2f}",
-                    f"{statistics.median(one.load_ms) / min(statistics.median(peer.load_ms) for peer in peers):.2f}",
-                    f"{statistics.median(one.cold_ms) / min(statistics.median(peer.cold_ms) for peer in peers):.2f}",
-                    f"{one.peak_bytes / min(peer.peak_bytes for peer in peers):.2f}",
-                )
-    return table
+    found = []
+    for weights, goal in DECODE_GOALS.items():
+        ours, peers = _ours(figures, weights), _peers(figures, weights)
+        rivals = [one for one in peers if one.variant.pipeline.startswith(goal.peer)]
+        for one in ours:
+            if rivals:
+                wanted = goal.ratio if one.name == _quickest(ours) else None
+                found.append(_over(one, _best_name(rivals, _rate), DECODE, wanted, at_least=True))
+            if peers and _best_name(peers, _rate) != (rivals and _best_name(rivals, _rate)):
+                found.append(_over(one, _best_name(peers, _rate), DECODE, None, at_least=True))
+            if peers:
+                first_goal = FIRST_TOKEN_GOAL if one.name == _best_name(ours, _first) else None
+                found.append(_over(one, _best_name(peers, _first), FIRST, first_goal))
+                found += [_over(one, _best_name(peers, figure), what, None) for what, figure in OTHERS.items()]
+    return found
 
 
-def with_prompt(figures: Sequence[Figures]) -> Table:
+def with_prompt(figures: Sequence[Figures]) -> list[Ratio]:
     """Every variant with a prompt or a LoRA over the same pipeline without, if that is there."""
-    table = Table("with over without", "decode, a token", "first token", "load", "cold", "peak memory")
     plain = {(one.variant.pipeline, one.variant.weights): one for one in figures if not one.variant.adapter}
+    found = []
     for one in figures:
         base = plain.get((one.variant.pipeline, one.variant.weights))
         if one.variant.adapter and base is not None:
-            table.add_row(
-                one.variant.name,
-                f"{rate_ratio(base, one):.3f}",
-                f"{first_ratio(one, base):.3f}",
-                f"{statistics.median(one.load_ms) / statistics.median(base.load_ms):.3f}",
-                f"{statistics.median(one.cold_ms) / statistics.median(base.cold_ms):.3f}",
-                f"{one.peak_bytes / base.peak_bytes:.3f}",
-            )
-    return table
+            goal = PROMPT_GOAL if one.variant.adapter == "prompt" else None
+            names = f"{base.name}: {DECODE}", f"{one.name}: {DECODE}"
+            found.append(Ratio(f"{one.name}: the time of a token, over without", *names, goal=goal))
+            found.append(_over(one, base.name, FIRST, goal))
+            found += [_over(one, base.name, what, None) for what in OTHERS]
+    return found
 
 
-def rate_ratio(top: Figures, bottom: Figures) -> float:
-    """How much faster the one decodes than the other, round by round."""
-    return paired(
-        [sample.tokens_per_second for sample in top.samples], [sample.tokens_per_second for sample in bottom.samples]
+def charts(figures: Sequence[Figures], bandwidth: Sequence[float]) -> list[Chart]:
+    """Decoding and the first token of each weights, decoding under the limit of the first of them."""
+    found = []
+    for weights in DECODE_GOALS:
+        own = [one for one in figures if one.variant.weights == weights]
+        if own:
+            limits = {LIMIT: statistics.median(bandwidth) / own[0].weight_bytes}
+            decoding, first = ([f"{one.name}: {what}" for one in own] for what in (DECODE, FIRST))
+            found.append(Chart(f"Decoding, {weights} weights", tuple(decoding), limits=limits))
+            found.append(Chart(f"Time to the first token, {weights} weights", tuple(first)))
+    return found
+
+
+def _over(one: Figures, base: str, what: str, goal: float | None, *, at_least: bool = False) -> Ratio:
+    """A figure of a variant over that of the one called `base`; what was taken round by round in pairs."""
+    names = f"{one.name}: {what}", f"{base}: {what}"
+    return Ratio(
+        f"{one.name}: {what}, over {base}", *names, paired=what in {FIRST, DECODE}, goal=goal, at_least=at_least
     )
 
 
-def first_ratio(top: Figures, bottom: Figures) -> float:
-    """How much longer the one takes to the first token than the other, round by round."""
-    return paired([sample.first_ms for sample in top.samples], [sample.first_ms for sample in bottom.samples])
+def _ours(figures: Sequence[Figures], weights: str) -> list[Figures]:
+    return [one for one in _plain(figures, weights) if one.variant.peer is None]
+
+
+def _peers(figures: Sequence[Figures], weights: str) -> list[Figures]:
+    return [one for one in _plain(figures, weights) if one.variant.peer is not None]
+
+
+def _plain(figures: Sequence[Figures], weights: str) -> list[Figures]:
+    return [one for one in figures if one.variant.weights == weights and not one.variant.adapter]
+
+
+def _best_name(figures: Sequence[Figures], figure: Callable[[Figures], float]) -> str:
+    """The name of the variant whose figure is the least."""
+    return min(figures, key=figure).name
+
+
+def _quickest(figures: Sequence[Figures]) -> str | None:
+    return _best_name(figures, _rate) if figures else None
+
+
+def _rate(one: Figures) -> float:
+    return -tokens_per_second(one.samples)
+
+
+def _first(one: Figures) -> float:
+    return first_ms(one.samples)
+
+
+OTHERS: Mapping[str, Callable[[Figures], float]] = {
+    LOAD: lambda one: statistics.median(one.load_ms),
+    COLD: lambda one: statistics.median(one.cold_ms),
+    PEAK: lambda one: one.peak_bytes,
+}
+"""Figures without a goal, by what they are called."""

@@ -36,11 +36,6 @@ def tokens_per_second(samples: Sequence[Sample]) -> float:
     return statistics.median(sample.tokens_per_second for sample in samples)
 
 
-def paired(numerators: Sequence[float], denominators: Sequence[float]) -> float:
-    """The median of the ratios of a round: a machine that is now fast and now slow changes both of it alike."""
-    return statistics.median(top / bottom for top, bottom in zip(numerators, denominators, strict=True))
-
-
 def differing(said: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
     """Where variants that must generate alike do not, a sentence each.
 

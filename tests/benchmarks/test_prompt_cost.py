@@ -48,13 +48,13 @@ def test_every_kind_and_length_of_a_network_for_images(tmp_path: Path) -> None:
 def test_graphs_of_a_network_for_texts_are_made_once_and_anew_for_other_weights(
     tiny_text: ConditionedModule, tmp_path: Path
 ) -> None:
-    found = measured(tiny_text, opened_graphs("tiny", tiny_text, "onnxruntime", 1, tmp_path))
+    found = measured(tiny_text, opened_graphs("tiny", tiny_text, "openvino", 1, tmp_path))
     assert {one.line for one in found.series} >= {"plain", "none", "soft", "prefix"}
     assert [ratio.goal for ratio in found.ratios] == [1.02, None]
     (made,) = tmp_path.iterdir()
-    stamp = (made / "ours" / "model.onnx").stat().st_mtime_ns
-    opened_graphs("tiny", tiny_text, "onnxruntime", 1, tmp_path)
-    assert (made / "ours" / "model.onnx").stat().st_mtime_ns == stamp
+    stamp = (made / "ours" / "openvino_model.xml").stat().st_mtime_ns
+    opened_graphs("tiny", tiny_text, "openvino", 1, tmp_path)
+    assert (made / "ours" / "openvino_model.xml").stat().st_mtime_ns == stamp
     before = made_by(tiny_text)
     with torch.no_grad():
         next(tiny_text.parameters()).add_(1)

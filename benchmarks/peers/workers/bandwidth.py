@@ -1,4 +1,4 @@
-"""Worker: how fast two threads read memory, by numpy alone.
+"""Worker: how fast its threads read memory, by numpy alone.
 
 Each thread reduces half of an array, much larger than any cache, by operations that do little beside reading it. They
 take turns, and the quickest pass of a request counts: whatever is slower is not memory's fault.

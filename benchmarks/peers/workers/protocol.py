@@ -27,7 +27,8 @@ Generate = Callable[[list[int], int, Take], None]
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
-THREADS = 2
+THREADS_VARIABLE = "EDGE_PROMPT_BENCH_THREADS"
+THREADS = int(os.environ.get(THREADS_VARIABLE, "2"))
 
 PARENT_DEATH_SIGNAL = 1
 """Of Linux's `prctl`: which signal ends this process when its parent ends."""

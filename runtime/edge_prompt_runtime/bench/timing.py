@@ -82,7 +82,11 @@ def warm_up(timed: Mapping[str, Callable[[], float]], most_rounds: int = MOST_WA
 
 
 def ratios_to_neighbours(
-    action: Callable[[], object], base: Callable[[], object], rounds: int, clock: Callable[[], int] = perf_counter_ns
+    action: Callable[[], object],
+    base: Callable[[], object],
+    rounds: int,
+    clock: Callable[[], int] = perf_counter_ns,
+    most_warm_up_rounds: int = MOST_WARM_UP_ROUNDS,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The microseconds of each run of `action`, and the mean of those of `base` just before and just after it.
 
@@ -90,7 +94,7 @@ def ratios_to_neighbours(
     all do not.
     """
     run, run_base = _timed(action, clock), _timed(base, clock)
-    warm_up({"action": run, "base": run_base})
+    warm_up({"action": run, "base": run_base}, most_warm_up_rounds)
     before, tops, bottoms = run_base(), [], []
     with uncollected():
         for _ in range(rounds):

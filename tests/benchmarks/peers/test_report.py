@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 
-from benchmarks.generation import write_samples
-from benchmarks.peers.report import Figures, beside_peers, measured, show, with_prompt
+from benchmarks.peers.report import BANDWIDTH, Figures, beside_peers, beside_the_limit, measured, with_prompt
 from benchmarks.peers.results import Sample
 from benchmarks.peers.variants import VARIANTS
+from benchmarks.publish import Measured
+from edge_prompt_runtime.bench.results import Ratio, Results
 
-BANDWIDTH = 20e9
+GIGABYTES = 20.0
 
 
 def figures(index: int, *, ms_a_token: float, first_ms: float = 50.0) -> Figures:
@@ -19,51 +19,80 @@ def figures(index: int, *, ms_a_token: float, first_ms: float = 50.0) -> Figures
     return Figures(VARIANTS[index], {"numpy": "2"}, 500_000_000, [100.0], [150.0], samples, 10**9, 10**8)
 
 
-def cells(table: object) -> list[list[str]]:
-    """The rows of a table."""
-    return [list(row) for row in zip(*(column.cells for column in table.columns), strict=True)]  # type: ignore[attr-defined]
+def place(pipeline: str, adapter: str, weights: str = "fp32") -> int:
+    """Where the variant of that pipeline stands."""
+    return [(one.pipeline, one.weights, one.adapter) for one in VARIANTS].index((pipeline, weights, adapter))
 
 
-def place(pipeline: str, adapter: str) -> int:
-    """Where the fp32 variant of that pipeline stands."""
-    return [(one.pipeline, one.weights, one.adapter) for one in VARIANTS].index((pipeline, "fp32", adapter))
+def whole(*found: Figures) -> Measured:
+    """All that is made of figures, in rounds in which memory is as slow as they are."""
+    return measured(found, [GIGABYTES * 1e9 / slower for slower in (1, 2, 4)], {"another": "it is not there"})
+
+
+def results_of(found: Measured) -> Results:
+    now = datetime.now(UTC).isoformat()
+    return Results("generation", "How?", now, 0.0, {}, {}, {}, **found._asdict())
+
+
+def value(found: Measured, ratio: Ratio) -> float:
+    return results_of(found).value(ratio).value
 
 
 OURS, PROMPTED = place("edge-prompt on ONNX Runtime", ""), place("edge-prompt on ONNX Runtime", "prompt")
 SLOW, QUICK = place("OpenVINO GenAI (SDPA)", ""), place("ONNX Runtime GenAI", "")
 
 
-def test_the_limit_is_bandwidth_over_the_bytes_of_a_token() -> None:
-    (row,) = cells(measured([figures(OURS, ms_a_token=20.0)], BANDWIDTH))
-    assert row[3:6] == ["100.0", "25.0", "0.62 of 40"]
+def test_the_limit_is_bandwidth_over_the_bytes_of_a_token_in_the_same_round() -> None:
+    one = figures(OURS, ms_a_token=20.0)
+    found = whole(one)
+    (ratio,) = beside_the_limit([one])
+    assert (ratio.goal, ratio.at_least) == (0.9, True)
+    assert value(found, ratio) == pytest.approx(50 / 40)
+    assert found.charts[0].limits == {"what memory gives": 20.0}
+    assert results_of(found).find(BANDWIDTH).samples == (20.0, 10.0, 5.0)
 
 
 def test_ours_is_held_to_the_best_peer_in_each_figure() -> None:
-    found = [
+    every = [
         figures(OURS, ms_a_token=10.0, first_ms=40.0),
         figures(SLOW, ms_a_token=20.0, first_ms=20.0),
         figures(QUICK, ms_a_token=12.0, first_ms=80.0),
     ]
-    (row,) = cells(beside_peers(found))
-    assert row[1:3] == ["1.20 (ONNX Runtime GenAI)", "2.00"]
+    found = whole(*every)
+    decode, first = beside_peers(every)[:2]
+    assert (decode.bottom, decode.goal, decode.at_least) == ("ONNX Runtime GenAI fp32: decode", 1.0, True)
+    assert value(found, decode) == pytest.approx(1.2)
+    assert (first.bottom, first.goal, first.at_least) == ("OpenVINO GenAI (SDPA) fp32: first token", 1.0, False)
+    assert value(found, first) == pytest.approx(2.0)
+
+
+def test_the_goal_of_small_weights_is_beside_one_peer_and_of_the_quickest_of_ours() -> None:
+    names = ("edge-prompt on ONNX Runtime", "edge-prompt on OpenVINO", "OpenVINO GenAI (PA)", "ONNX Runtime GenAI")
+    every = [figures(place(name, "", "int8"), ms_a_token=5.0 + at) for at, name in enumerate(names)]
+    goals = {ratio.name: ratio.goal for ratio in beside_peers(every) if ": decode, over" in ratio.name}
+    assert goals == {
+        "edge-prompt on ONNX Runtime int8: decode, over OpenVINO GenAI (PA) int8": 1.05,
+        "edge-prompt on OpenVINO int8: decode, over OpenVINO GenAI (PA) int8": None,
+    }
+    quicker = [*every[:3], figures(place("ONNX Runtime GenAI", "", "int8"), ms_a_token=1.0)]
+    assert any("over ONNX Runtime GenAI int8" in ratio.name for ratio in beside_peers(quicker))
 
 
 def test_a_prompt_is_held_to_the_same_pipeline_without() -> None:
-    found = [figures(OURS, ms_a_token=10.0), figures(PROMPTED, ms_a_token=11.0), figures(QUICK, ms_a_token=12.0)]
-    (row,) = cells(with_prompt(found))
-    assert row[:3] == [VARIANTS[PROMPTED].name, "1.100", "1.000"]
+    every = [figures(OURS, ms_a_token=10.0), figures(PROMPTED, ms_a_token=11.0), figures(QUICK, ms_a_token=12.0)]
+    token, first, *_ = with_prompt(every)
+    assert (token.goal, first.goal) == (1.03, 1.03)
+    found = whole(*every)
+    assert value(found, token) == pytest.approx(1.1)
+    assert value(found, first) == pytest.approx(1.0)
 
 
-def test_what_is_left_out_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    show([figures(OURS, ms_a_token=10.0)], BANDWIDTH, {"another": "it is not there"})
-    printed = capsys.readouterr().out
-    assert "LEFT OUT: another: it is not there" in printed
-    assert "numpy 2" in printed
-
-
-def test_all_samples_are_written(tmp_path: Path) -> None:
-    one = figures(OURS, ms_a_token=10.0)
-    write_samples(tmp_path / "samples.json", [one], [BANDWIDTH], {"another": "why"})
-    written = json.loads((tmp_path / "samples.json").read_text())
-    assert written["left_out"] == {"another": "why"}
-    assert written["variants"][one.variant.name]["first_ms"] == [50.0, 100.0, 200.0]
+def test_every_ratio_and_chart_is_of_series_that_are_there() -> None:
+    found = whole(*(figures(index, ms_a_token=10.0 + index) for index in range(len(VARIANTS))))
+    assert len({one.name for one in found.series}) == len(found.series)
+    assert len({ratio.name for ratio in found.ratios}) == len(found.ratios)
+    assert all(value(found, ratio) > 0 for ratio in found.ratios)
+    results = results_of(found)
+    assert [{results.find(name).unit for name in chart.series} for chart in found.charts] == 3 * [{"tokens/s"}, {"ms"}]
+    assert found.left_out == {"another": "it is not there"}
+    assert "numpy 2" in found.notes[0]

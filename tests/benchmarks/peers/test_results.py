@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.peers.results import Sample, differing, first_ms, paired, tokens_per_second
+from benchmarks.peers.results import Sample, differing, first_ms, tokens_per_second
 
 
 def test_the_first_token_is_no_part_of_decoding() -> None:
@@ -14,12 +14,6 @@ def test_medians_over_rounds() -> None:
     samples = [Sample((1, 2), first, first + rest) for first, rest in ((1.0, 10.0), (3.0, 1000.0), (2.0, 20.0))]
     assert first_ms(samples) == 2.0
     assert tokens_per_second(samples) == pytest.approx(50.0)
-
-
-def test_a_machine_that_slows_down_leaves_the_paired_ratio() -> None:
-    assert paired([2.0, 20.0, 200.0], [1.0, 10.0, 100.0]) == 2.0
-    with pytest.raises(ValueError, match="shorter"):
-        paired([1.0, 2.0], [1.0])
 
 
 @pytest.mark.parametrize(
