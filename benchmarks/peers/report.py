@@ -59,7 +59,7 @@ BANDWIDTH = "memory: bandwidth"
 FIRST, DECODE, LIMIT, LOAD, COLD, PEAK, ANONYMOUS = (
     "first token",
     "decode",
-    "what memory gives",
+    "memory's limit",
     "load",
     "cold",
     "peak",
