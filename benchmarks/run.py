@@ -52,9 +52,10 @@ def run_script(name: str, script: Path, arguments: Sequence[str], logs: Path, se
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return next(filter(None, reversed(lines)), "(it printed nothing)")[:LONGEST]
+    """The last line of a log that says something, which the border of a table does not."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = (line.strip() for line in reversed(lines) if any(map(str.isalnum, line)))
+    return next(said, "(it printed nothing)")[:LONGEST]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

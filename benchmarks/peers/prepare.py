@@ -47,7 +47,7 @@ def main() -> None:
         table.add_row(name, failed.get(name, "there"))
     Console().print(table)
     if failed:
-        raise SystemExit(1)
+        raise SystemExit("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
 
 
 if __name__ == "__main__":
