@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from benchmarks.dots import dots, scattered
-from benchmarks.looks import INK, MUTED, PAPER, Look, log_locator, looks, says_unit, with_unit, wrapped
+from benchmarks.looks import DASHES, INK, MUTED, PAPER, Look, log_locator, looks, says_unit, with_unit, wrapped
 from benchmarks.looks import points as points_wide
 from benchmarks.spans import Span, span_of
 from edge_prompt_runtime.bench.results import Chart, Series
@@ -78,7 +78,8 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
         axes.annotate(value, (1, row.bar), (right - 4, 0), **_AT_AXES, ha="right", va="center", size=SIZE)
         _draw(axes, row.bar, one, look, span)
     down = 0.0
-    for says, limit in limits:
+    for place, (says, limit) in enumerate(limits):
+        axes.plot([limit, limit], [down, tall], color=INK, linestyle=DASHES[place % len(DASHES)], linewidth=1.2)
         _limit(axes, "\n".join(says), limit, down + LINE * len(says) / 2 + 2, left=span.share(limit) > 0.5)
         down += LINE * len(says) + 4
     axes.tick_params(axis="x", labelsize=SIZE, length=3)
@@ -90,7 +91,7 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
 
 
 _HALO: Any = {"facecolor": PAPER, "alpha": 0.85, "linewidth": 0, "pad": 0.5}
-"""Behind a name that a line across may meet."""
+"""Behind a text that a line across may meet."""
 
 _AT_AXES: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
 
@@ -175,8 +176,7 @@ def _draw(axes: Axes, at: float, one: Series, look: Look, span: Span) -> None:
 
 
 def _limit(axes: Axes, says: str, value: float, at: float, *, left: bool) -> None:
-    """A line across all rows; what it says stands in a row of its own above them, on the side that has more room."""
-    axes.axvline(value, color=INK, linestyle=(0, (4, 3)), linewidth=1.1)
+    """What a line across all rows says: in a row of its own above them, on the side that has more room."""
     axes.annotate(
         says,
         (value, at),
@@ -188,4 +188,5 @@ def _limit(axes: Axes, says: str, value: float, at: float, *, left: bool) -> Non
         size=SIZE,
         color=MUTED,
         annotation_clip=False,
+        bbox=_HALO,
     )

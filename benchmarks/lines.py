@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from benchmarks.bars import SIZE, TELEPHONE
 from benchmarks.dots import dots
-from benchmarks.looks import INK, Look, log_locator, looks, points, says_unit, with_unit, wrapped
+from benchmarks.looks import DASHES, INK, Look, log_locator, looks, points, says_unit, with_unit, wrapped
 from benchmarks.spans import span_of
 from edge_prompt_runtime.bench.results import Chart, Series
 from edge_prompt_runtime.bench.tables import number
@@ -24,9 +24,6 @@ HEIGHT = 280.0
 LEGEND_LINE = 17.0
 KEY, BETWEEN, EDGE_POINTS = 23.0, 16.0, 8.0
 """In the legend: what is left of a text, what is between two entries, and what is beside them."""
-
-DASHES: Any = ("--", ":", "-.", (0, (8, 2)), (0, (1, 1)))
-"""Of limits, so that they are told from each other without a colour."""
 
 LOGARITHMIC_SPAN = 50
 """From which factor on between the least and the greatest a horizontal axis is logarithmic."""

@@ -24,6 +24,9 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8
 
 MARKERS = "osD^vPX*"
 
+DASHES: Any = ("--", ":", "-.", (0, (8, 2)), (0, (1, 1)))
+"""Of limits, so that they are told from each other without a colour."""
+
 PLACES = {"onnxruntime": 0, "openvino": 1, "peft": 2, "torch": 3}
 """What looks the same in every chart: a place among the colours and the markers."""
 
