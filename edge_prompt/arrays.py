@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import os
+import re
 import struct
 import zipfile
 from io import BufferedReader
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.errors import ArrayFileError
-from edge_prompt.files import opened, written_atomically
+from edge_prompt.files import opened, read_start, written_atomically
 
 MAX_RANK = 6
 """The graph input of highest rank is a prefix with its batch dimension."""
@@ -29,9 +30,19 @@ MAX_RANK = 6
 MAX_HEADER_BYTES = 10_000
 """numpy's own bound; it enforces it only after it has read the header, so the length field is looked at first."""
 
+SMALL_BYTES = 1 << 20
+"""A file of so many bytes is read at once: in the time that its parts would take, many prompts are read."""
+
 _MAGIC = b"\x93NUMPY"
 _LENGTH_FIELD_BYTES = {1: 2, 2: 4, 3: 4}
 _FIELDS = {"descr", "fortran_order", "shape"}
+_LENGTH = rb"(?:0|[1-9][0-9]{0,9})"
+_WRITTEN_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[A-Za-z0-9]{1,8})', 'fortran_order': (True|False), "
+    rb"'shape': \((%s,|%s(?:, %s)+)\), \} *\n?" % (_LENGTH, _LENGTH, _LENGTH)
+)
+"""A header as numpy.save writes it, which is read without parsing Python. All others are parsed, and mean the same."""
+
 _DTYPES = {"<f4": np.float32, "<f2": np.float16, "<f8": np.float32}
 """What may be read, and what it becomes: float64 is narrowed if every number survives that."""
 
@@ -54,7 +65,10 @@ def read_npy(path: Path) -> FloatArray:
 
 def read_hashed_npy(path: Path) -> tuple[FloatArray, str]:
     """As `read_npy`, with the SHA-256 of the very file that was read, though another may have its name by now."""
-    with opened(path) as stream:
+    content, size_bytes = read_start(path, SMALL_BYTES)
+    if size_bytes == len(content):
+        return _read_stream(io.BytesIO(content), size_bytes, str(path)), hashlib.sha256(content).hexdigest()
+    with opened(path) as stream:  # too much to be read before its header was looked at
         array = _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
         return array, _digest(stream)
 
@@ -153,10 +167,11 @@ def _read_stream(stream: IO[bytes], size_bytes: int, name: str) -> FloatArray:
     array = np.frombuffer(_read_exactly(stream, data_bytes, name), dtype=dtype)
     if not np.isfinite(array).all():
         _refuse(name, "NaN or infinity", "finite numbers")
-    with np.errstate(over="ignore"):
-        array = array.astype(_DTYPES[descr], copy=False)
-    if not np.isfinite(array).all():
-        _refuse(name, "float64 numbers beyond float32", "numbers that float32 can hold")
+    if _DTYPES[descr] != dtype:
+        with np.errstate(over="ignore"):
+            array = array.astype(_DTYPES[descr])
+        if not np.isfinite(array).all():
+            _refuse(name, "float64 numbers beyond float32", "numbers that float32 can hold")
     return np.ascontiguousarray(array.reshape(shape, order="F" if fortran_order else "C"))
 
 
@@ -184,6 +199,10 @@ def _read_header(stream: IO[bytes], size_bytes: int, name: str) -> tuple[str, tu
 
 def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object, ...]]:
     """The three fields of a header, as numpy.save writes them; numpy's own reader warns and fails in more ways."""
+    written = _WRITTEN_HEADER.fullmatch(header)
+    if written is not None:
+        descr, fortran_order, lengths = written.groups()
+        return descr.decode("latin1"), fortran_order == b"True", tuple(map(int, lengths.rstrip(b",").split(b", ")))
     try:
         fields = ast.literal_eval(header.decode("latin1"))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:

@@ -14,6 +14,7 @@ from edge_prompt.head import ACTIVATIONS
 from edge_prompt.kinds import KIND_AXES
 
 CARD_FORMAT_VERSION = 1
+CARD_SUFFIX = ".json"
 
 TEMPLATE_FIELD = "{text}"
 """Stands in a card's template where the text of the request goes."""
@@ -65,7 +66,7 @@ class Card:
 
 def card_path(prompt_path: Path) -> Path:
     """Where the card of the prompt at `prompt_path` lies."""
-    return prompt_path.with_suffix(".json")
+    return prompt_path.with_suffix(CARD_SUFFIX)
 
 
 def read_card(path: Path) -> Card:

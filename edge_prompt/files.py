@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -129,52 +131,93 @@ def read_json(path: Path, error: type[JsonError]) -> dict[str, Any]:
 
 def read_hashed_json(path: Path, error: type[JsonError]) -> tuple[dict[str, Any], str]:
     """As `read_json`, with the SHA-256 of the very bytes that were read, though others may stand there by now."""
-    with opened(path) as stream:
-        content = read_at_most(stream, MAX_JSON_BYTES + 1)
+    content, _ = read_start(path, MAX_JSON_BYTES + 1)
     return json_object(content, str(path), error), hashlib.sha256(content).hexdigest()
 
 
 def json_object(content: bytes, name: str, error: type[JsonError]) -> dict[str, Any]:
     """The JSON object that `content`, found in `name`, is; see `read_json`."""
-
-    def refuse(found: str) -> NoReturn:
-        raise error(
-            found=f"{name}: {found}",
-            wanted="one JSON object in UTF-8",
-            remedy="restore the file or write it anew",
-        )
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if len(set(keys)) < len(keys):
-            refuse(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
-        return dict(pairs)
-
-    if len(content) > MAX_JSON_BYTES:
-        refuse(f"more than {MAX_JSON_BYTES} bytes")
     try:
-        value = json.loads(
-            content.decode("utf-8"),
-            object_pairs_hook=unique,
-            parse_constant=lambda name: refuse(f"the number {name}"),
-        )
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and half a surrogate pair end here
-    except (UnicodeDecodeError, json.JSONDecodeError) as cause:
-        refuse(f"not JSON ({cause})")
+        if len(content) > MAX_JSON_BYTES:
+            raise _MalformedError(f"more than {MAX_JSON_BYTES} bytes")  # noqa: TRY301 - one sentence for all
+        text = content.decode("utf-8")
+        value = _DECODER.decode(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair ends here
+        if isinstance(value, dict):
+            return value
+        found = f"a JSON {type(value).__name__}"
+    except _MalformedError as malformed:
+        found = str(malformed)
     except RecursionError:
-        refuse("nested too deeply")
-    except EdgePromptError:
-        raise
-    except ValueError as cause:  # a number of more digits than Python converts, or what cannot be written again
-        refuse(f"not JSON ({cause})")
-    if not isinstance(value, dict):
-        refuse(f"a JSON {type(value).__name__}")
-    return value
+        found = "nested too deeply"
+    except ValueError as cause:  # no UTF-8, no JSON, or a number of more digits than Python converts
+        found = f"not JSON ({cause})"
+    raise error(
+        found=f"{name}: {found}",
+        wanted="one JSON object in UTF-8",
+        remedy="restore the file or write it anew",
+    )
 
 
-def read_at_most(stream: BufferedReader, most_bytes: int) -> bytes:
-    """What a file has, up to a bound; to ask for the bound itself would take as much memory, however small the file."""
-    return stream.read(min(os.fstat(stream.fileno()).st_size + 1, most_bytes))
+class _MalformedError(ValueError):
+    """What is JSON for Python and not for us."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _MalformedError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise _MalformedError(f"the number {name}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _MalformedError(f"the number {digits[:40]}")
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant, parse_float=_finite)
+
+
+def read_start(path: Path, most_bytes: int) -> tuple[bytes, int]:
+    """The first bytes of the regular file at `path`, at most so many, and how many there are.
+
+    No more memory is taken than the file has bytes, however many may be asked for.
+
+    Raises:
+        MissingFileError: It is not there, or is something else.
+        ReadError: It cannot be read.
+    """
+    try:
+        descriptor = os.open(path, _READ_FLAGS)
+    except OSError as error:
+        raise _unreadable(require_file(path), error) from error
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise _no_file(path, "not a regular file")
+        wanted = min(state.st_size, most_bytes)
+        content = os.read(descriptor, wanted)
+        while len(content) < wanted and (more := os.read(descriptor, wanted - len(content))):
+            content += more
+    except OSError as error:
+        if isinstance(error, EdgePromptError):
+            raise
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(descriptor)
+    return content, state.st_size
+
+
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A pipe is told from a file only once it is open, and must not be waited for."""
 
 
 def require_file(path: Path) -> Path:
@@ -188,7 +231,7 @@ def require_file(path: Path) -> Path:
     except OSError as error:  # a name that is too long, a folder that may not be entered
         state = str(error.strerror or error)
     if state:
-        raise MissingFileError(found=f"{path}: {state}", wanted="a file", remedy="check the path")
+        raise _no_file(path, state)
     return path
 
 
@@ -206,11 +249,19 @@ def opened(path: Path) -> Iterator[BufferedReader]:
     except EdgePromptError:
         raise
     except OSError as error:
-        raise ReadError(
-            found=f"{path} cannot be read ({error.strerror or error})",
-            wanted="a file and the right to read it",
-            remedy="check its permissions and the disk",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _no_file(path: Path, state: str) -> MissingFileError:
+    return MissingFileError(found=f"{path}: {state}", wanted="a file", remedy="check the path")
+
+
+def _unreadable(path: Path, error: OSError) -> ReadError:
+    return ReadError(
+        found=f"{path} cannot be read ({error.strerror or error})",
+        wanted="a file and the right to read it",
+        remedy="check its permissions and the disk",
+    )
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
@@ -231,6 +282,19 @@ def resolve_inside(folder: Path, name: str) -> Path:
     return path
 
 
+def is_file_inside(path: Path) -> bool:
+    """Whether a regular file is at `path`, whose last part is a plain name, in its folder.
+
+    Raises:
+        UnsafePathError: It is a link that leads out of its folder.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and resolve_inside(path.parent, path.name).is_file())
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal.
 
@@ -242,10 +306,10 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def state_of(path: Path) -> FileState | None:
+def state_of(path: Path | str) -> FileState | None:
     """What tells a file from one that replaces it; None if it is not there."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - a store asks for all files of a prompt whenever it reads one
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -15,7 +15,7 @@ from xml.parsers import expat
 import numpy as np
 
 from edge_prompt.errors import ManifestError
-from edge_prompt.files import opened, read_at_most
+from edge_prompt.files import read_start
 
 MAX_IR_BYTES = 32 << 20
 """More than any needs: that of a language model of 30 layers has 3 MB. Expat keeps every name that it meets."""
@@ -52,8 +52,8 @@ def require_known_ir(path: Path, weights_bytes: int) -> None:
     Raises:
         ManifestError: It is malformed, or such a file.
     """
-    with opened(path) as stream:
-        require_known_net(read_at_most(stream, MAX_IR_BYTES + 1), str(path), weights_bytes)
+    content, _ = read_start(path, MAX_IR_BYTES + 1)
+    require_known_net(content, str(path), weights_bytes)
 
 
 def require_known_net(content: bytes, where: str, weights_bytes: int) -> None:

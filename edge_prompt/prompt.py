@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,27 +51,28 @@ def read_prompt(path: Path) -> Prompt:
         UnsafePathError: The card names a head outside its folder.
         HeadError: The head's arrays do not fit each other or the labels.
     """
-    return read_unchanged((card_path(path), path, _head_path(path)), lambda: _read(path))
+    return read_unchanged(lambda: (card_path(path), path, _head_path(path)), lambda: _read(path))
 
 
 def _read(path: Path) -> Prompt:
-    digests: dict[str, str] = {}
-    if not card_path(path).exists():
-        array, digests[path.name] = read_hashed_npy(path)
-        if not card_path(path).exists():  # a card that came meanwhile may be that of the very array that was read
-            return Prompt(array, None, None, path, digests)
-    card, digests[card_path(path).name] = read_hashed_card(card_path(path))
-    array, digests[path.name] = read_as_named(path, card.sha256, read_hashed_npy)
+    card_file = card_path(path)
+    if not os.path.exists(card_file):  # noqa: PTH110 - a third of the time, and a store asks whenever it reads
+        array, sha256 = read_hashed_npy(path)
+        if not card_file.exists():  # a card that came meanwhile may be that of the very array that was read
+            return Prompt(array, None, None, path, {path.name: sha256})
+    card, card_sha256 = read_hashed_card(card_file)
+    array, sha256 = read_as_named(path, card.sha256, read_hashed_npy)
     if card.shape != array.shape:
         raise CardError(
-            found=f"{card_path(path)} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
+            found=f"{card_file} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
             wanted="a card that describes the array beside it",
             remedy="restore the two files that belong together",
         )
-    _require_digest(path, digests[path.name], card.sha256, card_path(path))
-    head = None
-    if card.head is not None:
-        head, digests[card.head.file] = _read_head(path, card, card.head)
+    _require_digest(path, sha256, card.sha256, card_file)
+    digests = {path.name: sha256, card_file.name: card_sha256}
+    if card.head is None:
+        return Prompt(array, card, None, path, digests)
+    head, digests[card.head.file] = _read_head(path, card, card.head)
     return Prompt(array, card, head, path, digests)
 
 

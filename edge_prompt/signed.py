@@ -57,7 +57,7 @@ def read_signed_prompt(path: Path, signatures: Signatures | None) -> Prompt:
         trusted.require(signature_path(path), prompt.sha256)
         return prompt
 
-    return read_unchanged((signature_path(path), card_path(path), path), read)
+    return read_unchanged(lambda: (signature_path(path), card_path(path), path), read)
 
 
 def unknown_files(folder: Path, known: Collection[str], apart: Collection[str]) -> list[str]:

@@ -98,11 +98,11 @@ def read_as_named(path: Path, sha256: str, read: Callable[[Path], tuple[Value, s
     return found, digest
 
 
-def read_unchanged(paths: Sequence[Path], read: Callable[[], Value]) -> Value:
+def read_unchanged(paths: Callable[[], Sequence[Path]], read: Callable[[], Value]) -> Value:
     """What `read` gives; it is called again where it refuses files that were replaced meanwhile.
 
     Args:
-        paths: The card, and the files that it names.
+        paths: Gives the card, and the files that it names.
         read: Reads them.
 
     Raises:
@@ -113,7 +113,7 @@ def read_unchanged(paths: Sequence[Path], read: Callable[[], Value]) -> Value:
         try:
             return read()
         except EdgePromptError:
-            found = [state_of(place) for path in paths for place in (path, pending_path(path))]
+            found = [state_of(place) for path in paths() for place in (path, pending_path(path))]
             if found == seen:
                 raise
             seen = found

@@ -56,7 +56,7 @@ class LoadedTasks:
         self._base = base_task(bundle.manifest)
         self._tasks: dict[str, Task] = {}
         self._recorder = recorder or Recorder()
-        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._prepared, forget, self._recorder)
+        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._of_store, forget, self._recorder)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class LoadedTasks:
 
     def load(self, name: str, path: Path, kind: str | None) -> None:
         """See `Runtime.load`."""
-        self._serve({name: self._read(name, path, kind)}, [path])
+        self._serve({name: self._prepared(name, path, kind)})
 
     def load_all(self, folder: Path) -> tuple[str, ...]:
         """See `Runtime.load_all`."""
@@ -109,9 +109,15 @@ class LoadedTasks:
             raise MissingFileError(
                 found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
             )
-        paths = sorted(folder.glob(f"*{PROMPT_SUFFIX}"))
-        loaded = {path.stem: self._read(path.stem, path) for path in paths}
-        self._serve(loaded, paths)
+        loaded: dict[str, Task] = {}
+        try:
+            for path in sorted(folder.glob(f"*{PROMPT_SUFFIX}")):
+                loaded[path.stem] = self._prepared(path.stem, path)
+        except BaseException:  # if one cannot be served, none is
+            for task in loaded.values():
+                self._forget(task)
+            raise
+        self._serve(loaded)
         return tuple(loaded)
 
     def unload(self, name: str) -> None:
@@ -127,27 +133,21 @@ class LoadedTasks:
         if self.store.pin(name) is None:
             raise self._unknown(name)
 
-    def _read(self, name: str, path: Path, kind: str | None = None) -> Task:
-        with self._recorder.reading(name):
-            return load_task(name, path, kind, self._bundle, self._base, self._fold)
-
-    def _prepared(self, name: str, path: Path) -> Task:
+    def _prepared(self, name: str, path: Path, kind: str | None = None) -> Task:
         """Read a task and make it ready to be served."""
-        task = self._read(name, path)
-        self._ready({name: task}, [path])
-        self._recorder.loaded(name, task.size_bytes)
+        with self._recorder.reading(name):
+            task = load_task(name, path, kind, self._bundle, self._base, self._fold)
+            try:
+                self._prepare(task, path)
+            except BaseException:
+                self._forget(task)
+                raise
         return task
 
-    def _ready(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
-        """Make tasks, read from `paths`, ready to be served; if one cannot be, none is."""
-        try:
-            for task, path in zip(tasks.values(), paths, strict=True):
-                with self._recorder.reading(task.name):
-                    self._prepare(task, path)
-        except BaseException:
-            for task in tasks.values():
-                self._forget(task)
-            raise
+    def _of_store(self, name: str, path: Path) -> Task:
+        task = self._prepared(name, path)
+        self._recorder.loaded(name, task.size_bytes)
+        return task
 
     def _unknown(self, name: str) -> UnknownTaskError:
         names = self.names
@@ -158,9 +158,8 @@ class LoadedTasks:
             remedy="load its prompt first",
         )
 
-    def _serve(self, tasks: Mapping[str, Task], paths: Sequence[Path]) -> None:
-        """Serve tasks, read from `paths`, from now on; if one cannot be prepared, none is served."""
-        self._ready(tasks, paths)
+    def _serve(self, tasks: Mapping[str, Task]) -> None:
+        """Serve tasks, which are ready, from now on."""
         replaced = [self._tasks[name] for name in tasks if name in self._tasks]
         self._tasks.update(tasks)
         for name, task in tasks.items():

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import ast
 import errno
+import hashlib
 import io
+import os
 import pickle
 import struct
 import tracemalloc
@@ -16,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_prompt.arrays import MAX_HEADER_BYTES, read_npy, read_npz, write_npy, write_npz
+from edge_prompt import arrays
+from edge_prompt.arrays import MAX_HEADER_BYTES, read_hashed_npy, read_npy, read_npz, write_npy, write_npz
 from edge_prompt.errors import ArrayFileError, EdgePromptError, MissingFileError, ReadError
 
 NAMES = frozenset({"weight", "bias"})
@@ -173,9 +177,11 @@ def test_a_file_that_the_system_fails_to_read_is_named(tmp_path: Path, monkeypat
     def denied(*_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", denied)
-    with pytest.raises(ReadError, match=r"x\.npy cannot be read \(Permission denied\)"):
-        read_npy(tmp_path / "x.npy")
+    for module, function in ((os, "open"), (os, "read")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, function, denied)
+            with pytest.raises(ReadError, match=r"x\.npy cannot be read \(Permission denied\)"):
+                read_npy(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUM", b"PK\x03\x04 a zip archive", b"a text", b"\x93NUMPX\x01\x00\x00"])
@@ -415,3 +421,45 @@ def test_a_member_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(flagged)
     with pytest.raises(ArrayFileError, match="no readable zip archive"):
         read_npz(tmp_path / "x.npz", NAMES)
+
+
+HEADERS = st.builds(
+    "{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}{end}".format,
+    descr=st.sampled_from(["'<f4'", "'<f2'", "'>f4'", "'|O'", "'f4'", "''", '"<f4"', "'<f4 '"]),
+    order=st.sampled_from(["True", "False", "1", "true"]),
+    shape=st.one_of(
+        st.lists(st.integers(0, 2**34), max_size=4).map(lambda lengths: str(tuple(lengths))),
+        st.text("0123456789, ()-_e", max_size=12).map(lambda inside: f"({inside})"),
+    ),
+    end=st.text(" \n", max_size=4),
+)
+
+
+@settings(max_examples=300)
+@given(header=HEADERS)
+def test_headers_as_numpy_writes_them_mean_what_python_says(header: str) -> None:
+    """They are read without parsing Python, which must make no difference."""
+    written = arrays._WRITTEN_HEADER.fullmatch(header.encode())
+    if written is None:
+        return
+    fields = ast.literal_eval(header)
+    assert arrays._parse_header(header.encode(), "x") == (fields["descr"], fields["fortran_order"], fields["shape"])
+    assert isinstance(fields["shape"], tuple)
+
+
+def test_what_numpy_saves_is_read_without_parsing_python(tmp_path: Path) -> None:
+    for shape in ((3,), (2, 3), (1, 2, 3, 4, 5, 6)):
+        header = npy_bytes(np.zeros(shape, np.float32))[10:].partition(b"\n")[0]
+        assert arrays._WRITTEN_HEADER.fullmatch(header + b"\n")
+
+
+def test_large_and_small_files_are_read_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.npy"
+    write_npy(path, EXAMPLE)
+    small = read_hashed_npy(path)
+    monkeypatch.setattr(arrays, "SMALL_BYTES", 10)
+    large = read_hashed_npy(path)
+    assert (small[0] == large[0]).all()
+    assert small[1] == large[1] == hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(arrays, "SMALL_BYTES", path.stat().st_size)
+    assert read_hashed_npy(path)[1] == small[1]

@@ -26,8 +26,10 @@ from edge_prompt.files import (
     MAX_JSON_BYTES,
     MAX_NAME_LENGTH,
     folder_written_atomically,
+    is_file_inside,
     opened,
     read_json,
+    read_start,
     require_file,
     resolve_inside,
     sha256_of,
@@ -245,7 +247,7 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
         (b'{"a": NaN}', "the number NaN"),
         (b'{"a": Infinity}', "the number Infinity"),
         (b'{"a": -Infinity}', "the number -Infinity"),
-        (b'{"a": 1e999}', "not JSON"),
+        (b'{"a": 1e999}', "the number 1e999"),
         (b'{"a": "\\ud800"}', "not JSON"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
         (b'{"a": ' + b"[" * 200_000, "nested too deeply"),
@@ -296,14 +298,51 @@ def test_what_is_no_file_is_named(tmp_path: Path, use: Callable[[Path], Any], na
         use(tmp_path / name)
 
 
-@pytest.mark.parametrize("use", [sha256_of, lambda path: read_json(path, CardError)])
+@pytest.mark.parametrize(
+    ("use", "module", "function"),
+    [
+        (sha256_of, Path, "open"),
+        (lambda path: read_json(path, CardError), os, "open"),
+        (lambda path: read_json(path, CardError), os, "read"),
+    ],
+)
 def test_a_file_that_the_system_fails_to_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], Any], module: object, function: str
 ) -> None:
     (tmp_path / "x").touch()
-    monkeypatch.setattr(Path, "open", failing_with(errno.EACCES))
+    monkeypatch.setattr(module, function, failing_with(errno.EACCES))
     with pytest.raises(ReadError, match=r"x cannot be read \(Permission denied\)"):
         use(tmp_path / "x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes in folders")
+@pytest.mark.parametrize("use", [sha256_of, lambda path: read_json(path, CardError)])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, use: Callable[[Path], Any]) -> None:
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(MissingFileError, match="not a regular file"):
+        use(tmp_path / "x")
+
+
+def test_a_read_that_gives_less_than_asked_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = os.urandom(1000)
+    (tmp_path / "x").write_bytes(content)
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, count: read(descriptor, min(count, 300)))
+    assert read_start(tmp_path / "x", 2000) == (content, 1000)
+    assert read_start(tmp_path / "x", 700) == (content[:700], 1000)
+
+
+def test_a_link_beside_prompts_is_a_file_only_if_it_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "file").touch()
+    (tmp_path / "outside").touch()
+    (folder / "inner").symlink_to("file")
+    (folder / "outer").symlink_to(tmp_path / "outside")
+    (folder / "inside").mkdir()
+    assert [is_file_inside(folder / name) for name in ("file", "inner", "inside", "none")] == [True, True, False, False]
+    with pytest.raises(UnsafePathError):
+        is_file_inside(folder / "outer")
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -64,11 +64,10 @@ class GraphEngine:
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""
         request = self._request()
-        try:
-            request.infer(dict(feeds), share_inputs=True, share_outputs=True)
-            return {name: request.get_tensor(name).data.copy() for name in outputs}
-        finally:
-            self._idle.append(request)
+        request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        found = {name: request.get_tensor(name).data.copy() for name in outputs}
+        self._idle.append(request)  # one that failed is not used again: what it holds is not what anybody asked for
+        return found
 
     def hold(self, past: Past) -> Past:
         """See `Engine.hold`."""

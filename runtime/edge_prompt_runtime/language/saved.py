@@ -83,7 +83,7 @@ def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str,
         return None
     belongs = _belongs_to(prompt_sha256, bundle, engine)
     wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
-    past, digests = read_unchanged((card, path), lambda: _read(card, path, belongs, wanted_shapes))
+    past, digests = read_unchanged(lambda: (card, path), lambda: _read(card, path, belongs, wanted_shapes))
     if bundle.signatures is not None:
         bundle.signatures.require(signature_path(card), digests)
     return past

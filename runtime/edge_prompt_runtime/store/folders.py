@@ -7,17 +7,19 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_prompt.card import card_path
+from edge_prompt.card import CARD_SUFFIX
 from edge_prompt.errors import MissingFileError
-from edge_prompt.files import FileState, resolve_inside, state_of
+from edge_prompt.files import FileState, is_file_inside, state_of
 from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
-from edge_prompt.signed import signature_path
+from edge_prompt.signed import SIGNATURE_SUFFIX
 
 Signature = tuple[FileState | None, ...]
 """What tells the files of a prompt from those that replace them; None for what is not there."""
 
+_SUFFIXES = (PROMPT_SUFFIX, CARD_SUFFIX, HEAD_SUFFIX, SIGNATURE_SUFFIX)
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
-"""What may be a file's name without the suffix; see `edge_prompt.files.resolve_inside`."""
+"""What may be a file's name without the suffix; see `edge_prompt.files.is_file_inside`."""
 
 
 class PromptFolders:
@@ -47,8 +49,8 @@ class PromptFolders:
         if not _NAME.fullmatch(name):
             return None
         for folder in self.folders:
-            path = resolve_inside(folder, name + PROMPT_SUFFIX)
-            if path.is_file():
+            path = folder / (name + PROMPT_SUFFIX)
+            if is_file_inside(path):
                 return path
         return None
 
@@ -64,4 +66,5 @@ class PromptFolders:
 
 def signature_of(path: Path) -> Signature:
     """The signature of the prompt at `path`, its card, its head, and the file that signs them."""
-    return tuple(map(state_of, (path, card_path(path), path.with_name(path.stem + HEAD_SUFFIX), signature_path(path))))
+    stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
+    return tuple(state_of(stem + suffix) for suffix in _SUFFIXES)

@@ -9,7 +9,7 @@ from typing import Any
 from edge_prompt.bundle import Bundle
 from edge_prompt.errors import ChatTemplateError, ManifestError
 from edge_prompt.fields import Fields
-from edge_prompt.files import opened, read_at_most, read_json
+from edge_prompt.files import read_json, read_start
 from edge_prompt_runtime.generation.chat.template import MAX_SOURCE_CHARACTERS, ChatTemplate
 
 TEMPLATE_NAME = "chat_template.jinja"
@@ -47,8 +47,7 @@ def chat_template_of(template: Path | None, config: Path | None, name: str = DEF
 
 
 def _read(path: Path) -> str:
-    with opened(path) as stream:
-        content = read_at_most(stream, 4 * MAX_SOURCE_CHARACTERS + 1)
+    content, _ = read_start(path, 4 * MAX_SOURCE_CHARACTERS + 1)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
