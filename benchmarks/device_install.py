@@ -1,111 +1,264 @@
-"""How light is the device side? Beside the engine alone, for each engine.
+"""How light is the device side? Beside its engine alone, PEFT, and optimum on both engines.
 
+    python benchmarks/peers/prepare.py         # once: the environments
     python benchmarks/device_install.py
 
-Builds the wheel, makes two fresh environments an engine (the engine alone, and `edge-prompt[engine]`), and prints what
-the second has more in bytes and packages, how many modules `import edge_prompt_runtime` loads, and how long that import
-takes beside the engine's own; the imports take turns, each in a process of its own.
+Every library is in an environment of its own, of pinned requirements; ours as the wheel of this checkout. An import is
+what a request needs, in a process of its own; libraries take turns. Ours is imported with its engine, and without, as
+`import edge_prompt_runtime` does, which leaves the engine until a bundle is opened. A first answer is the import,
+opening all-MiniLM-L6-v2, and one text's vector; the engine alone is given token ids instead of a text, and has no
+prompts, checks or tokenizer. All vectors must be the same.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
+import os
 import subprocess
 import sys
 import tempfile
-import venv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.table import Table
+import numpy as np
 
-from edge_prompt_runtime.engines import ENGINES
+from benchmarks.bundles import minilm_bundle
+from benchmarks.peers.environments import RecipeError, install, interpreter_of, surroundings
+from benchmarks.peers.models import RECIPES, make
+from benchmarks.peers.places import MINILM, MODELS, ROOT
+from benchmarks.publish import Measured, options, publish
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import in_turn
+from examples.real_data import minilm
 
-ROOT = Path(__file__).resolve().parent.parent
+WORKER = Path(__file__).resolve().parent / "peers" / "workers" / "first_answer.py"
+NEAR = 1e-3
+GOAL = 1.2
+ENGINES = {
+    "onnxruntime": ("flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf"),
+    "openvino": ("numpy", "openvino", "openvino-telemetry", "packaging"),
+}
+"""The engines, and the distributions that are installed with one alone."""
 
-_IMPORT = """
-import sys, time
-before = set(sys.modules)
-start = time.perf_counter()
-import {module}
-elapsed = time.perf_counter() - start
-import json
-loaded = set(sys.modules) - before
-packages = {name.partition(".")[0] for name in loaded if not name.startswith("_")}
-print(json.dumps([elapsed, len(loaded), sorted(packages)]))
+
+class Library(NamedTuple):
+    """Something that can answer.
+
+    Attributes:
+        peer: Whose environment it is in; None is this one.
+        worker: What the worker calls it.
+        folder: The network as it opens it: of `MODELS`, or `bundle`, or `network`; empty if it is only imported.
+        only: The distributions that it consists of; empty is all of the environment.
+        besides: Distributions of the environment that it does not need.
+        ours: Whether the wheel of this project belongs to it.
+    """
+
+    peer: str | None
+    worker: str
+    folder: str = "bundle"
+    only: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
+    ours: bool = False
+
+
+LIBRARIES: dict[str, Library] = {
+    "onnxruntime alone": Library("edge_prompt_onnxruntime", "onnxruntime", only=ENGINES["onnxruntime"]),
+    "edge-prompt, no engine yet": Library("edge_prompt_onnxruntime", "edge_prompt", "", ours=True),
+    "edge-prompt on onnxruntime": Library("edge_prompt_onnxruntime", "edge_prompt_onnxruntime", ours=True),
+    "optimum-onnx": Library("optimum_onnx", "optimum_onnx", "minilm-optimum-onnx", besides=("accelerate", "psutil")),
+    "openvino alone": Library("edge_prompt_openvino", "openvino", only=ENGINES["openvino"]),
+    "edge-prompt on openvino": Library("edge_prompt_openvino", "edge_prompt_openvino", ours=True),
+    "optimum-intel": Library("openvino_genai", "optimum_intel", "minilm-optimum-openvino", besides=("openvino-genai",)),
+    "PEFT": Library("peft", "peft", "network"),
+}
+
+_SIZES = """
+import importlib.metadata, json
+sizes = {}
+for each in importlib.metadata.distributions():
+    files = [file for file in each.files or () if "__pycache__" not in file.parts and file.locate().is_file()]
+    sizes[each.metadata["Name"].lower().replace("_", "-")] = sum(file.locate().stat().st_size for file in files)
+print(json.dumps(sizes))
 """
 
 
-def make_environment(folder: Path, requirement: str) -> Path:
-    """A fresh environment with `requirement`; gives its Python."""
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", requirement], check=True)
-    subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"], check=True)
-    return python
+def distributions(python: Path) -> dict[str, int]:
+    """The distributions of an environment and the bytes of their files, without compiled caches."""
+    said = subprocess.run([python, "-I", "-c", _SIZES], check=True, capture_output=True, text=True)
+    found: dict[str, int] = json.loads(said.stdout)
+    return found
 
 
-def size_bytes(python: Path) -> int:
-    """The bytes of all files in the environment's site-packages but pip's and compiled caches."""
-    packages = next((python.parent.parent / "lib").glob("python*/site-packages"))
-    files = (path for path in packages.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return sum(path.stat().st_size for path in files if not path.relative_to(packages).parts[0].startswith("pip"))
+def size_bytes(library: Library, wheel: Path) -> int:
+    """The bytes that are installed for a library, without pip."""
+    there = distributions(interpreter_of(library.peer))
+    left = {"pip", "setuptools", *library.besides}
+    wanted = [name for name in there if (name in library.only if library.only else name not in left)]
+    return sum(there[name] for name in wanted) + (folder_bytes(wheel) if library.ours else 0)
 
 
-def packages_of(python: Path) -> set[str]:
-    """The names of the installed distributions."""
-    listed = subprocess.run([python, "-m", "pip", "list", "--format", "json"], check=True, capture_output=True)
-    return {row["name"] for row in json.loads(listed.stdout)} - {"pip"}
+def folder_bytes(folder: Path) -> int:
+    """The bytes of all files below a folder, without compiled caches."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return sum(path.stat().st_size for path in files)
 
 
-def import_once(python: Path, module: str) -> tuple[float, int, list[str]]:
-    """Seconds of the import, how many modules it loaded, and the packages they belong to."""
-    code = _IMPORT.replace("{module}", module)
-    ended = subprocess.run([python, "-c", code], check=True, capture_output=True)
-    seconds, modules, packages = json.loads(ended.stdout)
-    return seconds, modules, packages
+def install_ours(folder: Path) -> Path:
+    """Build the wheel of this checkout and unpack it as pip does; gives the folder to import from."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder / "wheel"), str(ROOT)], check=True)
+    wheel = next((folder / "wheel").glob("*.whl"))
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(folder / "ours"), str(wheel)], check=True)
+    return folder / "ours"
 
 
-def measure(engine: str, wheel: Path, folder: Path, rounds: int) -> dict[str, str]:
-    """The figures of one engine, ready to print."""
-    alone = make_environment(folder / f"{engine}-alone", engine)
-    ours = make_environment(folder / f"{engine}-ours", f"{wheel}[{engine}]")
-    times: dict[str, list[float]] = {"edge_prompt_runtime": [], engine: []}
-    for _ in range(rounds):
-        for module, seconds in times.items():
-            seconds.append(import_once(ours, module)[0])
-    medians = {module: 1000 * statistics.median(seconds) for module, seconds in times.items()}
-    _, modules, packages = import_once(ours, "edge_prompt_runtime")
-    standard = sys.stdlib_module_names
-    return {
-        "engine alone, bytes": f"{size_bytes(alone):,}",
-        "more with edge-prompt, bytes": f"{size_bytes(ours) - size_bytes(alone):,}",
-        "edge-prompt itself, bytes": f"{wheel.stat().st_size:,} (wheel)",
-        "more packages": ", ".join(sorted(packages_of(ours) - packages_of(alone))),
-        "modules loaded by the import": str(modules),
-        "packages loaded by the import": ", ".join(name for name in packages if name not in standard),
-        "import edge_prompt_runtime, ms": f"{medians['edge_prompt_runtime']:.0f}",
-        "import of the engine alone, ms": f"{medians[engine]:.0f}",
-        "ratio": f"{medians['edge_prompt_runtime'] / medians[engine]:.2f}",
+def ask(library: Library, wheel: Path, threads: int, folder: Path | None = None) -> dict[str, Any]:
+    """Run the worker once: only the import, or an answer from the network in `folder`.
+
+    Raises:
+        RecipeError: It failed.
+    """
+    variables = surroundings(library.peer) | {"OMP_NUM_THREADS": str(threads)}
+    variables["PYTHONPATH"] = str(wheel) if library.ours else ""
+    command: list[str | Path] = [
+        interpreter_of(library.peer),
+        "-P",
+        WORKER,
+        library.worker,
+        *((folder,) if folder else ()),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=os.sep, check=False)
+    if ended.returncode:
+        raise RecipeError((ended.stderr.strip().splitlines() or ["(no output)"])[-1][-300:])
+    said: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return said
+
+
+def prepared(libraries: Mapping[str, Library], left_out: dict[str, str]) -> dict[str, Path | None]:
+    """The libraries that are there, each with the folder of its network; what cannot be made is put into `left_out`."""
+    found: dict[str, Path | None] = {}
+    for name, library in libraries.items():
+        try:
+            if library.peer is not None:
+                install(library.peer)
+            if library.folder in RECIPES:
+                make(MODELS / library.folder, RECIPES[library.folder])
+        except RecipeError as error:
+            left_out[name] = str(error)
+            continue
+        found[name] = folder_of(library.folder)
+    return found
+
+
+def folder_of(name: str) -> Path | None:
+    """Where a network lies, by what `Library.folder` calls it; None if it needs none."""
+    if not name:
+        return None
+    return {"bundle": minilm_bundle(), "network": MINILM}.get(name, MODELS / name)
+
+
+def require_same(vectors: Mapping[str, Sequence[float]]) -> float:
+    """How far vectors of length 1 are apart at most.
+
+    Raises:
+        SystemExit: Too far.
+    """
+    units = {name: np.array(one) / np.linalg.norm(one) for name, one in vectors.items()}
+    first = next(iter(units.values()))
+    worst = max(float(np.abs(one - first).max()) for one in units.values())
+    if worst > NEAR:
+        raise SystemExit(f"the vectors of {', '.join(units)} differ by {worst:.1e}: nothing is published")
+    return worst
+
+
+def measure(rounds: int, answers: int, threads: int, libraries: Mapping[str, Library] = LIBRARIES) -> Measured:
+    """All of it."""
+    minilm()
+    left_out: dict[str, str] = {}
+    folders = prepared(libraries, left_out)
+    with tempfile.TemporaryDirectory() as scratch:
+        wheel = install_ours(Path(scratch))
+        for name in list(folders):
+            try:
+                ask(libraries[name], wheel, threads, folders[name])  # also reads its files and compiles its caches
+            except RecipeError as error:
+                left_out[name] = str(error)
+                del folders[name]
+        sizes = {name: size_bytes(libraries[name], wheel) for name in folders}
+        imports = in_turn(
+            {name: lambda name=name: ask(libraries[name], wheel, threads) for name in folders},  # type: ignore[misc]
+            rounds,
+            warm_up_rounds=1,
+        )
+        answered = in_turn(
+            {
+                name: lambda name=name, folder=folder: ask(libraries[name], wheel, threads, folder)  # type: ignore[misc]
+                for name, folder in folders.items()
+                if folder is not None
+            },
+            answers,
+            warm_up_rounds=0,
+        )
+    worst = require_same({name: found[0]["vector"] for name, found in answered.items()})
+    return measured(imports, answered, sizes, left_out, worst)
+
+
+def measured(
+    imports: Mapping[str, Sequence[Mapping[str, Any]]],
+    answered: Mapping[str, Sequence[Mapping[str, Any]]],
+    sizes: Mapping[str, int],
+    left_out: dict[str, str],
+    worst: float,
+) -> Measured:
+    """What was found as series, ratios and charts."""
+    series = []
+    for name, found in imports.items():
+        line = "edge-prompt" if name.startswith("edge-prompt") else name
+        series.append(Series(f"{name}: import", "ms", tuple(one["import_ms"] for one in found), line))
+        if name in answered:
+            series += [
+                Series(f"{name}: first answer", "ms", tuple(one["answer_ms"] for one in answered[name]), line),
+                Series(f"{name}: peak memory", "bytes", tuple(one["peak_bytes"] for one in answered[name]), line),
+                Series(f"{name}: installed", "bytes", (float(sizes[name]),), line),
+            ]
+    known = {one.name for one in series}
+    ratios = [
+        Ratio(f"{what}, edge-prompt over {engine} alone", f"edge-prompt on {engine}: {what}", bottom, goal=goal)
+        for what, goal in (("import", GOAL), ("first answer", None), ("peak memory", None), ("installed", None))
+        for engine in ENGINES
+        if {f"edge-prompt on {engine}: {what}", bottom := f"{engine} alone: {what}"} <= known
+    ]
+    titles = {
+        "import": "How long an import takes",
+        "installed": "What is installed",
+        "peak memory": "The most in memory, after one answer",
+        "first answer": "From the import to the first answer",
     }
+    charts = [
+        Chart(title, names)
+        for what, title in titles.items()
+        if (names := tuple(one.name for one in series if one.name.endswith(f": {what}")))
+    ]
+    notes = [
+        "Network: all-MiniLM-L6-v2 with its own weights.",
+        f"The vectors of all, made of length 1, differ by {worst:.1e} at most.",
+        "Modules loaded by the import: "
+        + ", ".join(f"{name} {found[0]['modules']:,}" for name, found in imports.items()),
+    ]
+    return Measured(tuple(series), tuple(ratios), tuple(charts), left_out, tuple(notes))
 
 
 @click.command()
-@click.option("--rounds", default=15, show_default=True, help="Imports that are timed.")
-def main(rounds: int) -> None:
-    """Print a table of sizes and import times."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-        subprocess.run(build, check=True)
-        wheel = next(folder.glob("*.whl"))
-        columns = {engine: measure(engine, wheel, folder, rounds) for engine in ENGINES}
-    table = Table("figure", *columns)
-    for row in next(iter(columns.values())):
-        table.add_row(row, *(figures[row] for figures in columns.values()))
-    Console().print(table)
+@click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 15]")
+@click.option("--answers", type=int, help="Processes of each that answer.  [default: 5]")
+@options
+def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers: int | None) -> None:
+    """Measure and publish."""
+    rounds, answers = rounds or (2 if quick else 15), answers or (1 if quick else 5)
+    settings = {"rounds": rounds, "answers": answers, "threads": threads}
+    publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from benchmarks.peers.places import LOGS, REQUIREMENTS, ROOT, environment, python_of
 
-PEERS = ("openvino_genai", "onnxruntime_genai", "peft")
+PEERS = (
+    "openvino_genai",
+    "onnxruntime_genai",
+    "peft",
+    "optimum_onnx",
+    "edge_prompt_onnxruntime",
+    "edge_prompt_openvino",
+)
 """Each has a file of requirements of its name."""
 
 STAMP = "installed.txt"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.peers.environments import RecipeError, logged, made_of
-from benchmarks.peers.places import LORA, NETWORK, PROMPT, ROOT
+from benchmarks.peers.places import LORA, MINILM, NETWORK, PROMPT, ROOT
 from edge_prompt.files import folder_written_atomically, sha256_of
 
 STAMP = "made_by.json"
@@ -27,7 +27,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         peer: Whose environment the program runs in; None is this one.
-        program: What follows the interpreter; `{target}` stands for the folder, `{network}` and `{lora}` for others.
+        program: What follows the interpreter; `{target}` stands for the folder, `{network}`, `{lora}` and `{minilm}`
+            for others.
     """
 
     peer: str | None
@@ -37,6 +38,11 @@ class Recipe(NamedTuple):
 def _optimum(*options: str) -> Recipe:
     export = ("-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", "{network}")
     return Recipe("openvino_genai", (*export, "--task", "text-generation-with-past", *options, "{target}"))
+
+
+def _encoder(peer: str, *exporter: str) -> Recipe:
+    export = ("-m", "optimum.commands.optimum_cli", "export", *exporter, "--model", "{minilm}")
+    return Recipe(peer, (*export, "--task", "feature-extraction", "{target}"))
 
 
 def _builder(precision: str, *options: str) -> Recipe:
@@ -62,6 +68,8 @@ RECIPES: dict[str, Recipe] = {
     "onnxruntime-fp32-lora": _ours(
         "lora_for_onnxruntime", "{network}", "{lora}", QUICK_PREFILL, peer="onnxruntime_genai"
     ),
+    "minilm-optimum-onnx": _encoder("optimum_onnx", "onnx"),
+    "minilm-optimum-openvino": _encoder("openvino_genai", "openvino", "--weight-format", "fp32"),
 }
 """What is made, by the name of its folder, in this order."""
 
@@ -104,7 +112,8 @@ def make(folder: Path, recipe: Recipe) -> None:
             raise RecipeError(message)
     shutil.rmtree(folder, ignore_errors=True)
     with folder_written_atomically(folder) as target:
-        places = {name: str(source) for name, source in SOURCES.items()} | {"target": str(target)}
+        places = {name: str(source) for name, source in SOURCES.items()}
+        places |= {"minilm": str(MINILM), "target": str(target)}
         logged(f"make-{folder.name}", recipe.peer, [part.format(**places) for part in recipe.program])
         shutil.rmtree(target / ".builder", ignore_errors=True)
         (target / STAMP).write_text(stamp_of(recipe), encoding="utf-8")

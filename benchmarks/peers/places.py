@@ -14,6 +14,9 @@ REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 NETWORK = MODELS / "smollm2"
 """The network and its tokenizer as transformers writes them, which every peer starts from."""
 
+MINILM = CACHE / "minilm"
+"""The folder of all-MiniLM-L6-v2, which `examples.real_data.minilm` fills."""
+
 LORA = MODELS / "lora"
 PROMPT = MODELS / "prompt" / "prompt.npy"
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.peers.environments import PEERS, RecipeError, install
 from benchmarks.peers.models import RECIPES, make
 from benchmarks.peers.places import MODELS
+from examples.real_data import minilm
 
 
 def prepare() -> dict[str, str]:
@@ -25,6 +26,7 @@ def prepare() -> dict[str, str]:
         **{f"environment {peer}": partial(install, peer) for peer in PEERS},
         **{f"model {name}": partial(make, MODELS / name, recipe) for name, recipe in RECIPES.items()},
     }
+    minilm()
     failed: dict[str, str] = {}
     for name, step in steps.items():
         with Console(stderr=True).status(name):

@@ -45,16 +45,16 @@ def test_a_folder_without_its_stamp_is_not_taken_for_whole(tmp_path: Path) -> No
 
 def test_recipes_name_environments_that_there_are() -> None:
     assert {recipe.peer for recipe in RECIPES.values()} <= {None, *PEERS}
-    assert {variant.peer for variant in VARIANTS} == {None, *PEERS}
+    assert {variant.peer for variant in VARIANTS} <= {None, *PEERS}
     for one in RECIPES.values():
-        json.dumps([part.format(target="t", network="n", lora="l") for part in one.program])
+        json.dumps([part.format(target="t", network="n", lora="l", minilm="m") for part in one.program])
 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_every_requirement_is_pinned_and_torch_is_ours(peer: str) -> None:
     lines = [line for line in made_of(peer).splitlines() if not line.startswith("#")]
     assert all("==" in line for line in lines if line)
-    assert "torch==2.13.0" in lines
+    assert [line for line in lines if line.startswith("torch==")] in ([], ["torch==2.13.0"])
     assert not [line for line in lines if line.startswith("torchvision")]
 
 
