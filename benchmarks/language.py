@@ -322,8 +322,8 @@ def measure(
 
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), help="[default: exported once into .cache]")
-@click.option("--rounds", type=click.IntRange(2), help="Of first tokens.  [default: 13]")
-@click.option("--texts", type=click.IntRange(1), help="Rounds of generation.  [default: 7]")
+@click.option("--rounds", type=click.IntRange(2), help="Of first tokens.  [default: 11]")
+@click.option("--texts", type=click.IntRange(1), help="Rounds of generation.  [default: 5]")
 @click.option("--memory-of", hidden=True, help="Only measure the memory of tasks on this engine.")
 @click.argument("prompts", nargs=-1, type=click.Path(path_type=Path))
 @options
@@ -344,8 +344,8 @@ def main(
         click.echo(json.dumps(task_memory(bundle, memory_of, prompts, threads)))
         return
     rounds, texts, lengths = (
-        rounds or (3 if quick else 13),
-        texts or (1 if quick else 7),
+        rounds or (3 if quick else 11),
+        texts or (1 if quick else 5),
         LENGTHS[2:3] if quick else LENGTHS,
     )
     engines = ENGINES[:1] if quick else ENGINES

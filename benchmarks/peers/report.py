@@ -59,7 +59,7 @@ BANDWIDTH = "memory: bandwidth"
 FIRST, DECODE, LIMIT, LOAD, COLD, PEAK, ANONYMOUS = (
     "first token",
     "decode",
-    "memory's limit",
+    "what memory gives",
     "load",
     "cold",
     "peak",

@@ -48,7 +48,7 @@ def test_the_limit_is_bandwidth_over_the_bytes_of_a_token_in_the_same_round() ->
     (ratio,) = beside_the_limit([one])
     assert (ratio.goal, ratio.at_least) == (0.9, True)
     assert value(found, ratio) == pytest.approx(50 / 40)
-    assert found.charts[0].limits == {"memory's limit": 20.0}
+    assert found.charts[0].limits == {"what memory gives": 20.0}
     assert results_of(found).find(BANDWIDTH).samples == (20.0, 10.0, 5.0)
 
 
