@@ -1,186 +1,298 @@
-"""How does it grow with the number of tasks? From 1 to 10,000 in one folder.
+"""How does it grow with the number of tasks? From 1 to 10,000 in one folder that the runtime serves.
 
     python benchmarks/many_tasks.py
 
-MiniLM, soft prompts of 16 virtual tokens. In one run, a row a number of tasks:
+all-MiniLM-L6-v2, soft prompts of 16 virtual tokens, each with a card. All numbers of tasks take turns, names at random,
+and all that is timed is timed right after a request on the same network, that of the task before:
 
-- Start: until a runtime on an opened network could serve any of them.
-- Warm swap: from the name of a task in memory to the graph's inputs; names at random. Median and 99th percentile.
+- Start: from an opened network until a task of the folder is served, the first read included.
+- Warm swap: from the name of a task in memory to its prompt inputs of the graph.
 - Cold swap: the same of a task that is not in memory: its files are read and checked. Beside `np.load` of the prompt
-  alone, and beside the request that it is for.
-- PEFT: `set_adapter` with as many prompt-tuning adapters on the same network.
-- Memory: resident bytes for each further task, in a process of its own, beside the bytes of its prompt.
-
-At the end, what opening another session of the network takes.
+  alone, and beside `np.load` with the card read as JSON, with no check at all. Files are in the page cache.
+- PEFT: `set_adapter` with as many prompt-tuning adapters on the same network, up to a thousand.
+- Another session of the network, which does not depend on the number, as a line in the chart.
+- Memory: what is resident, and the most that ever was, in fresh processes that answered requests of one task and of a
+  thousand; beside the first and the bytes of the further prompts' arrays.
 """
 
 from __future__ import annotations
 
-import gc
-import itertools
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
+import torch
 from peft import PromptTuningConfig, get_peft_model
-from rich.console import Console
-from rich.table import Table
 from transformers import AutoModel
 
 from benchmarks.bundles import minilm_bundle
+from benchmarks.publish import Measured, options, publish
+from benchmarks.resident import ALL_BYTES, TOKENS, resident_of
+from benchmarks.switching import samples_us
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.bench.machine import resident_bytes
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines import ENGINES, open_engine
-from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.feeds import prompt_feeds
+from edge_prompt_runtime.loaded import LoadedTasks
 from examples.real_data import minilm
 
-COUNTS, VIRTUAL_TOKENS, HIDDEN_SIZE, MEMORY_TASKS = (1, 10, 1_000, 10_000), 16, 384, 1_000
-TOKENS = {"input_ids": np.arange(1000, 1032)[None]}
-ALL_BYTES = 1 << 40
+VIRTUAL_TOKENS = 16
+START, WARM, COLD = "start", "warm swap", "cold swap"
+NP_LOAD, NP_LOAD_AND_CARD, PEFT = "np.load alone", "np.load and json.loads", "PEFT: set_adapter"
+COLD_GOAL, MEMORY_GOAL = 1.5, 1.02
 
-Action = Callable[[str], object]
+Named = Callable[[str], object]
 
 
-def write_tasks(folder: Path, count: int, fingerprint: str) -> None:
-    """Prompts with their cards, all the same but for their names."""
-    array = np.random.default_rng(0).standard_normal((VIRTUAL_TOKENS, HIDDEN_SIZE), dtype=np.float32)
+class Plan(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        counts: Numbers of tasks.
+        peft_counts: Those that PEFT is given as well.
+        memory_tasks: The number of tasks whose memory is measured, beside 1.
+        rounds: Samples of every switch.
+        sessions: Samples of another session.
+        processes: Fresh processes a sort.
+    """
+
+    counts: tuple[int, ...]
+    peft_counts: tuple[int, ...]
+    memory_tasks: int
+    rounds: int
+    sessions: int
+    processes: int
+
+
+FULL = Plan((1, 10, 100, 1_000, 10_000), (1, 10, 100, 1_000), 1_000, 200, 9, 3)
+QUICK = Plan((1, 10, 100), (1, 10), 100, 15, 2, 1)
+
+
+def write_tasks(folder: Path, count: int, bundle: Path) -> int:
+    """Prompts with their cards, all the same but for their names; returns the bytes of one prompt's array."""
+    manifest = read_bundle(bundle).manifest
+    shape = [VIRTUAL_TOKENS if axis is None else axis for axis in manifest.kinds["soft"]]
+    array = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     first = folder / "task0.npy"
-    write_prompt(first, array, "soft", fingerprint)
+    write_prompt(first, array, "soft", manifest.backbone.fingerprint)
     for number in range(1, count):
         for suffix in (".npy", ".json"):
             shutil.copyfile(first.with_suffix(suffix), folder / f"task{number}{suffix}")
+    return array.nbytes
 
 
-def times_us(action: Action, names: Sequence[str]) -> tuple[float, float]:
-    """Median and 99th percentile of an action on each name."""
-    gc.disable()
-    try:
-        samples = []
-        for name in names:
-            start = perf_counter_ns()
-            action(name)
-            samples.append((perf_counter_ns() - start) / 1000)
-    finally:
-        gc.enable()
-    median, last = np.percentile(samples, [50, 99])
-    return float(median), float(last)
+def drawn(count: int) -> Iterator[str]:
+    """Names at random, none twice in a row if there are several."""
+    random, last = np.random.default_rng(0), -1
+    while True:
+        number = int(random.integers(count))
+        if number != last or count == 1:
+            last = number
+            yield f"task{number}"
 
 
-def our_row(bundle: Path, folder: Path, count: int, engine: str, samples: int) -> list[str]:
-    """Start, warm and cold swaps with so many tasks."""
-    inputs = read_bundle(bundle).graph(engine).inputs
-    tokens = open_requests(read_bundle(bundle)).take(TOKENS).of_rows([0])
-    random = np.random.default_rng(0)
-    asked = [f"task{number}" for number in random.integers(count, size=samples)]
-    runtime = Runtime(bundle, engine, threads=2, prompts=folder, prompts_budget_bytes=ALL_BYTES)
-    start_us, _ = times_us(lambda _: runtime.store.folders.find("task0"), [""])
-    for name in (f"task{number}" for number in range(count)):
-        runtime.task(name)
+def after_request(count: int, request: Named, action: Named) -> Callable[[], float]:
+    """What times `action` on a name in microseconds, after a request under the name before."""
+    names = drawn(count)
+    current = next(names)
 
-    def warm(name: str) -> object:
-        return feeds_of(tokens, [runtime.task(name)], inputs, masked=True)
+    def elapsed_us() -> float:
+        nonlocal current
+        request(current)
+        current = next(names)
+        start = perf_counter_ns()
+        action(current)
+        return (perf_counter_ns() - start) / 1000
 
-    cold = Runtime(bundle, engine, threads=2, prompts=folder, prompts_budget_bytes=0)
-    different = [asked[0], *(name for last, name in itertools.pairwise(asked) if name != last)]
-    times_us(warm, asked[:100])
-    found = [
-        times_us(warm, asked),
-        times_us(cold.task, different[:500]),
-        times_us(lambda name: np.load(folder / f"{name}.npy"), different[:500]),
-        times_us(lambda name: cold.embed(TOKENS, task=name), different[:500]),
-        times_us(lambda name: runtime.embed(TOKENS, task=name), different[:500]),
-    ]
-    return [f"{count:,}", f"{start_us:,.0f}", *(f"{median:,.1f}, {last:,.1f}" for median, last in found)]
+    return elapsed_us
 
 
-def peft_row(count: int, samples: int) -> list[str]:
-    """PEFT's switch with so many adapters."""
+def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: int) -> dict[str, Callable[[], float]]:
+    """What is timed of ours, with so many tasks on one engine."""
+    opened = read_bundle(bundle)
+    warm = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=ALL_BYTES)
+    for number in range(count):
+        warm.task(f"task{number}")
+    found = {
+        WARM: after_request(count, asking(warm), lambda name: prompt_feeds([warm.task(name)])),
+        START: after_request(
+            count,
+            asking(warm),
+            lambda name: LoadedTasks(opened, lambda array: array, lambda *_: None, lambda _: None, [folder]).find(name),
+        ),
+    }
+    if count == 1:
+        return found  # a single task is never let go, so it is never read again
+    cold = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=0)
+    return {
+        **found,
+        COLD: after_request(count, asking(cold), lambda name: prompt_feeds([cold.task(name)])),
+        NP_LOAD: after_request(count, asking(warm), lambda name: np.load(folder / f"{name}.npy")),
+        NP_LOAD_AND_CARD: after_request(
+            count,
+            asking(warm),
+            lambda name: (np.load(folder / f"{name}.npy"), json.loads((folder / f"{name}.json").read_bytes())),
+        ),
+    }
+
+
+def asking(runtime: Runtime) -> Named:
+    """A request under a task."""
+    return lambda name: runtime.embed({"input_ids": TOKENS}, task=name)
+
+
+def peft_action(network: Path, count: int) -> Callable[[], float]:
+    """PEFT's switch among so many adapters, after a request."""
     config = PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=VIRTUAL_TOKENS)
-    model = get_peft_model(AutoModel.from_pretrained(minilm()), config, adapter_name="task0")
+    model: Any = get_peft_model(AutoModel.from_pretrained(network), config, adapter_name="task0")
     for number in range(1, count):
         model.add_adapter(f"task{number}", config)
-    numbers = np.random.default_rng(0).integers(count, size=samples)
-    median, last = times_us(model.set_adapter, [f"task{number}" for number in numbers])
-    return [f"{count:,}", f"{median:,.1f}, {last:,.1f}"]
+    model.eval()
+    ids = torch.from_numpy(TOKENS)
+
+    @torch.inference_mode()
+    def request(_: str) -> object:
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+    return after_request(count, request, lambda name: model.set_adapter(name, inference_mode=True))
 
 
-def print_memory(bundle: Path, folder: Path, engine: str) -> None:
-    """Read a thousand tasks and print what was resident after the first and the last, answers included."""
-    runtime = Runtime(bundle, engine, threads=2, prompts=folder, prompts_budget_bytes=ALL_BYTES)
-    for _ in range(20):
-        runtime.embed(TOKENS, task="task0")
-    before = resident_bytes()
-    for number in range(1, MEMORY_TASKS):
-        runtime.embed(TOKENS, task=f"task{number}")
-    print(json.dumps({"first": before, "last": resident_bytes()}))
+def named(line: str, count: int) -> str:
+    """The name of a series."""
+    return f"{line}, {count:,} tasks"
 
 
-def memory_row(bundle: Path, folder: Path, engine: str) -> list[str]:
-    """Resident memory after the first and the thousandth task, and its slope beside the prompt's own bytes."""
-    script = [sys.executable, __file__, "--memory-of", engine, "--bundle", str(bundle), "--folder", str(folder)]
-    output = subprocess.run(script, check=True, capture_output=True, text=True).stdout
-    found = json.loads(output.splitlines()[-1])
-    slope = (found["last"] - found["first"]) / (MEMORY_TASKS - 1)
-    own = VIRTUAL_TOKENS * HIDDEN_SIZE * 4
+def switch_series(bundle: Path, network: Path, folder: Path, plan: Plan, threads: int) -> list[Series]:
+    """All that is timed with any number of tasks; an engine after the other, numbers of tasks in turn."""
+    for count in plan.counts:
+        write_tasks(folder / str(count), count, bundle)
+    peft = {named(PEFT, count): peft_action(network, count) for count in plan.peft_counts}
+    series = []
+    for engine in ENGINES:
+        timed = {
+            (f"{engine}: {what}", count): action
+            for count in plan.counts
+            for what, action in our_actions(bundle, folder / str(count), count, engine, threads).items()
+        }
+        by_name = {named(*key): action for key, action in timed.items()}
+        found = samples_us(by_name | peft, plan.rounds)
+        series += [Series(named(*key), "µs", found[named(*key)], line=key[0], x=key[1]) for key in timed]
+        peft_samples = {name: found[name] for name in peft}
+        peft = {}  # with the first engine is enough
+        series += [
+            Series(name, "µs", samples, line=PEFT, x=count)
+            for (name, samples), count in zip(peft_samples.items(), plan.peft_counts, strict=False)
+        ]
+    return series
+
+
+def session_series(bundle: Path, plan: Plan, threads: int) -> list[Series]:
+    """What opening the network once more takes."""
+    opened, settings = read_bundle(bundle), EngineSettings(threads)
+    actions: dict[str, Callable[[], object]] = {
+        f"{engine}: another session": lambda engine=engine: open_engine(opened, engine, settings)  # type: ignore[misc]
+        for engine in ENGINES
+    }
     return [
-        engine,
-        f"{found['first'] / 1e6:,.1f}",
-        f"{found['last'] / 1e6:,.1f}",
-        f"{slope:,.0f}",
-        f"{own:,}",
-        f"{found['last'] / (found['first'] + own * (MEMORY_TASKS - 1)):.3f}",
+        Series(name, "µs", samples)
+        for name, samples in interleaved_us(actions, plan.sessions, most_warm_up_rounds=2).items()
     ]
+
+
+def memory_series(bundle: Path, folder: Path, own_bytes: int, plan: Plan, threads: int) -> list[Series]:
+    """Memory of fresh processes with one task and with many, in turn, and what the second should be."""
+    found: dict[str, list[float]] = {}
+    for engine in ENGINES:
+        for _ in range(plan.processes):
+            for count in (1, plan.memory_tasks):
+                common = ("--bundle", bundle, "--folder", folder, "--engine", engine, "--threads", threads)
+                for what, size in resident_of("prompts", *common, "--count", count)._asdict().items():
+                    found.setdefault(memory_name(engine, what, count), []).append(size / 1e6)
+    for engine in ENGINES:
+        for what in MEMORY:
+            expected = [one + (plan.memory_tasks - 1) * own_bytes / 1e6 for one in found[memory_name(engine, what, 1)]]
+            found[f"{memory_name(engine, what, 1)} and the further prompts' bytes"] = expected
+    return [Series(name, "MB", tuple(samples), line=name.partition(":")[0]) for name, samples in found.items()]
+
+
+MEMORY = {"now": "resident memory", "peak": "peak resident memory"}
+"""The fields of `Resident`, in words."""
+
+
+def memory_name(engine: str, what: str, count: int) -> str:
+    """The name of a series of memory."""
+    return f"{engine}: {MEMORY[what]}, {count:,} task{'s' if count > 1 else ''}"
+
+
+def ratios(series: Sequence[Series], plan: Plan) -> Iterator[Ratio]:
+    """The figures that matter."""
+    names = {one.name for one in series}
+    for engine in ENGINES:
+        for count in plan.counts:
+            cold = named(f"{engine}: {COLD}", count)
+            if cold in names:
+                load = named(f"{engine}: {NP_LOAD}", count)
+                yield Ratio(f"{cold}, over np.load", cold, load, goal=COLD_GOAL)
+        first, last = (named(f"{engine}: {WARM}", count) for count in (plan.counts[0], plan.counts[-1]))
+        yield Ratio(f"{last}, over that of {plan.counts[0]}", last, first)
+        for count in plan.peft_counts:
+            warm = named(f"{engine}: {WARM}", count)
+            yield Ratio(f"PEFT's set_adapter over {warm}", named(PEFT, count), warm, paired=False, at_least=True)
+    for what in MEMORY:
+        for engine in ENGINES:
+            many, one = (memory_name(engine, what, count) for count in (plan.memory_tasks, 1))
+            expected = f"{one} and the further prompts' bytes"
+            yield Ratio(f"{many}, over one and the prompts' bytes", many, expected, goal=MEMORY_GOAL)
+
+
+def charts(series: Sequence[Series]) -> Iterator[Chart]:
+    """Lines over the number of tasks; memory as bars."""
+    found = {one.name: one for one in series}
+    for engine in ENGINES:
+        shown = tuple(one.name for one in series if one.x and one.line.startswith((f"{engine}:", "PEFT:")))
+        limit = found[f"{engine}: another session"].median.value
+        yield Chart(f"{engine}: switches", shown, "tasks", log=True, limits={"another session": limit})
+    yield Chart("Memory of a fresh process", tuple(one.name for one in series if one.unit == "MB"))
+
+
+def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
+    """All of it."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        series = switch_series(bundle, network, folder, plan, threads)
+        series += session_series(bundle, plan, threads)
+        own_bytes = write_tasks(folder / "memory", plan.memory_tasks, bundle)
+        series += memory_series(bundle, folder / "memory", own_bytes, plan, threads)
+    return Measured(
+        tuple(series),
+        tuple(ratios(series, plan)),
+        tuple(charts(series)),
+        left_out={
+            named(PEFT, count): "PEFT takes too long to add an adapter to so many"
+            for count in plan.counts
+            if count not in plan.peft_counts
+        },
+        notes=("all-MiniLM-L6-v2 has its own weights; prompts are random, and equal but for their names.",),
+    )
 
 
 @click.command()
-@click.option("--samples", default=5_000, show_default=True, help="Warm swaps a row.")
-@click.option("--peft-up-to", default=1_000, show_default=True, help="PEFT takes long to add an adapter to many.")
-@click.option("--bundle", type=click.Path(path_type=Path), help="[default: MiniLM, exported once into .cache]")
-@click.option("--memory-of", hidden=True, help="Only measure memory on this engine.")
-@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
-def main(samples: int, peft_up_to: int, bundle: Path | None, memory_of: str | None, folder: Path | None) -> None:
-    """Print the tables."""
-    bundle = bundle or minilm_bundle()
-    if memory_of is not None and folder is not None:
-        print_memory(bundle, folder, memory_of)
-        return
-    ours = {
-        engine: Table(
-            f"{engine}: tasks",
-            *("start", "warm swap", "cold swap", "np.load", "cold request", "warm request"),
-            caption="µs: median, 99th percentile",
-        )
-        for engine in ENGINES
-    }
-    memory = Table("memory", "first, MB", "thousandth, MB", "bytes a task", "its prompt", "last over first and prompts")
-    with tempfile.TemporaryDirectory() as name:
-        for count in COUNTS:
-            tasks = Path(name) / str(count)
-            write_tasks(tasks, count, read_bundle(bundle).manifest.backbone.fingerprint)
-            for engine, table in ours.items():
-                table.add_row(*our_row(bundle, tasks, count, engine, samples))
-        for engine in ENGINES:
-            memory.add_row(*memory_row(bundle, Path(name) / str(COUNTS[-1]), engine))
-    peft = Table("PEFT: adapters", "set_adapter", caption="µs: median, 99th percentile")
-    for count in COUNTS:
-        if count <= peft_up_to:
-            peft.add_row(*peft_row(count, 200))
-    opened = read_bundle(bundle)
-    sessions = Table("another session", "ms", caption="median, 99th percentile")
-    for engine in ENGINES:
-        median, last = times_us(lambda each: open_engine(opened, each), [engine] * 5)
-        sessions.add_row(engine, f"{median / 1e3:,.0f}, {last / 1e3:,.0f}")
-    for table in (*ours.values(), memory, peft, sessions):
-        Console(width=140).print(table)
+@options
+def main(*, quick: bool, threads: int, output: Path) -> None:
+    """Measure and publish."""
+    plan = QUICK if quick else FULL
+    settings = {**plan._asdict(), "threads": threads}
+    publish(__file__, __doc__, output, settings, lambda: measure(minilm_bundle(), minilm(), plan, threads))
 
 
 if __name__ == "__main__":

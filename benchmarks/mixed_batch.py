@@ -40,12 +40,30 @@ from examples.real_data import text_task
 TASKS, MAX_TOKENS, NEAR = 8, 64, 1e-4
 STREAM_ROWS = 32
 LENGTHS = {"equal": (16,), "mixed": (4, 8, 16, 32)}
-KINDS = ("prefix", "soft")
 GOAL = 0.95
 LANGUAGE_VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS = 100, 28, 8
 MIXED, SINGLE, SHORTEST = "mixed batch of 8 tasks", "batch of one task", "batch of one task, the shortest prompt"
 ONE = "one row at a time"
 AS_THEY_COME, BY_TASK = "32 rows as they come, 8 a batch", "32 rows by task"
+
+
+class Plan(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        kinds: Of prompts of texts.
+        rounds: Pairs of a mixed batch and one of a single task; of other ways a quarter.
+        warm_up_rounds: The most of these that do not count.
+        language_rounds: Pairs on the language model.
+    """
+
+    kinds: tuple[str, ...]
+    rounds: int
+    warm_up_rounds: int
+    language_rounds: int
+
+
+FULL, QUICK = Plan(("prefix", "soft"), 40, 6, 6), Plan(("prefix",), 5, 3, 0)
 
 
 class Case(NamedTuple):
@@ -111,7 +129,7 @@ def rates(rows: int, samples_us: Sequence[float]) -> tuple[float, ...]:
     return tuple(1e6 * rows / sample for sample in samples_us)
 
 
-def measure_case(case: Case, texts: Sequence[str], rounds: int) -> Measured:
+def measure_case(case: Case, texts: Sequence[str], plan: Plan) -> Measured:
     """All ways on one kind and engine."""
     runtime, tasks = case.runtime, list(case.tasks)
     rows = list(texts[:TASKS])
@@ -134,7 +152,10 @@ def measure_case(case: Case, texts: Sequence[str], rounds: int) -> Measured:
             runtime.classify(text, task)
 
     mixed, single = ratios_to_neighbours(
-        lambda: runtime.classify(rows, tasks), lambda: runtime.classify(rows, tasks[-1]), rounds
+        lambda: runtime.classify(rows, tasks),
+        lambda: runtime.classify(rows, tasks[-1]),
+        plan.rounds,
+        most_warm_up_rounds=plan.warm_up_rounds,
     )
     ways: dict[str, tuple[int, Callable[[], object]]] = {
         ONE: (len(rows), one_at_a_time),
@@ -143,7 +164,11 @@ def measure_case(case: Case, texts: Sequence[str], rounds: int) -> Measured:
     }
     if runtime.task(tasks[0]).virtual_tokens < runtime.task(tasks[-1]).virtual_tokens:
         ways[SHORTEST] = (len(rows), lambda: runtime.classify(rows, tasks[0]))
-    found = interleaved_us({way: action for way, (_, action) in ways.items()}, max(2, rounds // 4))
+    found = interleaved_us(
+        {way: action for way, (_, action) in ways.items()},
+        max(2, plan.rounds // 4),
+        most_warm_up_rounds=plan.warm_up_rounds,
+    )
     given = {MIXED: rates(len(rows), mixed), SINGLE: rates(len(rows), single)}
     given |= {way: rates(ways[way][0], samples) for way, samples in found.items()}
     return published(case.name, given)
@@ -169,18 +194,18 @@ def published(name: str, given: Mapping[str, tuple[float, ...]]) -> Measured:
 
 
 def measure_texts(
-    bundle: Path, texts: Sequence[str], rounds: int, threads: int, lengths: Mapping[str, Sequence[int]] = LENGTHS
+    bundle: Path, texts: Sequence[str], plan: Plan, threads: int, lengths: Mapping[str, Sequence[int]] = LENGTHS
 ) -> Measured:
     """Both engines, both kinds, prompts of equal and of mixed lengths."""
     found = []
     for engine in ENGINES:
         runtime = Runtime(bundle, engine, threads)
-        for kind in KINDS:
+        for kind in plan.kinds:
             for what, some in lengths.items():
                 with tempfile.TemporaryDirectory() as folder:
                     tasks = write_tasks(bundle, Path(folder), kind, some)
                     runtime.load_all(folder)
-                found.append(measure_case(Case(f"{engine}, {kind}, {what} lengths", runtime, tasks), texts, rounds))
+                found.append(measure_case(Case(f"{engine}, {kind}, {what} lengths", runtime, tasks), texts, plan))
     return together(found)
 
 
@@ -216,17 +241,20 @@ def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks
     mixed_tokens, alone = ask(rows, tasks), one_at_a_time()
     if mixed_tokens != alone:
         raise SystemExit(f"{name}: a mixed batch gives {mixed_tokens}, its rows alone {alone}")
-    mixed, single = ratios_to_neighbours(lambda: ask(rows, tasks), lambda: ask(rows, tasks[-1]), rounds)
-    found = interleaved_us({ONE: one_at_a_time}, max(2, rounds // 4))
+    mixed, single = ratios_to_neighbours(
+        lambda: ask(rows, tasks), lambda: ask(rows, tasks[-1]), rounds, most_warm_up_rounds=3
+    )
+    found = interleaved_us({ONE: one_at_a_time}, max(2, rounds // 2), most_warm_up_rounds=1)
     given = {MIXED: rates(TASKS, mixed), SINGLE: rates(TASKS, single), ONE: rates(TASKS, found[ONE])}
     return published(name, given)
 
 
 def together(parts: Sequence[Measured]) -> Measured:
-    """All in one."""
+    """All in one; ratios with goals come first."""
+    ratios = [ratio for part in parts for ratio in part.ratios]
     return Measured(
         tuple(series for part in parts for series in part.series),
-        tuple(ratio for part in parts for ratio in part.ratios),
+        tuple(sorted(ratios, key=lambda ratio: ratio.goal is None)),
         tuple(chart for part in parts for chart in part.charts),
     )
 
@@ -236,19 +264,21 @@ def together(parts: Sequence[Measured]) -> Measured:
 def main(*, quick: bool, threads: int, output: Path) -> None:
     """Measure and publish."""
     warnings.simplefilter("ignore", TruncationWarning)
-    rounds, language_rounds = (5, 0) if quick else (60, 12)
-    settings = {"rounds": rounds, "language_rounds": language_rounds, "threads": threads}
+    plan = QUICK if quick else FULL
+    settings = {**plan._asdict(), "threads": threads}
     texts = [example.text for example in text_task("reuters").test[:STREAM_ROWS]]
 
     def measure() -> Measured:
-        found = measure_texts(minilm_bundle(), texts, rounds, threads)
+        found = measure_texts(minilm_bundle(), texts, plan, threads)
         notes: tuple[str, ...] = ("all-MiniLM-L6-v2 has its own weights; prompts and heads are random.",)
-        if language_rounds:
-            language = measure_language(smollm2_bundle(), language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000)
+        if plan.language_rounds:
+            language = measure_language(
+                smollm2_bundle(), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
+            )
             found = together([found, language])
             notes += ("SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts are random.",)
         else:
-            notes += ("With --quick, no language model is asked.",)
+            notes += ("With --quick, no language model is asked, and no soft prompts.",)
         return found._replace(notes=notes)
 
     publish(__file__, __doc__, output, settings, measure)

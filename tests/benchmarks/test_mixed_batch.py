@@ -10,6 +10,7 @@ from benchmarks.mixed_batch import (
     ONE,
     SHORTEST,
     SINGLE,
+    Plan,
     by_task,
     measure_language,
     measure_texts,
@@ -23,7 +24,8 @@ TEXTS = [" ".join(f"w{number + word}" for word in range(1 + number % 9)) for num
 
 
 def test_every_way_is_asked(tiny_bundle: Path) -> None:
-    found = measure_texts(tiny_bundle, TEXTS, rounds=2, threads=1, lengths={"equal": (3,), "mixed": (1, 5)})
+    plan = Plan(("prefix", "soft"), rounds=2, warm_up_rounds=1, language_rounds=0)
+    found = measure_texts(tiny_bundle, TEXTS, plan, threads=1, lengths={"equal": (3,), "mixed": (1, 5)})
     names = {one.name for one in found.series}
     for engine in ("onnxruntime", "openvino"):
         for kind in ("prefix", "soft"):

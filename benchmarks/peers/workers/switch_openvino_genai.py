@@ -1,0 +1,65 @@
+"""Worker: OpenVINO GenAI, between two LoRAs that its pipeline knows."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from benchmarks.peers.workers.openvino_genai import FULL_PRECISION, Streamer
+from benchmarks.peers.workers.protocol import THREADS, Answer, serve
+from benchmarks.peers.workers.switching import NAMES, Generated, switching, turned_adapter
+
+
+def load(model: Path, attention: str, lora: Path, *, full_precision: bool) -> Answer:
+    """Open the pipeline with both adapters; each request names one by an `AdapterConfig` that is made once."""
+    first = lora / "adapter_model.safetensors"
+    with tempfile.TemporaryDirectory() as folder:
+        second = turned_adapter(first, Path(folder) / "turned.safetensors")
+        adapters = {name: genai.Adapter(str(path)) for name, path in zip(NAMES, (first, second), strict=True)}
+        settings: dict[str, Any] = {
+            "ATTENTION_BACKEND": attention,
+            "INFERENCE_NUM_THREADS": THREADS,
+            "PERFORMANCE_HINT": "LATENCY",
+            "adapters": genai.AdapterConfig(list(adapters.values())),
+            **(FULL_PRECISION if full_precision else {}),
+        }
+        pipeline = genai.LLMPipeline(str(model), "CPU", **settings)
+    chosen = {name: genai.AdapterConfig(adapter) for name, adapter in adapters.items()}
+
+    def generate(adapter: str, tokens: list[int], new_tokens: int) -> Generated:
+        config = genai.GenerationConfig()
+        config.do_sample = False
+        config.max_new_tokens = new_tokens
+        config.ignore_eos = True
+        config.adapters = chosen[adapter]
+        ids = np.array([tokens], np.int64)
+        found: list[int] = []
+        inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+        pipeline.generate(inputs, config, Streamer(found.append))
+        return Generated(found)
+
+    return switching(generate)
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--attention", choices=("SDPA", "PA"), required=True)
+    parser.add_argument("--full-precision", action="store_true")
+    parser.add_argument("--lora", type=Path, required=True)
+    asked = parser.parse_args()
+    serve(
+        lambda: load(asked.model, asked.attention, asked.lora, full_precision=asked.full_precision),
+        ("numpy", "openvino", "openvino-genai"),
+    )
+
+
+if __name__ == "__main__":
+    main()
