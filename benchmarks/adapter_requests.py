@@ -17,24 +17,19 @@ REQUEST_TOKENS, NEW_TOKENS, WARM_UP_REQUESTS = 28, 8, 4
 VOCABULARY = 40_000
 """Token ids below which requests are drawn."""
 
-SHOWN_OF_QUICK = ("edge-prompt on ONNX Runtime", "ONNX Runtime GenAI")
 SAME, OTHER = "request, same adapter", "request, other adapter"
 
 
-def switching_variants(*, quick: bool) -> list[Variant]:
+def switching_variants() -> list[Variant]:
     """Pipelines in fp32 with an adapter or a prompt."""
-    return [
-        variant
-        for variant in VARIANTS
-        if variant.adapter and variant.weights == "fp32" and (not quick or variant.pipeline in SHOWN_OF_QUICK)
-    ]
+    return [variant for variant in VARIANTS if variant.adapter and variant.weights == "fp32"]
 
 
-def requests_of_pipelines(rounds: int, *, quick: bool) -> Measured:
+def requests_of_pipelines(rounds: int) -> Measured:
     """Measure every pipeline that is there, in processes one after the other; what is compared is within each."""
     series: list[Series] = []
     left_out: dict[str, str] = {}
-    for variant in switching_variants(quick=quick):
+    for variant in switching_variants():
         try:
             reason = missing(variant)
             if reason is not None:
@@ -50,7 +45,6 @@ def requests_of_pipelines(rounds: int, *, quick: bool) -> Measured:
         "SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts and LoRAs are random.",
         f"Its requests read {REQUEST_TOKENS} tokens and give {NEW_TOKENS}.",
         "OpenVINO GenAI has no call that switches: the adapter is part of a request's settings.",
-        *(["With --quick, other pipelines of language models are not asked."] if quick else []),
     ]
     return Measured(
         tuple(series),
