@@ -44,7 +44,7 @@ class Script(NamedTuple):
     name: str
     full: tuple[str, ...] = ()
     quick: tuple[str, ...] = ()
-    minutes: float = 15
+    minutes: float = 20
 
 
 SCRIPTS = (
@@ -58,8 +58,8 @@ SCRIPTS = (
     Script("generation"),
     Script("weights"),
     Script("vision_precision"),
-    Script("quality", minutes=30),
-    Script("vision_quality", minutes=30),
+    Script("quality", minutes=40),
+    Script("vision_quality", minutes=40),
     Script("device_install"),
     Script("export_time"),
 )
@@ -70,7 +70,7 @@ PREPARE = "peers/prepare"
 """Makes what peers need; what it cannot make, the scripts report as left out."""
 
 PREPARE_MINUTES = 60.0
-QUICK_MINUTES = 4.0
+QUICK_MINUTES = 10.0
 REPORT = "report.html"
 ORDER = tuple(script.name for script in SCRIPTS)
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from benchmarks.bars import SIZE, TELEPHONE
+from benchmarks.bars import SIZE
 from benchmarks.dots import dots
 from benchmarks.looks import DASHES, INK, Look, log_locator, looks, points, says_unit, with_unit, wrapped
 from benchmarks.spans import span_of
@@ -32,8 +32,11 @@ DOTS = 15
 EDGE = 0.05
 """The share of the horizontal axis that is left free on either side."""
 
-NEAREST_TICKS = {True: 0.06, False: 0.12}
-"""Shares of the axis that ticks are apart at least, on wide charts and on narrow ones."""
+TICK_GAP = 8.0
+"""Points between what two ticks say."""
+
+LEFT, BOTTOM, RIGHT = 62.0, 42.0, 12.0
+"""What is beside and below the axes, in points."""
 
 
 class Entry(NamedTuple):
@@ -65,9 +68,8 @@ def draw_lines(figure: Figure, chart: Chart, series: Sequence[Series], width: fl
     above = top + tall + 8
     height = above + HEIGHT
     figure.set_size_inches(width / 72, height / 72)
-    left, bottom, right = 62.0, 42.0, 12.0
-    axes = figure.add_axes((left / width, bottom / height, (width - left - right) / width, (HEIGHT - bottom) / height))
-    _scales(axes, chart, series, wide=width >= TELEPHONE)
+    axes = figure.add_axes((LEFT / width, BOTTOM / height, (width - LEFT - RIGHT) / width, (HEIGHT - BOTTOM) / height))
+    _scales(axes, chart, series, width)
     for line in lines:
         own = sorted((one for one in series if (one.line or one.name) == line), key=lambda one: one.x or 0)
         medians, across = [one.median for one in own], [one.x or 0 for one in own]
@@ -131,7 +133,7 @@ def _draw_legend(figure: Figure, entries: Sequence[Entry], width: float, height:
             figure.text((one.across + KEY) / width, baseline, line, va="baseline", size=SIZE)
 
 
-def _scales(axes: Axes, chart: Chart, series: Sequence[Series], *, wide: bool) -> None:
+def _scales(axes: Axes, chart: Chart, series: Sequence[Series], width: float) -> None:
     unit = series[0].unit
     across = sorted({one.x or 0.0 for one in series})
     positive = [x for x in across if x > 0]
@@ -152,18 +154,31 @@ def _scales(axes: Axes, chart: Chart, series: Sequence[Series], *, wide: bool) -
     edge = (last - first) * EDGE or 1.0
     axes.set_xlim(*scale.inverted().transform([first - edge, last + edge]))
     shares = [(float(scale.transform(x)) - first + edge) / (last - first + 2 * edge) for x in across]
-    axes.set_xticks(_apart(across, shares, NEAREST_TICKS[wide]))
+    room = width - LEFT - RIGHT
+    said = {x: _said(x, chart.x) for x in across}
+    centres = {x: share * room for x, share in zip(across, shares, strict=True)}
+    axes.set_xticks(_apart(across, {x: (centres[x], points(said[x], SIZE)) for x in across}))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _said(value, chart.x)))
 
 
-def _apart(values: Sequence[float], shares: Sequence[float], least: float) -> list[float]:
-    """Those of the values that stand `least` apart, the last and the first before others."""
-    taken: list[tuple[float, float]] = []
-    for value, share in sorted(zip(values, shares, strict=True), key=lambda one: one[0] not in {values[0], values[-1]}):
-        if all(abs(share - other) >= least for _, other in taken):
-            taken.append((value, share))
-    return sorted(value for value, _ in taken)
+def _said(value: float, axis: str) -> str:
+    """A value of the horizontal axis: bytes in units of their size, other large numbers in thousands and millions."""
+    if "bytes" in axis:
+        return with_unit(value, "bytes")
+    if value >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    return f"{value / 1e3:.3g}k" if value >= 1e5 else number(value)
+
+
+def _apart(values: Sequence[float], places: Mapping[float, tuple[float, float]]) -> list[float]:
+    """Those of the values whose texts do not meet, by their centre and width; the last and the first before others."""
+    taken: list[float] = []
+    for value in sorted(values, key=lambda one: one not in {values[0], values[-1]}):
+        centre, wide = places[value]
+        if all(abs(centre - places[other][0]) >= (wide + places[other][1]) / 2 + TICK_GAP for other in taken):
+            taken.append(value)
+    return sorted(taken)
 
 
 def _limits(axes: Axes, chart: Chart) -> None:

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 MOST_SHOWN = 1_000
 """Samples of a series that are written out; the file that can be saved has all."""
 
-COLUMNS = ("unit", "median", "interval", "p95", "p99", "samples")
+COLUMNS = ("what", "unit", "median", "95 % interval", "p95", "p99", "samples")
 
 
 class Section(NamedTuple):
@@ -37,6 +37,7 @@ class Section(NamedTuple):
     alarms: list[str]
     charts: list[dict[str, str]]
     verdicts: list[Verdict]
+    columns: list[str]
     series: list[list[str]]
     samples: list[dict[str, str]]
     download: str
@@ -73,7 +74,6 @@ def page(found: Folder) -> str:
         alarms=[f"{name} failed: {run.failed}" for name, run in missing.items()],
         headlines=list(headlines(found.results)),
         ids=ids,
-        columns=COLUMNS,
         sections=[_section(ids[name], name, found) for name in found.results],
         machine=_machine(found.results),
         runs=[_run(run) for run in found.runs.values()],
@@ -95,6 +95,8 @@ def _section(identity: str, name: str, found: Folder) -> Section:
     ratios = verdicts(results)
     with_goal = [one for one in ratios if one.state]
     met = sum(one.state == "met" for one in with_goal)
+    rows = [series_row(one) for one in results.series]
+    shown = [place for place in range(len(COLUMNS)) if any(row[place] for row in rows)]
     return Section(
         id=identity,
         results=results,
@@ -102,7 +104,8 @@ def _section(identity: str, name: str, found: Folder) -> Section:
         alarms=_alarms(results, run),
         charts=[_chart(results, chart, f"{identity}-{place}") for place, chart in enumerate(results.charts, 1)],
         verdicts=ratios,
-        series=[series_row(one) for one in results.series],
+        columns=[COLUMNS[place] for place in shown],
+        series=[[row[place] for place in shown] for row in rows],
         samples=[_samples(one) for one in results.series],
         download="data:application/json;base64," + base64.b64encode(found.files[name]).decode(),
         bytes=with_unit(len(found.files[name]), "bytes"),

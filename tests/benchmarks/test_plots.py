@@ -34,6 +34,9 @@ SHAPES = {
     "below zero": results(Series("loss", "points", (-3.0, -2.0))),
     "lines": results(*LINES, x="virtual tokens", limits={"goal": 3, "no prompt": 2}),
     "logarithmic lines": results(*LINES, x="tasks", log=True, limits={LONG: 9}),
+    "bytes": results(
+        *(Series(f"m {x}", "%", (80.0,), "m", x) for x in (3_080, 297_992, 592_904, 90_855_944)), x="bytes"
+    ),
     "one point": results(Series("a", "s", (1.0,), "a", 5), x="tasks"),
     "no x": results(Series("a", "s", (1.0,)), x="tasks", log=True),
 }
