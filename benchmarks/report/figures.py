@@ -1,7 +1,7 @@
 """The figures that matter, for the first screen: which ratios of which benchmarks they are. Edit the table.
 
 A pattern is of shell style and looked for in the names of a benchmark's ratios without regard to case; all that match
-are shown, one a line, and where they are more than `MOST_LINES` those that are worst beside their goals.
+are shown, one a line, those with a goal before others, and where they are more than `MOST_LINES` those that are worst beside their goals.
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ def headlines(found: Mapping[str, Results]) -> Iterator[Figure]:
 
 
 def _matching(results: Results, patterns: Sequence[str]) -> list[Ratio]:
-    """The ratios of the first pattern that has some."""
+    """The ratios of the first pattern that has some; those with a goal, if any has one."""
     matching = ([one for one in results.ratios if fnmatchcase(one.name.lower(), pattern)] for pattern in patterns)
-    return next(filter(None, matching), [])
+    found = next(filter(None, matching), [])
+    return [one for one in found if one.goal is not None] or found
 
 
 def _worst(results: Results, ratios: Sequence[Ratio]) -> list[Ratio]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.all import REPORT, main
+from benchmarks.all import HERE, ORDER, REPORT, main
 from benchmarks.run import run_script
 
 
@@ -51,3 +51,8 @@ def test_a_script_that_is_not_there_is_reported(tmp_path: Path, monkeypatch: pyt
     runs = json.loads((tmp_path / "logs" / "runs.json").read_text())
     assert [(run["name"], bool(run["failed"])) for run in runs] == [("peers/prepare", False), ("swap", True)]
     assert "swap failed: it ended with 2" in (tmp_path / REPORT).read_text(encoding="utf-8")
+
+
+def test_every_script_that_publishes_is_in_the_table() -> None:
+    scripts = {path.stem for path in HERE.glob("*.py") if "publish(__file__" in "".join(path.read_text().split())}
+    assert scripts == set(ORDER)
