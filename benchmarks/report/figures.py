@@ -1,7 +1,7 @@
 """The figures that matter, for the first screen: which ratios of which benchmarks they are. Edit the table.
 
-A pattern is of shell style and looked for in the names of a benchmark's ratios without regard to case; all that match
-are shown, one a line, those with a goal before others, and where they are more than `MOST_LINES` those that are worst beside their goals.
+A pattern is of shell style and looked for in the names of a benchmark's ratios without regard to case. All that match
+are shown, one a line; only those with a goal, if any has one, and of more than `MOST_LINES` the worst.
 """
 
 from __future__ import annotations
