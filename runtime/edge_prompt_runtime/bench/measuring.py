@@ -23,7 +23,14 @@ from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.prompts import Measured, given_prompts, load, load_fitting, made_prompts
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series
 from edge_prompt_runtime.bench.swaps import cold_swap, numpy_load, warm_swap
-from edge_prompt_runtime.bench.timing import in_turn, interleaved_us, uncollected, warm_up
+from edge_prompt_runtime.bench.timing import (
+    MOST_WARM_UP_ROUNDS,
+    WARM_UP_ROUNDS,
+    in_turn,
+    interleaved_us,
+    uncollected,
+    warm_up,
+)
 from edge_prompt_runtime.engines import ENGINES
 from edge_prompt_runtime.engines.cores import available_cores
 from edge_prompt_runtime.loaded import TaskName
@@ -294,7 +301,9 @@ def _swaps(setting: Setting) -> Part:
     for what, variants in (("warm swaps", warm), ("cold swaps", cold)):
         rounds = setting.rounds(lambda variants=variants: [action() for action in variants.values()], 0.2)  # type: ignore[misc]
         setting.tell(what, 0, rounds)
-        found |= interleaved_us(variants, rounds)
+        found |= interleaved_us(
+            variants, rounds, most_warm_up_rounds=max(2 * WARM_UP_ROUNDS, min(rounds, MOST_WARM_UP_ROUNDS))
+        )
         setting.tell(what, rounds, rounds)
     ratios = tuple(
         Ratio(
@@ -344,9 +353,15 @@ def _in_turn(
 ) -> dict[str, list[Found]]:
     """Warm up, see how many rounds there is time for, and run them."""
     setting.tell("warming up", 0, 1)
+
+    def one_round() -> object:
+        return [run() for run in variants.values()]
+
+    affordable = setting.rounds(one_round, 0.25)
     with uncollected():
-        warm_up({name: lambda run=run: milliseconds(run()) for name, run in variants.items()})  # type: ignore[misc]
-    rounds = setting.rounds(lambda: [run() for run in variants.values()])
+        each = {name: lambda run=run: milliseconds(run()) for name, run in variants.items()}
+        warm_up(each, min(MOST_WARM_UP_ROUNDS, max(2 * WARM_UP_ROUNDS, affordable)))
+    rounds = setting.rounds(one_round)
     return in_turn(variants, rounds, 0, setting.told(what, rounds))
 
 
