@@ -20,6 +20,9 @@ MARKS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 NARROWEST_NAME = 24
 """Columns that names keep, however many the numbers want."""
 
+WIDEST_WORDS = 16
+"""Columns of words behind the numbers."""
+
 
 class Group(NamedTuple):
     """Rows that stand together.
@@ -67,7 +70,10 @@ def table(columns: tuple[str, ...], groups: Iterable[Group]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     made.add_column(columns[0], min_width=NARROWEST_NAME, overflow="fold")
     for column in columns[1:]:
-        made.add_column(column, no_wrap=bool(column), justify="left" if column in ("unit", "") else "right")
+        if column:
+            made.add_column(column, no_wrap=True, justify="left" if column == "unit" else "right")
+        else:
+            made.add_column(column, max_width=WIDEST_WORDS)
     for title, rows in groups:
         if title:
             made.add_section()
