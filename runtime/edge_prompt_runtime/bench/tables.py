@@ -73,7 +73,7 @@ def table(columns: tuple[str, ...], groups: Iterable[Group]) -> Table:
         if column:
             made.add_column(column, no_wrap=True, justify="left" if column == "unit" else "right")
         else:
-            made.add_column(column, max_width=WIDEST_WORDS)
+            made.add_column(column, max_width=WIDEST_WORDS, overflow="fold")
     for title, rows in groups:
         if title:
             made.add_section()
