@@ -223,7 +223,7 @@ def measured(found: Mapping[tuple[str, str], Sequence[Scored]], prompts: str) ->
     for (task, method), scored in found.items():
         name, size = f"{task}: {method}", float(scored[0].bytes)
         series += [
-            Series(name, "%", tuple(one.percent for one in scored), task, size, higher_is_better=True),
+            Series(name, "%", tuple(one.percent for one in scored), method, size, higher_is_better=True),
             Series(f"{name}, trained bytes", "bytes", (size,), method),
             Series(f"{name}, training", "s", tuple(one.seconds for one in scored), method),
         ]
@@ -251,7 +251,7 @@ def measured(found: Mapping[tuple[str, str], Sequence[Scored]], prompts: str) ->
         ratios=tuple(ratios),
         charts=(
             *(Chart(f"Test accuracy by method: {task}", names[task]) for task in tasks),
-            Chart("Test accuracy over what is trained", sum(names.values(), ()), x="trained bytes a task"),
+            *(Chart(f"Test accuracy over what is trained: {task}", names[task], x="trained bytes") for task in tasks),
         ),
         notes=tuple(over_rows(found, tasks)),
     )
