@@ -117,7 +117,7 @@ def test_runs_are_compared_by_the_names_and_units_of_their_series() -> None:
     for expected in (
         "What changed since",
         "ours (ms)",
-        "100.0% more, worse",
+        "100.0% more",
         "Only in the old run: gone, bytes",
         "Mind:",
     ):
