@@ -15,6 +15,7 @@ from benchmarks.prompt_graphs import made_by, opened_graphs
 from benchmarks.publish import Measured
 from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_runtime.engines import Engine
+from tests.benchmarks.written import written
 
 
 def measured(conditioned: ConditionedModule, graphs: Mapping[str, Engine]) -> Measured:
@@ -40,7 +41,7 @@ def test_every_kind_and_length_of_a_network_for_images(tmp_path: Path) -> None:
     kinds = ["plain 0", "none 0", "pixel 0", *(f"{kind} 50" for kind in ("naive", "folded", "soft"))]
     assert [one.name for one in found.series[: len(kinds)]] == [f"here: {kind}" for kind in kinds]
     assert [ratio.goal for ratio in found.ratios] == [1.02, 1.05]
-    (chart,) = found.charts
+    (chart,) = written(found, tmp_path).charts
     assert list(chart.limits) == ["a graph without prompt inputs"]
     assert not {"here: plain 0", "here: pixel 0"} & set(chart.series)
 

@@ -1,0 +1,16 @@
+"""What a benchmark found, as a reader of its file gets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.publish import Measured
+from edge_prompt_runtime.bench.results import Results, read_results, write_results
+
+
+def written(found: Measured, folder: Path) -> Results:
+    """Write what was found and read it: every ratio and chart is of series that are there, of one unit."""
+    write_results(folder / "found.json", Results("tiny", "What?", "now", 1.0, {}, {}, {}, **found._asdict()))
+    results = read_results(folder / "found.json")
+    assert all(results.value(ratio).value > 0 for ratio in results.ratios)
+    return results
