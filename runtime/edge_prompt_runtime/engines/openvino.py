@@ -17,7 +17,7 @@ from edge_prompt.errors import InputError, ManifestError
 from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, Past
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
-from edge_prompt_runtime.engines.openvino_properties import properties_of, require_on_cores
+from edge_prompt_runtime.engines.openvino_properties import compiled, properties_of, require_on_cores
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.settings import EngineSettings
 
@@ -52,7 +52,7 @@ class GraphEngine:
             if settings.model_cache is not None and self._rows is None:
                 # what is paged is written and not read again: what its heads are is lost, as of 2026.4
                 properties["CACHE_DIR"] = str(settings.model_cache)
-            return core.compile_model(model, "CPU", properties)
+            return compiled(core, model, properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ManifestError(
