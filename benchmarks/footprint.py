@@ -6,8 +6,8 @@ Tasks of all-MiniLM-L6-v2, 1 to 1,000, in MB:
 
 - Ours: soft prompts of 16 virtual tokens, and prefixes of 64, the default of `edge-prompt tune`; both in float16, with
   a linear head for 8 classes and a card. On disk: the files of a bundle for one engine, and those of all tasks. In
-  memory: the most that was resident in a fresh process which answered a request of every task, all prompts kept; for
-  prefixes besides with the default budget, beyond which prompts are let go and read again.
+  memory: what is resident in a fresh process once it answered a request of every task, all prompts kept, and the most
+  that ever was; for prefixes besides with the default budget, beyond which prompts are let go and read again.
 - Fine-tuned networks, an opened one a task on the same engines. Each has files of its own, for pages of one file would
   be shared. They are measured up to 4 and drawn on by the slope, under a name that says so.
 - LoRA adapters of rank 8 in PEFT, where it places them by default, as it saves them; all loaded in a fresh process.
@@ -29,7 +29,7 @@ from transformers import AutoModel
 
 from benchmarks.bundles import minilm_bundle
 from benchmarks.publish import Measured, options, publish
-from benchmarks.resident import ALL_BYTES, resident_of
+from benchmarks.resident import ALL_BYTES, Resident, resident_of
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.engines import ENGINES
@@ -41,11 +41,16 @@ PROMPTS = {"soft": 16, "prefix": 64}
 
 CLASSES, RANK = 8, 8
 SUFFIXES = (".npy", ".json", ".head.npz")
-DISK, MEMORY, DRAWN_ON = "disk", "memory", "extrapolated"
+DISK, MEMORY, PEAK, DRAWN_ON = "disk", "memory", "peak memory", "extrapolated"
+TITLES = {
+    DISK: "On disk",
+    MEMORY: "Resident memory of a fresh process, once all are loaded",
+    PEAK: "Peak resident memory of a fresh process",
+}
 NETWORKS, LORAS = "fine-tuned networks", "LoRAs in PEFT"
 
 Points = dict[tuple[str, str, int], list[float]]
-"""MB by line, by `DISK` or `MEMORY`, and by the number of tasks."""
+"""MB by line, by `DISK`, `MEMORY` (resident at the end) or `PEAK`, and by the number of tasks."""
 
 
 class Plan(NamedTuple):
@@ -119,7 +124,7 @@ def add_ours(found: Points, bundle: Path, scratch: Path, plan: Plan, threads: in
                 for budget, name in budgets(kind, line).items():
                     for _ in range(plan.repeats):
                         resident = resident_of("prompts", *common, "--count", count, "--budget", budget)
-                        add(found, (name, MEMORY, count), resident.peak / 1e6)
+                        add_memory(found, name, count, resident)
 
 
 def budgets(kind: str, line: str) -> dict[int, str]:
@@ -137,7 +142,7 @@ def add_networks(found: Points, bundle: Path, scratch: Path, plan: Plan, threads
             add(found, (line, DISK, count), megabytes(bundle_files(bundle, engine)) * count)
             for _ in range(plan.repeats):
                 resident = resident_of("networks", *copies[:count], "--engine", engine, "--threads", threads)
-                add(found, (line, MEMORY, count), resident.peak / 1e6)
+                add_memory(found, line, count, resident)
     for copy in copies:
         shutil.rmtree(copy)
 
@@ -154,12 +159,18 @@ def add_loras(found: Points, network: Path, scratch: Path, plan: Plan, threads: 
         add(found, (LORAS, DISK, count), megabytes(files) + count * own)
         for _ in range(plan.repeats):
             common = ("--network", network, "--adapter", adapter, "--threads", threads)
-            add(found, (LORAS, MEMORY, count), resident_of("adapters", *common, "--count", count).peak / 1e6)
+            add_memory(found, LORAS, count, resident_of("adapters", *common, "--count", count))
 
 
 def add(found: Points, key: tuple[str, str, int], value: float) -> None:
     """One more sample."""
     found.setdefault(key, []).append(value)
+
+
+def add_memory(found: Points, line: str, count: int, resident: Resident) -> None:
+    """What a process had at the end, and at most: opening a network may take more than it keeps, which hides growth."""
+    add(found, (line, MEMORY, count), resident.now / 1e6)
+    add(found, (line, PEAK, count), resident.peak / 1e6)
 
 
 def drawn_on(found: Mapping[tuple[str, str, int], list[float]], counts: Sequence[int]) -> Points:
@@ -185,7 +196,7 @@ def ratios(points: Points, most: int) -> Iterator[Ratio]:
         engine = line.partition(" on ")[2].partition(",")[0]
         for other in (f"{NETWORKS} on {engine}", LORAS):
             shown = other if (other, MEMORY, most) in points else f"{other} ({DRAWN_ON})"
-            for what in (DISK, MEMORY):
+            for what in TITLES:
                 if (line, what, most) in points and (shown, what, most) in points:
                     top, bottom = named(shown, what, most), named(line, what, most)
                     yield Ratio(f"{top}, over {line}", top, bottom, paired=False, at_least=True)
@@ -211,7 +222,7 @@ def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
         tuple(ratios(points, max(plan.counts))),
         tuple(
             Chart(title, tuple(named(*key) for key in points if key[1] == what), "tasks", log=True)
-            for what, title in ((DISK, "On disk"), (MEMORY, "Peak resident memory of a fresh process"))
+            for what, title in TITLES.items()
         ),
         left_out={
             **{engine: "not asked with --quick" for engine in ENGINES if engine not in plan.engines},
