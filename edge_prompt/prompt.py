@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from edge_prompt.arrays import FloatArray, read_hashed_npy, require_writable, write_npy_to
 from edge_prompt.card import TEMPLATE_FIELD, Card, HeadFile, card_fields, card_path, read_hashed_card
-from edge_prompt.errors import CardError
+from edge_prompt.errors import CardError, MissingFileError
 from edge_prompt.files import resolve_inside
 from edge_prompt.head import Dense, Head, read_hashed_head, require_head, write_head_to
 from edge_prompt.kinds import KIND_AXES, require_kind, require_shape
@@ -56,11 +55,15 @@ def read_prompt(path: Path) -> Prompt:
 
 def _read(path: Path) -> Prompt:
     card_file = card_path(path)
-    if not os.path.exists(card_file):  # noqa: PTH110 - a third of the time, and a store asks whenever it reads
+    try:
+        card, card_sha256 = read_hashed_card(card_file)
+    except MissingFileError:
+        if card_file.exists():  # and is no file
+            raise
         array, sha256 = read_hashed_npy(path)
         if not card_file.exists():  # a card that came meanwhile may be that of the very array that was read
             return Prompt(array, None, None, path, {path.name: sha256})
-    card, card_sha256 = read_hashed_card(card_file)
+        card, card_sha256 = read_hashed_card(card_file)
     array, sha256 = read_as_named(path, card.sha256, read_hashed_npy)
     if card.shape != array.shape:
         raise CardError(
