@@ -72,7 +72,7 @@ def _read(path: Path) -> Prompt:
             remedy="restore the two files that belong together",
         )
     _require_digest(path, sha256, card.sha256, card_file)
-    digests = {path.name: sha256, card_file.name: card_sha256}
+    digests = {card_file.name: card_sha256, path.name: sha256}
     if card.head is None:
         return Prompt(array, card, None, path, digests)
     head, digests[card.head.file] = _read_head(path, card, card.head)
