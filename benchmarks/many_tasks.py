@@ -22,7 +22,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import click
@@ -34,7 +33,7 @@ from transformers import AutoModel
 from benchmarks.bundles import minilm_bundle
 from benchmarks.publish import Measured, options, publish
 from benchmarks.resident import ALL_BYTES, TOKENS, resident_of
-from benchmarks.switching import samples_us
+from benchmarks.switching import Named, after_request, samples_us
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
@@ -49,8 +48,6 @@ VIRTUAL_TOKENS = 16
 START, WARM, COLD = "start", "warm swap", "cold swap"
 NP_LOAD, NP_LOAD_AND_CARD, PEFT = "np.load alone", "np.load and json.loads", "PEFT: set_adapter"
 COLD_GOAL, MEMORY_GOAL = 1.5, 1.02
-
-Named = Callable[[str], object]
 
 
 class Plan(NamedTuple):
@@ -100,22 +97,6 @@ def drawn(count: int) -> Iterator[str]:
             yield f"task{number}"
 
 
-def after_request(count: int, request: Named, action: Named) -> Callable[[], float]:
-    """What times `action` on a name in microseconds, after a request under the name before."""
-    names = drawn(count)
-    current = next(names)
-
-    def elapsed_us() -> float:
-        nonlocal current
-        request(current)
-        current = next(names)
-        start = perf_counter_ns()
-        action(current)
-        return (perf_counter_ns() - start) / 1000
-
-    return elapsed_us
-
-
 def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: int) -> dict[str, Callable[[], float]]:
     """What is timed of ours, with so many tasks on one engine."""
     opened = read_bundle(bundle)
@@ -123,11 +104,11 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
     for number in range(count):
         warm.task(f"task{number}")
     found = {
-        WARM: after_request(count, asking(warm), lambda name: prompt_feeds([warm.task(name)])),
+        WARM: after_request(asking(warm), lambda name: prompt_feeds([warm.task(name)]), drawn(count)),
         START: after_request(
-            count,
             asking(warm),
             lambda name: LoadedTasks(opened, lambda array: array, lambda *_: None, lambda _: None, [folder]).find(name),
+            drawn(count),
         ),
     }
     if count == 1:
@@ -135,12 +116,12 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
     cold = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=0)
     return {
         **found,
-        COLD: after_request(count, asking(cold), lambda name: prompt_feeds([cold.task(name)])),
-        NP_LOAD: after_request(count, asking(warm), lambda name: np.load(folder / f"{name}.npy")),
+        COLD: after_request(asking(cold), lambda name: prompt_feeds([cold.task(name)]), drawn(count)),
+        NP_LOAD: after_request(asking(warm), lambda name: np.load(folder / f"{name}.npy"), drawn(count)),
         NP_LOAD_AND_CARD: after_request(
-            count,
             asking(warm),
             lambda name: (np.load(folder / f"{name}.npy"), json.loads((folder / f"{name}.json").read_bytes())),
+            drawn(count),
         ),
     }
 
@@ -163,7 +144,7 @@ def peft_action(network: Path, count: int) -> Callable[[], float]:
     def request(_: str) -> object:
         return model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
-    return after_request(count, request, lambda name: model.set_adapter(name, inference_mode=True))
+    return after_request(request, lambda name: model.set_adapter(name, inference_mode=True), drawn(count))
 
 
 def named(line: str, count: int) -> str:

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
+from benchmarks.quality_options import quality_options, settings_of
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.settings import TuneSettings
 from examples.real_data import TEXT_TASKS, minilm, text_task
@@ -33,7 +34,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "": {"tasks": ("tweets",), "examples": 1200, "epochs": 4, "test_rows": 100_000, "seeds": 2},
     "whole": {"tasks": tuple(TEXT_TASKS), "examples": 3000, "epochs": 5, "test_rows": 100_000, "seeds": 3},
 }
-"""What every method is given, by how much time there is."""
 
 
 def drawn(rows: Sequence[Any], count: int) -> list[Any]:
@@ -71,19 +71,11 @@ def measure(asked: dict[str, Any]) -> Measured:
 
 
 @click.command()
-@click.option("--task", "tasks", type=click.Choice(list(TEXT_TASKS)), multiple=True)
-@click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=METHODS)
-@click.option("--examples", type=int, help="Training texts a task.")
-@click.option("--epochs", type=int)
-@click.option("--test-rows", type=int, help="At most so many are scored.")
-@click.option("--seeds", type=int)
-@click.option("--precision", default="bf16", show_default=True, help="Of training; scoring is in fp32.")
-@click.option("--whole", is_flag=True, help="All data, and more seeds: hours.")
+@quality_options(tuple(TEXT_TASKS), METHODS, METHODS, "bf16")
 @options
 def main(*, quick: bool, whole: bool, threads: int, output: Path, **asked: Any) -> None:
     """Measure and publish."""
-    settings = {**BUDGETS["quick" if quick else "whole" if whole else ""], "threads": threads}
-    settings |= {name: value for name, value in asked.items() if value}
+    settings = settings_of(BUDGETS, asked, threads, quick=quick, whole=whole)
     publish(__file__, __doc__, output, settings, lambda: measure(settings))
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,9 +121,9 @@ def our_details(runtime: Runtime, system: System, on: Prefixes) -> dict[str, Cal
         runtime.load("third", on.folder / f"{name}.npy")
 
     return {
-        "assembling, other task": after_request(system.request, assemble),
-        "assembling, same task": after_request(system.request, assemble, change=False),
-        "cold swap (file to task)": after_request(system.request, read),
+        "assembling, other task": after_request(system.request, assemble, cycle(NAMES)),
+        "assembling, same task": after_request(system.request, assemble, cycle(NAMES[:1])),
+        "cold swap (file to task)": after_request(system.request, read, cycle(NAMES)),
     }
 
 
@@ -233,7 +234,7 @@ def switch_series(on: Prefixes, rounds: int, threads: int) -> tuple[Series, ...]
     require_equal({**our, "PEFT": prefixes})
     loras = peft_system(peft_loras(on.network), on.tokens)
     switches = {**{f"{name}: {SWITCH}": system for name, system in our.items()}, PREFIX: prefixes, LORA: loras}
-    timed = {name: after_request(*system) for name, system in switches.items()}
+    timed = {name: after_request(*system, cycle(NAMES)) for name, system in switches.items()}
     for name, runtime in runtimes.items():
         timed |= {f"{name}: {what}": action for what, action in our_details(runtime, our[name], on).items()}
     found = samples_us(timed, rounds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter_ns
 
 from edge_prompt_runtime.bench.timing import in_turn, warm_up
@@ -16,15 +16,14 @@ Named = Callable[[str], object]
 """Something done for the task of that name."""
 
 
-def after_request(request: Named, switch: Named, *, change: bool = True) -> Callable[[], float]:
+def after_request(request: Named, switch: Named, names: Iterator[str]) -> Callable[[], float]:
     """What times `switch`, in microseconds, right after a request that is not counted.
 
     Args:
         request: A whole request under a task, which leaves caches and threads as requests do.
         switch: What is timed.
-        change: Whether it switches to the other task each time, or stays on that of the request.
+        names: Of the tasks, one after the other: a request under one, then a switch to the next.
     """
-    names = itertools.cycle(NAMES if change else NAMES[:1])
     current = next(names)
 
     def elapsed_us() -> float:

@@ -21,6 +21,7 @@ import torch
 from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
 from benchmarks.quality import drawn
+from benchmarks.quality_options import quality_options, settings_of
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.settings import TuneSettings
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
@@ -35,7 +36,6 @@ BUDGETS: dict[str, dict[str, Any]] = {
     "": {"tasks": ("digits",), "examples": 600, "epochs": 5, "test_rows": 1000, "seeds": 2},
     "whole": {"tasks": tuple(IMAGE_TASKS), "examples": 1000, "epochs": 5, "test_rows": 1000, "seeds": 3},
 }
-"""What every method is given, by how much time there is."""
 
 
 def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -> Trial:
@@ -68,19 +68,11 @@ def measure(asked: dict[str, Any]) -> Measured:
 
 
 @click.command()
-@click.option("--task", "tasks", type=click.Choice(list(IMAGE_TASKS)), multiple=True)
-@click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=USUAL)
-@click.option("--examples", type=int, help="Training images a task.")
-@click.option("--epochs", type=int)
-@click.option("--test-rows", type=int, help="At most so many are scored.")
-@click.option("--seeds", type=int)
-@click.option("--precision", default=SETTINGS.precision, show_default=True, help="Of training; scoring is in fp32.")
-@click.option("--whole", is_flag=True, help="All data, and more seeds: hours.")
+@quality_options(tuple(IMAGE_TASKS), METHODS, USUAL, SETTINGS.precision)
 @options
 def main(*, quick: bool, whole: bool, threads: int, output: Path, **asked: Any) -> None:
     """Measure and publish."""
-    settings = {**BUDGETS["quick" if quick else "whole" if whole else ""], "threads": threads}
-    settings |= {name: value for name, value in asked.items() if value}
+    settings = settings_of(BUDGETS, asked, threads, quick=quick, whole=whole)
     publish(__file__, __doc__, output, settings, lambda: measure(settings))
 
 

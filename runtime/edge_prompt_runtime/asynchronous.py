@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mappi
 from contextvars import copy_context
 from functools import partial
 from threading import Event, Lock
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from edge_prompt.errors import ClosedError
+from edge_prompt_runtime.closing import Closing
 from edge_prompt_runtime.generation.decoding import Cancellation
 from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.loaded import TaskName
@@ -30,7 +30,7 @@ MOST_WORKERS = 8
 Found = TypeVar("Found")
 
 
-class Asynchronous:
+class Asynchronous(Closing):
     """The calls of `Runtime` by their names with an `a` before them; each is as that one, and blocks no event loop.
 
     They run in threads that are started when they are first needed. A task that is cancelled while it awaits a call
@@ -162,16 +162,6 @@ class Asynchronous:
             workers, self._workers, self._closed = self._workers, None, True
         if workers is not None:
             workers.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        """The runtime itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """See `close`."""
-        self.close()
 
     async def _called(self, call: str, *arguments: Any) -> Any:
         return await self._in_a_thread(partial(getattr(self, call), *arguments))

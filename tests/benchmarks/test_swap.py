@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from benchmarks.adapter_requests import ask, series_of
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.workers.switching import turned_adapter
 from benchmarks.swap import Prefixes, System, measure, require_equal
-from benchmarks.switching import after_request, same_and_other, tight
+from benchmarks.switching import NAMES, after_request, same_and_other, tight
 
 TOKENS = {"input_ids": np.arange(10, 20)[None]}
 
@@ -41,9 +42,9 @@ def test_what_is_timed_is_asked_in_turn() -> None:
     def switch(name: str) -> None:
         asked.append(f"-> {name}")
 
-    other = after_request(request, switch)
+    other = after_request(request, switch, cycle(NAMES))
     assert min(other(), other()) > 0
-    same = after_request(request, switch, change=False)
+    same = after_request(request, switch, cycle(NAMES[:1]))
     assert min(same(), same()) > 0
     assert asked == ["first", "-> second", "second", "-> first", *["first", "-> first"] * 2]
     asked.clear()

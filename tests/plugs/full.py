@@ -11,12 +11,10 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.plugs.pull import NETWORKS, SAID, Pulled, commands, import_all, start
+from tests.plugs.pull import SAID, Pulled, prepared, start
 
 ROOM_BYTES = 64 << 20
 """The size of the file system; what a command may use of it is what is not filled."""
@@ -121,13 +119,7 @@ def run() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--networks", type=Path, help="where the tiny networks lie, or will")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        networks, work = given.networks or Path(name) / "networks", Path(name) / "work"
-        if not networks.exists():
-            subprocess.run([sys.executable, "-c", NETWORKS, networks], check=True, capture_output=True)
-        work.mkdir()
-        import_all()
-        table = commands(networks, work)
+    with prepared(given.networks) as (table, work):
         for command in given.commands or table:
             print(refused(command, table[command], work, given.steps), flush=True)  # noqa: T201 - a script
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -344,6 +344,18 @@ def import_all() -> None:
             importlib.import_module(module)
 
 
+@contextlib.contextmanager
+def prepared(networks: Path | None) -> Iterator[tuple[dict[str, Pulled], Path]]:
+    """The commands on tiny networks, which are made if `networks` has none, and a folder to work in."""
+    with tempfile.TemporaryDirectory() as name:
+        networks, work = networks or Path(name) / "networks", Path(name) / "work"
+        if not networks.exists():
+            subprocess.run([sys.executable, "-c", NETWORKS, networks], check=True, capture_output=True)
+        work.mkdir()
+        import_all()
+        yield commands(networks, work), work
+
+
 def run() -> None:
     """The script."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -352,13 +364,7 @@ def run() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--networks", type=Path, help="where the tiny networks lie, or will")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        networks, work = given.networks or Path(name) / "networks", Path(name) / "work"
-        if not networks.exists():
-            subprocess.run([sys.executable, "-c", NETWORKS, networks], check=True, capture_output=True)
-        work.mkdir()
-        import_all()
-        table = commands(networks, work)
+    with prepared(given.networks) as (table, work):
         for command in given.commands or table:
             kills = round(given.kills * table[command].share)
             print(pull(command, table[command], work, kills, given.seed), flush=True)  # noqa: T201 - a script

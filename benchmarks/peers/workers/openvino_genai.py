@@ -33,26 +33,40 @@ class Streamer(genai.StreamerBase):  # type: ignore[misc]
         """Nothing is held back."""
 
 
-def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
-    """Open the pipeline with the cache of keys and values in fp32 if `full_precision`."""
-    settings: dict[str, Any] = {
+def greedy(new_tokens: int) -> Any:
+    """What asks for so many tokens, whichever they are."""
+    config = genai.GenerationConfig()
+    config.do_sample = False
+    config.max_new_tokens = new_tokens
+    config.ignore_eos = True
+    return config
+
+
+def inputs_of(tokens: list[int]) -> Any:
+    """A request of token ids."""
+    ids = np.array([tokens], np.int64)
+    return genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
+
+
+def settings_of(attention: str, *, full_precision: bool) -> dict[str, Any]:
+    """The pipeline's settings, with the cache of keys and values in fp32 if `full_precision`."""
+    return {
         "ATTENTION_BACKEND": attention,
         "INFERENCE_NUM_THREADS": THREADS,
         "PERFORMANCE_HINT": "LATENCY",
         **(FULL_PRECISION if full_precision else {}),
     }
+
+
+def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
+    """Open the pipeline."""
+    settings = settings_of(attention, full_precision=full_precision)
     if lora is not None:
         settings["adapters"] = genai.AdapterConfig(genai.Adapter(str(lora / "adapter_model.safetensors")))
     pipeline = genai.LLMPipeline(str(model), "CPU", **settings)
 
     def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
-        config = genai.GenerationConfig()
-        config.do_sample = False
-        config.max_new_tokens = new_tokens
-        config.ignore_eos = True
-        ids = np.array([tokens], np.int64)
-        inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
-        pipeline.generate(inputs, config, Streamer(take))
+        pipeline.generate(inputs_of(tokens), greedy(new_tokens), Streamer(take))
 
     return timed(generate)
 

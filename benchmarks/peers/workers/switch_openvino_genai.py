@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import openvino as ov
 import openvino_genai as genai
 
-from benchmarks.peers.workers.openvino_genai import FULL_PRECISION, Streamer
-from benchmarks.peers.workers.protocol import THREADS, Answer, serve
+from benchmarks.peers.workers.openvino_genai import Streamer, greedy, inputs_of, settings_of
+from benchmarks.peers.workers.protocol import Answer, serve
 from benchmarks.peers.workers.switching import NAMES, Generated, switching, turned_adapter
 
 
@@ -22,26 +19,16 @@ def load(model: Path, attention: str, lora: Path, *, full_precision: bool) -> An
     with tempfile.TemporaryDirectory() as folder:
         second = turned_adapter(first, Path(folder) / "turned.safetensors")
         adapters = {name: genai.Adapter(str(path)) for name, path in zip(NAMES, (first, second), strict=True)}
-        settings: dict[str, Any] = {
-            "ATTENTION_BACKEND": attention,
-            "INFERENCE_NUM_THREADS": THREADS,
-            "PERFORMANCE_HINT": "LATENCY",
-            "adapters": genai.AdapterConfig(list(adapters.values())),
-            **(FULL_PRECISION if full_precision else {}),
-        }
-        pipeline = genai.LLMPipeline(str(model), "CPU", **settings)
+        known = genai.AdapterConfig(list(adapters.values()))
+        settings = settings_of(attention, full_precision=full_precision)
+        pipeline = genai.LLMPipeline(str(model), "CPU", adapters=known, **settings)
     chosen = {name: genai.AdapterConfig(adapter) for name, adapter in adapters.items()}
 
     def generate(adapter: str, tokens: list[int], new_tokens: int) -> Generated:
-        config = genai.GenerationConfig()
-        config.do_sample = False
-        config.max_new_tokens = new_tokens
-        config.ignore_eos = True
+        config = greedy(new_tokens)
         config.adapters = chosen[adapter]
-        ids = np.array([tokens], np.int64)
         found: list[int] = []
-        inputs = genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
-        pipeline.generate(inputs, config, Streamer(found.append))
+        pipeline.generate(inputs_of(tokens), config, Streamer(found.append))
         return Generated(found)
 
     return switching(generate)

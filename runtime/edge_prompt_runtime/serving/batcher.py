@@ -7,12 +7,12 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor, wa
 from contextlib import suppress
 from threading import TIMEOUT_MAX, Thread, current_thread
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from edge_prompt.errors import InputError, RequestTimeoutError
+from edge_prompt_runtime.closing import Closing
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.serving.sizes import groups_by_size, longest_row, size_of
@@ -24,7 +24,7 @@ CALLS = ("classify", "embed", "label_tokens", "detect", "segment", "generate")
 LONGEST_DELAY_MS = 60_000
 
 
-class Batcher:
+class Batcher(Closing):
     """Answers single requests as the runtime does, those that come together in one batch. Any number of threads ask.
 
     Each gets its own row, which is what it would be alone. A request that cannot be answered fails alone: its
@@ -145,16 +145,6 @@ class Batcher:
         for row in self._waiting.close(refuse=not answer):
             _fail(row, closed())
         self._pool.shutdown(wait=current_thread() is not self._thread)
-
-    def __enter__(self) -> Self:
-        """The batcher itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """See `close`."""
-        self.close()
 
     def _run(self) -> None:
         """Answer until nobody waits."""
