@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.errors import EdgePromptError, InputError, MissingExtraError, UnknownEngineError
-from edge_prompt.preprocessing import ImagePreprocessing, modality_of
-from edge_prompt_runtime.bench.answers import Arrays, Generated, answer_to, generation_of, never_ending
+from edge_prompt.bundle import read_bundle
+from edge_prompt.errors import EdgePromptError
+from edge_prompt_runtime.bench.answers import Generated, answer_to, generation_of
 from edge_prompt_runtime.bench.fresh import EndedError, Start, start
-from edge_prompt_runtime.bench.inputs import item_of, request_of
+from edge_prompt_runtime.bench.inputs import item_of
 from edge_prompt_runtime.bench.machine import machine, versions
 from edge_prompt_runtime.bench.plan import Plan
-from edge_prompt_runtime.bench.prompts import Measured, given_prompts, load, load_fitting, made_prompts
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series
+from edge_prompt_runtime.bench.setting import NO_PROMPT, Setting, Tell, agreement, open_setting, settings_of
 from edge_prompt_runtime.bench.swaps import cold_swap, numpy_load, warm_swap
 from edge_prompt_runtime.bench.timing import (
     MOST_WARM_UP_ROUNDS,
@@ -31,70 +29,11 @@ from edge_prompt_runtime.bench.timing import (
     uncollected,
     warm_up,
 )
-from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.engines.cores import available_cores
 from edge_prompt_runtime.loaded import TaskName
-from edge_prompt_runtime.reference import TOLERANCE, difference
 from edge_prompt_runtime.requests import open_requests
 from edge_prompt_runtime.runtime import Runtime
 
-Tell = Callable[[str, int, int], None]
-"""Told what is measured, how many of its rounds are done, and of how many."""
-
-FEWEST_ROUNDS = 10
-"""Of requests, however long they take, if so many were asked for."""
-
-NO_PROMPT = "no prompt"
-
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A bundle that is open on its engines, with all prompts loaded.
-
-    Attributes:
-        plan: What was asked for.
-        runtimes: One an engine.
-        threads: Threads of each.
-        arrays: The request.
-        given: The prompts that were given.
-        made: Those that were made up and fit.
-        left_out: What is not measured, and why.
-        tell: Told how far it is.
-    """
-
-    plan: Plan
-    runtimes: list[Runtime]
-    threads: int
-    arrays: Arrays
-    given: list[Measured]
-    made: list[Measured]
-    left_out: dict[str, str]
-    tell: Tell
-
-    @property
-    def tasks(self) -> dict[str, TaskName]:
-        """What requests are asked under, by what tables call it."""
-        return {NO_PROMPT: None, **{prompt.name: prompt.name for prompt in (*self.given, *self.made)}}
-
-    @property
-    def language(self) -> bool:
-        """Whether the network is a language model."""
-        return bool(self.runtimes[0].bundle.manifest.cache)
-
-    def rounds(self, one_round: Callable[[], object], share: float = 1) -> int:
-        """How many rounds there is time for in a share of all, if one takes as long as this one takes now."""
-        begun = time.monotonic()
-        one_round()
-        affordable = self.plan.seconds * share / max(time.monotonic() - begun, 1e-9)
-        return min(self.plan.rounds, max(FEWEST_ROUNDS, int(affordable)))
-
-    def told(self, what: str, rounds: int) -> Callable[[], None]:
-        """What to call after each of so many rounds."""
-        done = iter(range(1, rounds + 1))
-        self.tell(what, 0, rounds)
-        return lambda: self.tell(what, next(done, rounds), rounds)
 
 
 class Part(NamedTuple):
@@ -114,8 +53,8 @@ def measure(plan: Plan, tell: Tell) -> Results:
     begun, clock, where = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), machine()
     bundle = read_bundle(plan.bundle)
     with TemporaryDirectory(prefix="edge-prompt-bench-") as name:
-        setting = _open(bundle, plan, Path(name), tell)
-        agreed = _agreement(setting)
+        setting = open_setting(bundle, plan, Path(name), tell)
+        agreed = agreement(setting)
         parts = [part(setting) for part in (_reading, _requests, _swaps)]
         parts.append(_starts(setting, Path(name)))
     return Results(
@@ -125,69 +64,12 @@ def measure(plan: Plan, tell: Tell) -> Results:
         seconds=round(time.monotonic() - clock, 1),
         machine=where,
         versions=versions(),
-        settings=_settings(setting),
+        settings=settings_of(setting),
         series=tuple(series for part in parts for series in part.series),
         ratios=tuple(ratio for part in parts for ratio in part.ratios),
         charts=tuple(chart for part in parts for chart in part.charts),
         left_out=setting.left_out,
         notes=(*agreed, "Prompts named by their kind and length are made up; so is the request."),
-    )
-
-
-def _open(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Setting:
-    """Open the bundle, load the prompts, make the request."""
-    given = given_prompts(plan)
-    threads = plan.threads or len(plan.cores or available_cores())
-    runtimes, left_out = _runtimes(bundle, plan, threads)
-    load(runtimes, given)
-    for runtime in runtimes:
-        never_ending(runtime)
-    new_tokens = plan.new_tokens if bundle.manifest.cache else 0
-    tasks: list[TaskName] = [None, *(prompt.name for prompt in given)]
-    room = min(runtimes[0].task(task).max_tokens for task in tasks) - new_tokens
-    arrays = request_of(bundle, plan, room)
-    needed = arrays["input_ids"].shape[1] + new_tokens if "input_ids" in arrays else 0
-    made = made_prompts(bundle, plan, folder)
-    fitting = load_fitting(runtimes, made, needed)
-    for prompt in made:
-        if prompt not in fitting:
-            left_out[prompt.name] = f"does not fit beside the {needed} tokens of a request"
-    return Setting(plan, runtimes, threads, arrays, given, fitting, left_out, tell)
-
-
-def _runtimes(bundle: Bundle, plan: Plan, threads: int) -> tuple[list[Runtime], dict[str, str]]:
-    """A runtime for each engine that can run the bundle, and why others cannot."""
-    runtimes, errors = [], {}
-    for engine in dict.fromkeys(plan.engines or (name for name in bundle.manifest.graphs if name in ENGINES)):
-        try:
-            runtimes.append(Runtime(bundle.folder, engine, threads, plan.precision, cores=plan.cores))
-        except (MissingExtraError, UnknownEngineError, InputError) as error:
-            errors[engine] = error
-    if not runtimes:
-        raise next(iter(errors.values()), None) or UnknownEngineError(
-            found=f"{bundle.folder} with graphs for {', '.join(bundle.manifest.graphs)}",
-            wanted=f"one for {' or '.join(ENGINES)}",
-            remedy="export it for an engine that is known here",
-        )
-    return runtimes, {engine: str(error) for engine, error in errors.items()}
-
-
-def _agreement(setting: Setting) -> tuple[str, ...]:
-    """Engines give the same numbers, or it is said: times of different answers are not to be compared."""
-    first, *others = setting.runtimes
-    if not others:
-        return ()
-    worst = max(
-        difference(other.infer(setting.arrays, task), first.infer(setting.arrays, task))
-        for other in others
-        for task in setting.tasks.values()
-    )
-    names = " and ".join(runtime.engine for runtime in setting.runtimes)
-    said = f"Before anything was timed, outputs of {names} differed by at most {worst:.1g} of the largest"
-    return (
-        f"{said}."
-        if worst <= 2 * TOLERANCE
-        else f"{said}, more than rounding does: mind it where their times are compared.",
     )
 
 
@@ -385,25 +267,3 @@ def _first_alone(action: Callable[[], object]) -> Callable[[], Generated]:
 
 def _name(runtime: Runtime, what: str, task: str) -> str:
     return f"{runtime.engine}: {what}, {task}"
-
-
-def _settings(setting: Setting) -> dict[str, Any]:
-    """What must be the same for two runs to be compared."""
-    plan, manifest = setting.plan, setting.runtimes[0].bundle.manifest
-    return {
-        "bundle": setting.runtimes[0].bundle.folder.resolve().name,
-        "fingerprint": manifest.backbone.fingerprint,
-        "reads": modality_of(manifest.preprocessing),
-        "weights": {runtime.engine: runtime.bundle.graph(runtime.engine).weights for runtime in setting.runtimes},
-        "threads": setting.threads,
-        "cores": None if plan.cores is None else list(plan.cores),
-        "precision": plan.precision,
-        "request": {name: list(array.shape) for name, array in setting.arrays.items()},
-        "image_size": list(plan.image_size) if isinstance(manifest.preprocessing, ImagePreprocessing) else None,
-        "lengths": list(plan.lengths),
-        "new_tokens": plan.new_tokens if setting.language else None,
-        "prompts": {prompt.name: setting.runtimes[0].task(prompt.name).sha256 for prompt in setting.given},
-        "rounds": plan.rounds,
-        "seconds": plan.seconds,
-        "starts": plan.starts,
-    }

@@ -19,9 +19,10 @@ from edge_prompt.files import explained
 from edge_prompt.temporaries import temporary_file
 from edge_prompt_runtime.bench.comparing import compare
 from edge_prompt_runtime.bench.comparison_table import print_comparison
-from edge_prompt_runtime.bench.measuring import Tell, measure
+from edge_prompt_runtime.bench.measuring import measure
 from edge_prompt_runtime.bench.plan import DEFAULT_LENGTHS, DEFAULT_TOKENS, Plan
 from edge_prompt_runtime.bench.results import read_results, write_results
+from edge_prompt_runtime.bench.setting import Tell
 from edge_prompt_runtime.bench.tables import print_results
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.engines import ENGINES
