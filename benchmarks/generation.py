@@ -5,10 +5,10 @@
 
 Beside the pipelines that people would pick instead, and beside what memory gives.
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens of request, 64 generated. Every variant
-is a process of its own that only loads and generates, and stands still while it is not its turn. In each round every
-variant answers the same request, in an order that changes, and what memory gives is measured in between. Before that
-all variants of fp32 weights must generate the same tokens, those under the same prompt or LoRA among themselves.
+SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens of request, 64 generated. Every variant is a process
+of its own that only loads and generates, and stands still while it is not its turn. In each round every variant of the
+same weights answers the same request, in an order that changes, and what memory gives is measured in between. Before
+that all variants of fp32 weights must generate the same tokens, those under the same prompt or LoRA among themselves.
 
 - Load: until the pipeline can be asked, without the interpreter's start and imports; the median of some processes.
 - Cold: load, and the first token of the first request.
@@ -123,13 +123,11 @@ def chosen(only: Sequence[str]) -> list[Variant]:
     return [variant for variant in VARIANTS if not only or any(text in variant.name for text in only)]
 
 
-def measured(
-    variants: Sequence[Variant], rounds: int, loads: int, left_out: dict[str, str], *, equal: bool
-) -> Measured:
-    """All of it, of variants that are `able`; `equal` refuses to time other tokens than each other's.
+def figures_of(variants: Sequence[Variant], rounds: int, loads: int, *, equal: bool) -> tuple[list[Figures], list[str]]:
+    """What variants of one kind of weights do, and where those of fp32 that must generate the same tokens do not.
 
     Raises:
-        SystemExit: Variants of fp32 weights generate other tokens than each other.
+        SystemExit: They do not, and `equal` asks for it.
     """
     times = load_times(variants, loads)
     with ExitStack() as stack:
@@ -151,15 +149,34 @@ def measured(
             samples[variant],
             took[variant]["peak_bytes"],
             took[variant]["anonymous_bytes"],
+            bandwidth,
         )
         for variant in running
     ]
+    return figures, different
+
+
+def measured(
+    variants: Sequence[Variant], rounds: int, loads: int, left_out: dict[str, str], *, equal: bool
+) -> Measured:
+    """All of it, of variants that are `able`, those of the same weights together.
+
+    All at once would take so much memory that the system lets go of weights which processes map from files, and the
+    next first token reads them from the disk again.
+    """
+    figures: list[Figures] = []
+    different: list[str] = []
+    for weights in dict.fromkeys(variant.weights for variant in variants):
+        own = [variant for variant in variants if variant.weights == weights]
+        found, not_equal = figures_of(own, rounds, loads, equal=equal)
+        figures += found
+        different += not_equal
     notes = (
         "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits; prompts are embeddings, LoRAs random.",
         f"{REQUEST_TOKENS} random tokens in, {NEW_TOKENS} out, greedy; other tokens every round.",
         *(f"Not equal, and timed all the same: {sentence}." for sentence in different),
     )
-    return report.measured(figures, bandwidth, left_out).and_also(Measured((), notes=notes))
+    return report.measured(figures, left_out).and_also(Measured((), notes=notes))
 
 
 @click.command()

@@ -24,6 +24,7 @@ class Figures(NamedTuple):
         samples: One a round.
         peak_bytes: The most that was resident in the process.
         anonymous_bytes: What of it was no file's at the end.
+        bandwidth: Of memory, in bytes a second, in the same rounds.
     """
 
     variant: Variant
@@ -34,6 +35,7 @@ class Figures(NamedTuple):
     samples: list[Sample]
     peak_bytes: int
     anonymous_bytes: int
+    bandwidth: Sequence[float]
 
     @property
     def name(self) -> str:
@@ -67,28 +69,31 @@ FIRST, DECODE, LIMIT, LOAD, COLD, PEAK, ANONYMOUS = (
 )
 
 
-def measured(figures: Sequence[Figures], bandwidth: Sequence[float], left_out: Mapping[str, str]) -> Measured:
+def measured(figures: Sequence[Figures], left_out: Mapping[str, str]) -> Measured:
     """All of it.
 
     Args:
         figures: One a variant.
-        bandwidth: Of memory, in bytes a second, one a round.
         left_out: Why a variant is not among them, by its name.
     """
-    series = [Series(BANDWIDTH, "GB/s", tuple(rate / 1e9 for rate in bandwidth), higher_is_better=True)]
+    rates = {one.variant.weights: one.bandwidth for one in figures}  # measured in the rounds of the same weights
+    series = [
+        Series(f"{BANDWIDTH}, beside {weights}", "GB/s", tuple(rate / 1e9 for rate in own), higher_is_better=True)
+        for weights, own in rates.items()
+    ]
     for one in figures:
-        series += series_of(one, bandwidth)
+        series += series_of(one)
     versions = {library: version for one in figures for library, version in one.versions.items()}
     note = f"Pipelines ran on {', '.join(f'{library} {found}' for library, found in sorted(versions.items()))}."
     ratios = [*beside_the_limit(figures), *beside_peers(figures), *with_prompt(figures)]
-    return Measured(tuple(series), tuple(ratios), tuple(charts(figures, bandwidth)), left_out, (note,))
+    return Measured(tuple(series), tuple(ratios), tuple(charts(figures)), left_out, (note,))
 
 
-def series_of(one: Figures, bandwidth: Sequence[float]) -> list[Series]:
+def series_of(one: Figures) -> list[Series]:
     """A variant; its limit is the bandwidth of each round over the bytes that a token reads."""
     line = one.variant.pipeline
     rates = tuple(sample.tokens_per_second for sample in one.samples)
-    limits = tuple(rate / one.weight_bytes for rate in bandwidth)
+    limits = tuple(rate / one.weight_bytes for rate in one.bandwidth)
     return [
         Series(f"{one.name}: {FIRST}", "ms", tuple(sample.first_ms for sample in one.samples), line),
         Series(f"{one.name}: {DECODE}", "tokens/s", rates, line, higher_is_better=True),
@@ -145,13 +150,13 @@ def with_prompt(figures: Sequence[Figures]) -> list[Ratio]:
     return found
 
 
-def charts(figures: Sequence[Figures], bandwidth: Sequence[float]) -> list[Chart]:
+def charts(figures: Sequence[Figures]) -> list[Chart]:
     """Decoding and the first token of each weights, decoding under the limit of the first of them."""
     found = []
     for weights in DECODE_GOALS:
         own = [one for one in figures if one.variant.weights == weights]
         if own:
-            limits = {LIMIT: statistics.median(bandwidth) / own[0].weight_bytes}
+            limits = {LIMIT: statistics.median(own[0].bandwidth) / own[0].weight_bytes}
             decoding, first = ([f"{one.name}: {what}" for one in own] for what in (DECODE, FIRST))
             found.append(Chart(f"Decoding, {weights} weights", tuple(decoding), limits=limits))
             found.append(Chart(f"Time to the first token, {weights} weights", tuple(first)))
