@@ -18,10 +18,10 @@ demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-bench: $(STAMP)  ## every benchmark beside its peers, within an hour: .cache/bench/report.html
+bench: $(STAMP)  ## every benchmark beside its peers, in about an hour: .cache/bench/report.html
 	$(BIN)/python benchmarks/all.py
 
-bench-quick: $(STAMP)  ## the same from few samples, within five minutes: .cache/bench/quick/report.html
+bench-quick: $(STAMP)  ## the same from few samples, in some minutes: .cache/bench/quick/report.html
 	$(BIN)/python benchmarks/all.py --quick
 
 SECONDS ?= 900

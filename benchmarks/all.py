@@ -124,7 +124,7 @@ def _progress(run: Run, output: Path) -> str:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Few samples, about five minutes: a look, no result.")
+@click.option("--quick", is_flag=True, help="Few samples, some minutes: a look, no result.")
 @click.option("--only", multiple=True, type=click.Choice(ORDER), help="These scripts; may be given again.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="The same for all.")
 @click.option(

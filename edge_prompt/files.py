@@ -197,7 +197,7 @@ def read_start(path: Path, most_bytes: int) -> tuple[bytes, int]:
     """
     try:
         descriptor = os.open(path, _READ_FLAGS)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no path with a NUL in it is one
         raise _unreadable(require_file(path), error) from error
     try:
         state = os.fstat(descriptor)
@@ -256,9 +256,9 @@ def _no_file(path: Path, state: str) -> MissingFileError:
     return MissingFileError(found=f"{path}: {state}", wanted="a file", remedy="check the path")
 
 
-def _unreadable(path: Path, error: OSError) -> ReadError:
+def _unreadable(path: Path, error: OSError | ValueError) -> ReadError:
     return ReadError(
-        found=f"{path} cannot be read ({error.strerror or error})",
+        found=f"{path} cannot be read ({getattr(error, 'strerror', None) or error})",
         wanted="a file and the right to read it",
         remedy="check its permissions and the disk",
     )
@@ -310,7 +310,7 @@ def state_of(path: Path | str) -> FileState | None:
     """What tells a file from one that replaces it; None if it is not there."""
     try:
         found = os.stat(path)  # noqa: PTH116 - a store asks for all files of a prompt whenever it reads one
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
 

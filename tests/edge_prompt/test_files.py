@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_prompt.arrays import read_npy
 from edge_prompt.errors import (
     CardError,
     EdgePromptError,
@@ -36,6 +37,7 @@ from edge_prompt.files import (
     write_json,
     written_atomically,
 )
+from edge_prompt.prompt import read_prompt
 
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -321,6 +323,12 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, use: Callable[[Pat
     os.mkfifo(tmp_path / "x")
     with pytest.raises(MissingFileError, match="not a regular file"):
         use(tmp_path / "x")
+
+
+@pytest.mark.parametrize("read", [lambda path: read_json(path, CardError), read_npy, read_prompt])
+def test_a_path_with_a_nul_is_no_file(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    with pytest.raises(MissingFileError, match="no such file"):
+        read(tmp_path / "a\0b.npy")
 
 
 def test_a_read_that_gives_less_than_asked_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
