@@ -78,6 +78,18 @@ class Fields:
         """The object in field `name`."""
         return Fields(self.take(name, dict), f"{self.where}: {name}", self.error)
 
+    def string_values(self, name: str) -> dict[str, str]:
+        """The object in field `name`, whose values are strings."""
+        inside = self.inside(name)
+        return {key: inside.take(key, str) for key in inside.value}
+
+    def objects(self, name: str) -> list[Fields]:
+        """The objects in the list `name`."""
+        found = self.take(name, list)
+        if not all(isinstance(item, dict) for item in found):
+            self.refuse(f"{name!r} holds more than objects", "a list of objects")
+        return [Fields(item, f"{self.where}: {name}[{place}]", self.error) for place, item in enumerate(found)]
+
     def require_version(self, newest: int) -> None:
         """Refuse a `format_version` that this code does not know."""
         version = self.take("format_version", int)

@@ -171,11 +171,11 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
         backbone=_backbone(fields.inside("backbone")),
         graphs=graphs,
         kinds=kinds,
-        refused_kinds=_string_values(fields.inside("refused_kinds")),
+        refused_kinds=fields.string_values("refused_kinds"),
         preprocessing=preprocessing,
         files=_digests(fields.inside("files")),
         parity=fields.take("parity", dict),
-        versions=_string_values(fields.inside("versions")),
+        versions=fields.string_values("versions"),
         fold_graphs=fold_graphs,
         cache=cache,
     )
@@ -198,8 +198,7 @@ def _backbone(fields: Fields) -> Backbone:
 
 def _graphs(fields: Fields, name: str) -> dict[str, Graph]:
     """The graphs in the list `name`, one an engine."""
-    objects = [_object(fields, name, value) for value in fields.take(name, list)]
-    graphs = [_graph(Fields(value, f"{fields.where}: {name}", fields.error)) for value in objects]
+    graphs = [_graph(each) for each in fields.objects(name)]
     if len({graph.engine for graph in graphs}) != len(graphs):
         fields.refuse(f"{len(graphs)} {name}, several for one engine", "one an engine")
     return {graph.engine: graph for graph in graphs}
@@ -301,15 +300,5 @@ def _kinds(fields: Fields) -> dict[str, KindShape]:
     return kinds
 
 
-def _object(fields: Fields, name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        fields.refuse(f"{name!r} holds a {type(value).__name__}", "objects")
-    return value
-
-
 def _digests(fields: Fields) -> dict[str, str]:
     return {name: fields.sha256(name) for name in fields.value}
-
-
-def _string_values(fields: Fields) -> dict[str, str]:
-    return {name: fields.take(name, str) for name in fields.value}

@@ -222,10 +222,10 @@ def test_a_field_of_another_type_is_named(tmp_path: Path, field: tuple[Any, ...]
     [
         (lambda v: v.update(graphs=[]), "no graph"),
         (lambda v: v["graphs"].append(v["graphs"][0]), "2 graphs, several for one engine"),
-        (lambda v: v.update(fold_graphs=[1]), "'fold_graphs' holds a int"),
-        (lambda v: v.update(graphs=[1]), "'graphs' holds a int"),
+        (lambda v: v.update(fold_graphs=[1]), "'fold_graphs' holds more than objects"),
+        (lambda v: v.update(graphs=[1]), "'graphs' holds more than objects"),
         (lambda v: v["graphs"][0].update(file="other.onnx"), "no digest of 'other.onnx'"),
-        (lambda v: v["graphs"][0].update(sha256={"model.onnx": "00"}), "graphs: sha256: 'model.onnx' is '00'"),
+        (lambda v: v["graphs"][0].update(sha256={"model.onnx": "00"}), r"graphs\[0\]: sha256: 'model.onnx' is '00'"),
         (lambda v: v["graphs"][0].update(inputs=[1]), "'inputs' holds more than strings"),
         (lambda v: v["files"].update(x=1), "files: 'x' is int"),
         (lambda v: v["versions"].update(x=1), "versions: 'x' is int"),
@@ -297,7 +297,7 @@ def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> 
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, weights_file="model.bin")}),
-            "fold_graphs: no digest of 'model.bin'",
+            r"fold_graphs\[0\]: no digest of 'model.bin'",
         ),
     ],
 )

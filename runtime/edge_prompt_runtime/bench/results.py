@@ -6,11 +6,11 @@ docs/benchmarks.md describes the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from edge_prompt.errors import ResultsError
 from edge_prompt.fields import Fields
@@ -23,8 +23,6 @@ DIGITS = 6
 
 LARGEST = 1e18
 """Of a number, and of what 1 is over the smallest: what is computed of such numbers stays finite."""
-
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -169,11 +167,11 @@ def read_results(path: Path) -> Results:
     """
     fields = Fields(read_json(path, ResultsError), str(path), ResultsError)
     fields.require_version(FORMAT_VERSION)
-    series = _each(fields, "series", _series)
+    series = tuple(map(_series, fields.objects("series")))
     units = {one.name: one.unit for one in series}
     if len(units) < len(series):
         fields.refuse("two series of one name", "different names")
-    ratios, charts = _each(fields, "ratios", _ratio), _each(fields, "charts", _chart)
+    ratios, charts = tuple(map(_ratio, fields.objects("ratios"))), tuple(map(_chart, fields.objects("charts")))
     for named in (*((one.top, one.bottom) for one in ratios), *(one.series for one in charts)):
         if len({units.get(name) for name in named} - {None}) != 1 or not units.keys() >= set(named):
             fields.refuse(f"the series {', '.join(named)[:200]}, drawn or divided", "series of one unit in this file")
@@ -190,12 +188,12 @@ def read_results(path: Path) -> Results:
         begun=fields.take("begun", str),
         seconds=fields.take("seconds", float),
         machine=fields.take("machine", dict),
-        versions=_texts(fields, "versions"),
+        versions=fields.string_values("versions"),
         settings=fields.take("settings", dict),
         series=series,
         ratios=ratios,
         charts=charts,
-        left_out=_texts(fields, "left_out"),
+        left_out=fields.string_values("left_out"),
         notes=fields.strings("notes"),
         commit=fields.take("commit", str),
     )
@@ -235,14 +233,6 @@ def _chart(fields: Fields) -> Chart:
     )
 
 
-def _each(fields: Fields, name: str, read: Callable[[Fields], Read]) -> tuple[Read, ...]:
-    """The objects of the list `name`, each read."""
-    rows = fields.take(name, list)
-    if not all(isinstance(row, dict) for row in rows):
-        fields.refuse(f"{name!r} holds more than objects", "a list of objects")
-    return tuple(read(Fields(row, f"{fields.where}: {name}[{place}]", fields.error)) for place, row in enumerate(rows))
-
-
 def _numbers(fields: Fields, found: list[Any]) -> tuple[float, ...]:
     if not found or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in found):
         fields.refuse("no samples, or more than numbers", "a list of numbers")
@@ -253,10 +243,3 @@ def _numbers(fields: Fields, found: list[Any]) -> tuple[float, ...]:
     if not all(number == 0 or 1 / LARGEST <= abs(number) <= LARGEST for number in numbers):
         fields.refuse("a number that is not finite, or of no size that is measured", f"numbers up to {LARGEST:g}")
     return numbers
-
-
-def _texts(fields: Fields, name: str) -> dict[str, str]:
-    found = fields.take(name, dict)
-    if not all(isinstance(text, str) for text in found.values()):
-        fields.refuse(f"{name!r} holds more than strings", "an object of strings")
-    return found
