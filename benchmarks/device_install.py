@@ -190,7 +190,7 @@ def measure(rounds: int, answers: int, threads: int, libraries: Mapping[str, Lib
         imports = in_turn(
             {name: lambda name=name: ask(libraries[name], wheel, threads) for name in folders},  # type: ignore[misc]
             rounds,
-            warm_up_rounds=1,
+            warm_up_rounds=0,  # each was run above
         )
         answered = in_turn(
             {
@@ -251,12 +251,12 @@ def measured(
 
 
 @click.command()
-@click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 15]")
-@click.option("--answers", type=int, help="Processes of each that answer.  [default: 5]")
+@click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 9]")
+@click.option("--answers", type=int, help="Processes of each that answer.  [default: 3]")
 @options
 def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers: int | None) -> None:
     """Measure and publish."""
-    rounds, answers = rounds or (2 if quick else 15), answers or (1 if quick else 5)
+    rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 3)
     settings = {"rounds": rounds, "answers": answers, "threads": threads}
     publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads))
 

@@ -223,8 +223,9 @@ def exporter_is_ours(name: str) -> bool:
     return name.startswith("ours")
 
 
-def measure(asked: Mapping[str, Any], exporters: Mapping[str, Exporter] = EXPORTERS) -> Measured:
+def measure(asked: Mapping[str, Any]) -> Measured:
     """All of it; `asked` is what `settings` of the results say."""
+    exporters = {name: EXPORTERS[name] for name in asked["exporters"]}
     left_out: dict[str, str] = {}
     there = {}
     for name, exporter in exporters.items():
@@ -339,6 +340,7 @@ def main(*, quick: bool, threads: int, output: Path, networks: tuple[str, ...], 
     """Measure and publish."""
     settings = {
         "networks": networks or (("minilm",) if quick else ("minilm", "smollm2")),
+        "exporters": SAME[0] if quick else tuple(EXPORTERS),
         "rounds": rounds or (1 if quick else None),
         "threads": threads,
     }

@@ -12,7 +12,7 @@ Budgets = Mapping[str, Mapping[str, Any]]
 
 
 def quality_options(
-    tasks: Sequence[str], methods: Sequence[str], usual: Sequence[str], precision: str
+    tasks: Sequence[str], methods: Sequence[str], precision: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options of a script, beside those of all scripts; `whole` and what `settings_of` takes as `asked`."""
 
@@ -24,7 +24,7 @@ def quality_options(
             click.option("--test-rows", type=int, help="At most so many are scored."),
             click.option("--epochs", type=int),
             click.option("--examples", type=int, help="Training examples a task."),
-            click.option("--method", "methods", type=click.Choice(methods), multiple=True, default=usual),
+            click.option("--method", "methods", type=click.Choice(methods), multiple=True),
             click.option("--task", "tasks", type=click.Choice(list(tasks)), multiple=True),
         ):
             command = option(command)

@@ -67,7 +67,13 @@ class PrefixPass:
         if self.prefix is None:
             return key, value
         rows = rows_of(self.prefix.shape[2], key)
-        prefix_key, prefix_value = self.prefix[layer].index_select(1, rows).to(key.dtype).unbind(0)
+        prefix = self.prefix[layer].index_select(1, rows).to(key.dtype)
+        # only OpenVINO's graph is traced; it fuses a transposition into the attention only if nothing is in between
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            prefix_key, prefix_value = prefix.transpose(2, 3).unbind(0)
+            key, value = key.transpose(1, 2), value.transpose(1, 2)
+            return torch.cat([prefix_key, key], 1).transpose(1, 2), torch.cat([prefix_value, value], 1).transpose(1, 2)
+        prefix_key, prefix_value = prefix.unbind(0)
         return torch.cat([prefix_key, key], 2), torch.cat([prefix_value, value], 2)
 
     def bias(self, attention_mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
