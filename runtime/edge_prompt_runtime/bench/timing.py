@@ -109,7 +109,6 @@ def ratios_to_neighbours(
 def uncollected() -> Iterator[None]:
     """The garbage collector waits."""
     collecting = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield
