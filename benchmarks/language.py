@@ -169,6 +169,19 @@ def require_equal(runtime: Runtime, tokens: list[int], wanted: list[int]) -> Non
         raise SystemExit(f"{runtime.engine} and PEFT generate other tokens under one prompt, so nothing is timed")
 
 
+def more_multiplications(network: Any, virtual_tokens: int) -> float:
+    """The multiplications of a request under a compiled prompt, over those of one under none.
+
+    Every token of the request attends to so many more keys; nothing else is more. The first token takes as much longer
+    where attention multiplies as quickly as the layers do, which is quicker than it does.
+    """
+    config = network.config
+    a_key: int = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim
+    own: float = sum(weight.numel() for weight in network.model.layers.parameters())
+    own += network.lm_head.weight.numel() / REQUEST_TOKENS  # logits are of the last token alone
+    return 1 + a_key * virtual_tokens / (own + a_key * (REQUEST_TOKENS + 1) / 2)
+
+
 def first_tokens(
     runtimes: Sequence[Runtime], tokens: list[int], peft: Variants, lengths: Sequence[int], rounds: int
 ) -> Measured:
@@ -303,6 +316,7 @@ def measure(
         fingerprint = read_bundle(bundle).manifest.backbone.fingerprint
         paths = write_tasks(folder, embeddings, fingerprint, (1 + FURTHER_TASKS) if memory else 2, lengths)
         took = {engine: further_task_bytes(bundle, engine, paths, threads) for engine in engines} if memory else {}
+        multiplications = more_multiplications(network, VIRTUAL_TOKENS)
         model = peft_model(network, paths[:2])
         wanted = peft_generate(model, tokens, NEW_TOKENS)
         runtimes = [Runtime(bundle, engine, threads) for engine in engines]
@@ -316,6 +330,7 @@ def measure(
         "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits, in fp32.",
         f"{REQUEST_TOKENS} tokens of request; prompts are embeddings of tokens, as tuning starts from.",
         f"All generated PEFT's {NEW_TOKENS} tokens under the prompt of {VIRTUAL_TOKENS}.",
+        f"The request has {multiplications:.3f} times as many multiplications under {VIRTUAL_TOKENS} as under none.",
     )
     return found.and_also(Measured((), notes=notes))
 

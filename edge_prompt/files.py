@@ -282,17 +282,22 @@ def resolve_inside(folder: Path, name: str) -> Path:
     return path
 
 
-def is_file_inside(path: Path) -> bool:
-    """Whether a regular file is at `path`, whose last part is a plain name, in its folder.
+def state_inside(path: Path) -> FileState | None:
+    """The state of the regular file at `path`, whose last part is a plain name, in its folder; None if there is none.
 
     Raises:
         UnsafePathError: It is a link that leads out of its folder.
     """
     try:
-        mode = os.lstat(path).st_mode
+        found = os.lstat(path)
     except OSError:
-        return False
-    return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and resolve_inside(path.parent, path.name).is_file())
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return _state(found)
+    if not stat.S_ISLNK(found.st_mode):
+        return None
+    target = resolve_inside(path.parent, path.name)
+    return state_of(target) if target.is_file() else None
 
 
 def sha256_of(path: Path) -> str:
@@ -309,9 +314,12 @@ def sha256_of(path: Path) -> str:
 def state_of(path: Path | str) -> FileState | None:
     """What tells a file from one that replaces it; None if it is not there."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - a store asks for all files of a prompt whenever it reads one
+        return _state(os.stat(path))  # noqa: PTH116 - a store asks for all files of a prompt whenever it reads one
     except (OSError, ValueError):
         return None
+
+
+def _state(found: os.stat_result) -> FileState:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

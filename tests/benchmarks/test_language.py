@@ -6,11 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from benchmarks import language
-from benchmarks.language import ENGINES, REQUEST_TOKENS, main, measure, request, require_equal, write_tasks
+from benchmarks.language import (
+    ENGINES,
+    REQUEST_TOKENS,
+    main,
+    measure,
+    more_multiplications,
+    request,
+    require_equal,
+    write_tasks,
+)
 from benchmarks.peers.unending import unending
 from edge_prompt import read_bundle
 from edge_prompt_runtime import Runtime
@@ -41,6 +51,14 @@ def test_both_engines_are_measured_beside_peft(endless: Path, network: Any) -> N
     assert {one.x for one in found.series if one.line == "no prompt"} == {0}
     assert {one.unit for one in found.series} == {"ms", "tokens/s"}
     assert [ratio.goal for ratio in found.ratios] == [1.03, None] * 2 + [2.5] * 2
+
+
+def test_a_prompt_costs_attention_to_its_tokens() -> None:
+    layer = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+    with torch.device("meta"):  # SmolLM2-135M: 106 million weights in its layers, 28 in its output
+        network = LlamaForCausalLM(LlamaConfig(num_hidden_layers=30, vocab_size=49_152, head_dim=64, **layer))
+    assert more_multiplications(network, 0) == 1
+    assert more_multiplications(network, 100) == pytest.approx(1 + 3.456e6 / (106.2e6 + 1.01e6 + 0.5e6), abs=1e-4)
 
 
 def test_other_tokens_are_not_timed(endless: Path, network: Any, engine: str, tmp_path: Path) -> None:

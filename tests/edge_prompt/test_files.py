@@ -27,13 +27,14 @@ from edge_prompt.files import (
     MAX_JSON_BYTES,
     MAX_NAME_LENGTH,
     folder_written_atomically,
-    is_file_inside,
     opened,
     read_json,
     read_start,
     require_file,
     resolve_inside,
     sha256_of,
+    state_inside,
+    state_of,
     write_json,
     written_atomically,
 )
@@ -348,9 +349,11 @@ def test_a_link_beside_prompts_is_a_file_only_if_it_stays(tmp_path: Path) -> Non
     (folder / "inner").symlink_to("file")
     (folder / "outer").symlink_to(tmp_path / "outside")
     (folder / "inside").mkdir()
-    assert [is_file_inside(folder / name) for name in ("file", "inner", "inside", "none")] == [True, True, False, False]
+    here = state_of(folder / "file")
+    assert here is not None
+    assert [state_inside(folder / name) for name in ("file", "inner", "inside", "none")] == [here, here, None, None]
     with pytest.raises(UnsafePathError):
-        is_file_inside(folder / "outer")
+        state_inside(folder / "outer")
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

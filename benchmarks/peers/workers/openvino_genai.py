@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import openvino as ov
@@ -71,8 +71,15 @@ def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool
     return timed(generate)
 
 
-def main() -> None:
-    """Serve."""
+class Load(Protocol):
+    """Opens a pipeline."""
+
+    def __call__(self, model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
+        """Of the network, its attention, and a LoRA."""
+
+
+def serve_from(loading: Load) -> None:
+    """Serve what `loading` makes of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--attention", choices=("SDPA", "PA"), required=True)
@@ -80,10 +87,10 @@ def main() -> None:
     parser.add_argument("--lora", type=Path)
     asked = parser.parse_args()
     serve(
-        lambda: load(asked.model, asked.attention, asked.lora, full_precision=asked.full_precision),
+        lambda: loading(asked.model, asked.attention, asked.lora, full_precision=asked.full_precision),
         ("numpy", "openvino", "openvino-genai"),
     )
 
 
 if __name__ == "__main__":
-    main()
+    serve_from(load)

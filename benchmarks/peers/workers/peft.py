@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,32 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
         """Nothing is held back."""
 
 
+def opened(folder: Path) -> Any:
+    """The network, whose texts no token ends."""
+    torch.set_num_threads(THREADS)
+    network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    network.generation_config.eos_token_id = None
+    return network
+
+
+@torch.no_grad()
+def greedy(network: Any, tokens: list[int], new_tokens: int, streamer: Streamer | None = None) -> list[int]:
+    """The tokens that follow a request."""
+    ids = torch.tensor([tokens])
+    found: list[int] = network.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        pad_token_id=0,
+        streamer=streamer,
+    )[0].tolist()
+    return found[-new_tokens:]
+
+
 def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
     """Open the network with the prompt, the LoRA, or neither."""
-    torch.set_num_threads(THREADS)
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    network.generation_config.eos_token_id = None
+    network = opened(folder)
     if prompt is not None:
         array = torch.from_numpy(np.load(prompt))
         config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=len(array))
@@ -46,30 +68,21 @@ def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
         network = PeftModel.from_pretrained(network, lora)
     network.eval()
 
-    @torch.no_grad()
     def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
-        ids = torch.tensor([tokens])
-        network.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            pad_token_id=0,
-            streamer=Streamer(take),
-        )
+        greedy(network, tokens, new_tokens, Streamer(take))
 
     return timed(generate)
 
 
-def main() -> None:
-    """Serve."""
+def serve_from(loading: Callable[[Path, Path | None, Path | None], Answer]) -> None:
+    """Serve what `loading` makes of the network, the prompt and the LoRA of the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompt", type=Path)
     parser.add_argument("--lora", type=Path)
     asked = parser.parse_args()
-    serve(lambda: load(asked.model, asked.prompt, asked.lora), ("torch", "transformers", "peft"))
+    serve(lambda: loading(asked.model, asked.prompt, asked.lora), ("torch", "transformers", "peft"))
 
 
 if __name__ == "__main__":
-    main()
+    serve_from(load)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import openvino_genai as genai
 
-from benchmarks.peers.workers.openvino_genai import Streamer, greedy, inputs_of, settings_of
-from benchmarks.peers.workers.protocol import Answer, serve
+from benchmarks.peers.workers.openvino_genai import Streamer, greedy, inputs_of, serve_from, settings_of
+from benchmarks.peers.workers.protocol import Answer
 from benchmarks.peers.workers.switching import NAMES, Generated, switching, turned_adapter
 
 
-def load(model: Path, attention: str, lora: Path, *, full_precision: bool) -> Answer:
+def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
     """Open the pipeline with both adapters; each request names one by an `AdapterConfig` that is made once."""
+    assert lora is not None
     first = lora / "adapter_model.safetensors"
     with tempfile.TemporaryDirectory() as folder:
         second = turned_adapter(first, Path(folder) / "turned.safetensors")
@@ -34,19 +34,5 @@ def load(model: Path, attention: str, lora: Path, *, full_precision: bool) -> An
     return switching(generate)
 
 
-def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--attention", choices=("SDPA", "PA"), required=True)
-    parser.add_argument("--full-precision", action="store_true")
-    parser.add_argument("--lora", type=Path, required=True)
-    asked = parser.parse_args()
-    serve(
-        lambda: load(asked.model, asked.attention, asked.lora, full_precision=asked.full_precision),
-        ("numpy", "openvino", "openvino-genai"),
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve_from(load)

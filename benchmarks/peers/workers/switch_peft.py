@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel, PromptTuningConfig, get_peft_model
-from transformers import AutoModelForCausalLM
 
-from benchmarks.peers.workers.protocol import THREADS, Answer, serve
+from benchmarks.peers.workers.peft import greedy, opened, serve_from
+from benchmarks.peers.workers.protocol import Answer
 from benchmarks.peers.workers.switching import NAMES, Generated, switching
 
 FIRST, SECOND = NAMES
@@ -41,9 +40,7 @@ def with_loras(network: Any, lora: Path) -> Any:
 
 def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
     """Open the network with two prompts or two LoRAs."""
-    torch.set_num_threads(THREADS)
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    network.generation_config.eos_token_id = None
+    network = opened(folder)
     if prompt is not None:
         model = with_prompts(network, prompt)
     else:
@@ -51,35 +48,16 @@ def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
         model = with_loras(network, lora)
     model.eval()
 
-    @torch.no_grad()
     def generate(adapter: str, tokens: list[int], new_tokens: int) -> Generated:
         switch_us = None
         if model.active_adapter != adapter:
             start = perf_counter()
             model.set_adapter(adapter, inference_mode=True)
             switch_us = 1e6 * (perf_counter() - start)
-        ids = torch.tensor([tokens])
-        found = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=False,
-            pad_token_id=0,
-        )
-        return Generated(found[0].tolist()[-new_tokens:], switch_us)
+        return Generated(greedy(model, tokens, new_tokens), switch_us)
 
     return switching(generate)
 
 
-def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--prompt", type=Path)
-    parser.add_argument("--lora", type=Path)
-    asked = parser.parse_args()
-    serve(lambda: load(asked.model, asked.prompt, asked.lora), ("torch", "transformers", "peft"))
-
-
 if __name__ == "__main__":
-    main()
+    serve_from(load)

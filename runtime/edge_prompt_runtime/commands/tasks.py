@@ -90,9 +90,9 @@ def listed(folders: PromptFolders, bundle: Bundle | None) -> Iterator[Listed]:
     """
     for name in folders.names():
         try:
-            path = folders.find(name)
-            if path is not None:  # else it went away meanwhile
-                yield _read(name, path, bundle)
+            found = folders.find(name)
+            if found is not None:  # else it went away meanwhile
+                yield _read(name, found.path, bundle)
         except EdgePromptError as error:
             yield Listed(name, name + PROMPT_SUFFIX, problem=str(error))
 

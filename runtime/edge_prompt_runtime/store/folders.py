@@ -6,20 +6,34 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_prompt.card import CARD_SUFFIX
 from edge_prompt.errors import MissingFileError
-from edge_prompt.files import FileState, is_file_inside, state_of
+from edge_prompt.files import FileState, state_inside, state_of
 from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
 from edge_prompt.signed import SIGNATURE_SUFFIX
 
 Signature = tuple[FileState | None, ...]
 """What tells the files of a prompt from those that replace them; None for what is not there."""
 
-_SUFFIXES = (PROMPT_SUFFIX, CARD_SUFFIX, HEAD_SUFFIX, SIGNATURE_SUFFIX)
+_BESIDE = (CARD_SUFFIX, HEAD_SUFFIX, SIGNATURE_SUFFIX)
+"""What ends the names of a prompt's other files."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
-"""What may be a file's name without the suffix; see `edge_prompt.files.is_file_inside`."""
+"""What may be a file's name without the suffix; see `edge_prompt.files.state_inside`."""
+
+
+class Found(NamedTuple):
+    """A prompt of a folder.
+
+    Attributes:
+        path: Of its file.
+        signature: Of its files as they are now, all that belong to it.
+    """
+
+    path: Path
+    signature: Signature
 
 
 class PromptFolders:
@@ -40,8 +54,8 @@ class PromptFolders:
                 )
         self.folders = tuple(folders)
 
-    def find(self, name: str) -> Path | None:
-        """The prompt file of `name`; None if there is none, or if that is no name for a file.
+    def find(self, name: str) -> Found | None:
+        """The prompt of `name`; None if there is none, or if that is no name for a file.
 
         Raises:
             UnsafePathError: It is a link that leads out of its folder.
@@ -50,8 +64,10 @@ class PromptFolders:
             return None
         for folder in self.folders:
             path = folder / (name + PROMPT_SUFFIX)
-            if is_file_inside(path):
-                return path
+            state = state_inside(path)
+            if state is not None:
+                stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
+                return Found(path, (state, *[state_of(stem + suffix) for suffix in _BESIDE]))
         return None
 
     def names(self) -> list[str]:
@@ -62,9 +78,3 @@ class PromptFolders:
                 names = (entry.name[: -len(PROMPT_SUFFIX)] for entry in entries if entry.name.endswith(PROMPT_SUFFIX))
                 found.update(name for name in names if _NAME.fullmatch(name))
         return sorted(found)
-
-
-def signature_of(path: Path) -> Signature:
-    """The signature of the prompt at `path`, its card, its head, and the file that signs them."""
-    stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
-    return tuple(state_of(stem + suffix) for suffix in _SUFFIXES)

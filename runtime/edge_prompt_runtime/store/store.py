@@ -10,7 +10,7 @@ from threading import Lock
 
 from edge_prompt.errors import EdgePromptError
 from edge_prompt_runtime.health.recorder import Recorder
-from edge_prompt_runtime.store.folders import PromptFolders, Signature, signature_of
+from edge_prompt_runtime.store.folders import Found, PromptFolders
 from edge_prompt_runtime.tasks import Task
 
 
@@ -32,8 +32,7 @@ class Refreshed:
 @dataclass(frozen=True)
 class _Kept:
     task: Task
-    path: Path
-    signature: Signature
+    found: Found
 
 
 class TaskStore:
@@ -131,11 +130,11 @@ class TaskStore:
             looked_at = list(self._kept.items())
         for name, old in looked_at:
             try:
-                path = self.folders.find(name)
-                if path is None:
+                found = self.folders.find(name)
+                if found is None:
                     if self._drop(name, old):
                         dropped.append(name)
-                elif (path, signature_of(path)) != (old.path, old.signature):
+                elif found != old.found:
                     new = self._of(name)
                     if new is not None and self._replace(name, old, new):
                         replaced.append(name)
@@ -145,11 +144,8 @@ class TaskStore:
 
     def _of(self, name: str) -> _Kept | None:
         """The task as its files are now."""
-        path = self.folders.find(name)
-        if path is None:
-            return None
-        signature = signature_of(path)  # before it is read: what changes meanwhile is seen by the next refresh
-        return _Kept(self._read(name, path), path, signature)
+        found = self.folders.find(name)  # before it is read: what changes meanwhile is seen by the next refresh
+        return None if found is None else _Kept(self._read(name, found.path), found)
 
     def _keep(self, name: str, kept: _Kept) -> None:
         with self._lock:
