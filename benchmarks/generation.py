@@ -180,7 +180,7 @@ def measured(
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1), help="[default: 7]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 5]")
 @click.option("--loads", type=click.IntRange(1), help="Processes of each variant whose loading is timed.  [default: 2]")
 @click.option("--only", multiple=True, help="Only variants with this in their name; may be given several times.")
 @click.option("--prepared", is_flag=True, help="Do not make environments and models of peers that are not there.")
@@ -199,7 +199,7 @@ def main(
 ) -> None:
     """Measure and publish."""
     os.environ[THREADS_VARIABLE] = str(threads)
-    only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 7), loads or (1 if quick else 2)
+    only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 5), loads or (1 if quick else 2)
     left_out = {} if quick or prepared else {f"what {name} is for": why for name, why in prepare().items()}
     settings = {"rounds": rounds, "loads": loads, "only": only, "threads": threads}
 

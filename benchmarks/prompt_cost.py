@@ -41,7 +41,7 @@ from edge_prompt_runtime.engines import ENGINES, Engine
 from examples.real_data import minilm
 from examples.real_images import dinov2
 
-LENGTHS = (10, 50, 100, 200)
+LENGTHS = (50, 100, 200)
 QUICK_LENGTHS = (50,)
 IMAGE_SIZE = (224, 224)
 REQUEST_TOKENS = 32

@@ -1,6 +1,6 @@
 """How good are prompts? Beside a linear head, LoRA and full fine-tuning of the same network, same data, same epochs.
 
-    python benchmarks/quality.py                # one task, 800 texts, 4 epochs, two seeds: some minutes
+    python benchmarks/quality.py                # one task, 600 texts, 4 epochs, two seeds: some minutes
     python benchmarks/quality.py --whole        # three tasks, 3,000 texts, 5 epochs, the whole test splits: hours
     python benchmarks/quality.py --task tweets --method prefix --method full
 
@@ -32,7 +32,7 @@ MAX_TOKENS = 64
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "quick": {"tasks": ("tweets",), "methods": QUICK, "examples": 48, "epochs": 1, "test_rows": 48, "seeds": 1},
-    "": {"tasks": ("tweets",), "methods": METHODS, "examples": 800, "epochs": 4, "test_rows": 100_000, "seeds": 2},
+    "": {"tasks": ("tweets",), "methods": METHODS, "examples": 600, "epochs": 4, "test_rows": 100_000, "seeds": 2},
     "whole": {
         "tasks": tuple(TEXT_TASKS),
         "methods": METHODS,

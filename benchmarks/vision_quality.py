@@ -1,6 +1,6 @@
 """How good are prompts for images? Beside a linear head, LoRA and full fine-tuning, same network, data and epochs.
 
-    python benchmarks/vision_quality.py         # one task, 600 images, 5 epochs, two seeds: some minutes
+    python benchmarks/vision_quality.py         # one task, 400 images, 5 epochs, two seeds: some minutes
     python benchmarks/vision_quality.py --whole # three tasks, 1,000 images, 5 epochs, three seeds: hours
     python benchmarks/vision_quality.py --task parity --method deep --method full
 
@@ -34,7 +34,7 @@ QUICK = ("linear", "deep", "LoRA")
 
 BUDGETS: dict[str, dict[str, Any]] = {
     "quick": {"tasks": ("digits",), "methods": QUICK, "examples": 32, "epochs": 1, "test_rows": 48, "seeds": 1},
-    "": {"tasks": ("digits",), "methods": USUAL, "examples": 600, "epochs": 5, "test_rows": 1000, "seeds": 2},
+    "": {"tasks": ("digits",), "methods": USUAL, "examples": 400, "epochs": 5, "test_rows": 1000, "seeds": 2},
     "whole": {
         "tasks": tuple(IMAGE_TASKS),
         "methods": USUAL,

@@ -307,7 +307,7 @@ def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, eve
 
 @click.command()
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(VARIANTS)), help="[default: all]")
-@click.option("--rounds", type=click.IntRange(1), help="[default: 7]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 5]")
 @click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
 @click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
 @options
@@ -316,7 +316,7 @@ def main(
 ) -> None:
     """Measure and publish."""
     engines = engines or (("onnxruntime",) if quick else tuple(VARIANTS))
-    rounds = rounds or (1 if quick else 7)
+    rounds = rounds or (1 if quick else 5)
     only = only or ("int8" if quick else "")
     settings = {"engines": engines, "rounds": rounds, "all": every, "only": only, "threads": threads}
     publish(

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from edge_prompt.errors import ClosedError
 from edge_prompt_runtime.closing import Closing
-from edge_prompt_runtime.generation.decoding import Cancellation
-from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.results import Classification, Detection, Segmentation, TokenLabel
 from edge_prompt_runtime.running import Outputs
@@ -23,6 +21,8 @@ from edge_prompt_runtime.tasks import Float32
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from edge_prompt_runtime.generation.decoding import Cancellation
+    from edge_prompt_runtime.generation.results import Generation, Piece
     from edge_prompt_runtime.runtime import Single
 
 MOST_WORKERS = 8

@@ -17,17 +17,11 @@ from edge_prompt_runtime.engines.cores import cores_of
 from edge_prompt_runtime.engines.settings import EngineSettings
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder
-from edge_prompt_runtime.generation.decoding import Cancellation
-from edge_prompt_runtime.generation.loop import collect
-from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.health.held import holdings
 from edge_prompt_runtime.health.recorder import Recorder, recorded
 from edge_prompt_runtime.health.stats import Stats
-from edge_prompt_runtime.language.answers import LanguageAnswers
-from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.loaded import LoadedTasks, TaskName
 from edge_prompt_runtime.requests import Request, open_requests
-from edge_prompt_runtime.requests.language import Reader as LanguageReader
 from edge_prompt_runtime.results import (
     Classification,
     Detection,
@@ -45,6 +39,10 @@ from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from edge_prompt_runtime.generation.decoding import Cancellation
+    from edge_prompt_runtime.generation.results import Generation, Piece
+    from edge_prompt_runtime.language.answers import LanguageAnswers
 
     Single = str | Path | bytes | Image
     """A text, or an image as its path, its bytes, or a Pillow image."""
@@ -125,10 +123,13 @@ class Runtime(Tasks, Asynchronous):
         self._fold = Folder(self.bundle, self.engine, settings)
         self._language: LanguageAnswers | None = None
         self._network: Network
-        if isinstance(self._requests, LanguageReader):
-            model = LanguageModel(self.bundle.manifest, self._engine, compiled_budget_bytes)
-            self._network = model
-            self._language = LanguageAnswers(self.bundle, self.engine, model, self._requests)
+        if self.bundle.manifest.cache:
+            from edge_prompt_runtime.language.opening import open_language  # noqa: PLC0415 - only they need it
+
+            self._language = open_language(
+                self.bundle, self.engine, self._engine, self._requests, compiled_budget_bytes
+            )
+            self._network = self._language.model
         else:
             self._network = GraphNetwork(self._engine, self._graph.inputs, masked=self._requests.masked)
         folders = [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)]
@@ -401,6 +402,8 @@ class Runtime(Tasks, Asynchronous):
         pieces = self.recorder.watched(pieces)
         if stream:
             return pieces
+        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - as `open_language`
+
         answers = collect(pieces, requests)
         return answers[0] if single else answers
 

@@ -10,7 +10,6 @@ import hashlib
 import platform
 import shutil
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from edge_prompt.errors import ManifestError
@@ -34,6 +33,8 @@ def folder_of(model_cache: Path, graph: Graph) -> Path:
     Raises:
         WriteError: It cannot be written.
     """
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only who keeps a cache needs it
+
     content = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(graph.sha256.items()))
     folder = model_cache / f"{graph.engine}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
     made_for = {"engine": f"{graph.engine} {version(graph.engine)}", "machine": machine()}

@@ -15,6 +15,7 @@ from typing import Any
 from edge_prompt.errors import InputError, ManifestError
 from edge_prompt.fields import Fields
 from edge_prompt_runtime.generation.settings import GenerationSettings
+from edge_prompt_runtime.generation.warned import GenerationConfigWarning
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 
@@ -64,10 +65,6 @@ _SAME = {
     "repetition_penalty": float,
 }
 """What the file calls as we do."""
-
-
-class GenerationConfigWarning(UserWarning):
-    """The model's generation_config.json asks for what is not done here, so its texts are other than its authors'."""
 
 
 def settings_from(generation_config: Mapping[str, Any], **asked: Any) -> GenerationSettings:

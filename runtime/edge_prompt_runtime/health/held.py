@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.loaded import LoadedTasks
+
+if TYPE_CHECKING:
+    from edge_prompt_runtime.language.answers import LanguageAnswers
 
 
 def holdings(loaded: LoadedTasks, language: LanguageAnswers | None) -> dict[str, Callable[[], int]]:

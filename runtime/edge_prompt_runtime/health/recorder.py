@@ -10,14 +10,16 @@ from datetime import UTC, datetime
 from functools import wraps
 from threading import Lock, local
 from time import monotonic, perf_counter_ns
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from edge_prompt.errors import EdgePromptError
-from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.health.counts import Call, Counts, TaskCounts
 from edge_prompt_runtime.health.histogram import Histogram
 from edge_prompt_runtime.health.stats import Refusal, Stats, latency_of
 from edge_prompt_runtime.tasks import Task
+
+if TYPE_CHECKING:
+    from edge_prompt_runtime.generation.results import Piece
 
 LOG = logging.getLogger("edge_prompt.tasks")
 

@@ -12,10 +12,10 @@ from edge_prompt.files import read_json
 from edge_prompt_runtime.generation.model_defaults import (
     GENERATION_CONFIG_NAME,
     TOP_K_OF_SAMPLING,
-    GenerationConfigWarning,
     settings_from,
 )
 from edge_prompt_runtime.generation.settings import GenerationSettings
+from edge_prompt_runtime.generation.warned import GenerationConfigWarning
 
 INSTRUCT = {
     "bos_token_id": 128000,
