@@ -113,9 +113,15 @@ def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], ob
 
 
 def generate(runtime: Runtime, tokens: list[int], task: str | None) -> tuple[int, ...]:
-    """As many tokens as are asked for: no token ends the text."""
+    """As many tokens as are asked for.
+
+    Raises:
+        SystemExit: The text ended before: what it took says nothing.
+    """
     answers = runtime.generate([tokens], task, max_new_tokens=NEW_TOKENS)
     assert isinstance(answers, list)
+    if len(answers[0].tokens) < NEW_TOKENS:
+        raise SystemExit(f"a text of {runtime.engine} ended after {len(answers[0].tokens)} of {NEW_TOKENS} tokens")
     return answers[0].tokens
 
 

@@ -28,6 +28,7 @@ import click
 import numpy as np
 
 from benchmarks.bundles import minilm_bundle
+from benchmarks.peers.unending import unending
 from benchmarks.publish import Measured, options, publish
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime import Classification, Runtime, TruncationWarning
@@ -239,6 +240,9 @@ def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks
         return [ask([row], task)[0] for row, task in zip(rows, tasks, strict=True)]
 
     mixed_tokens, alone = ask(rows, tasks), one_at_a_time()
+    lengths = {len(tokens) for tokens in [*mixed_tokens, *ask(rows, tasks[-1])]}
+    if lengths != {NEW_TOKENS}:
+        raise SystemExit(f"{name}: texts of {sorted(lengths)} tokens, {NEW_TOKENS} were asked for")
     if mixed_tokens != alone:
         raise SystemExit(f"{name}: a mixed batch gives {mixed_tokens}, its rows alone {alone}")
     mixed, single = ratios_to_neighbours(
@@ -273,7 +277,7 @@ def main(*, quick: bool, threads: int, output: Path) -> None:
         notes: tuple[str, ...] = ("all-MiniLM-L6-v2 has its own weights; prompts and heads are random.",)
         if plan.language_rounds:
             language = measure_language(
-                smollm2_bundle(), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
+                unending(smollm2_bundle()), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
             )
             found = together([found, language])
             notes += ("SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts are random.",)

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.language import NEW_TOKENS, generate, request
+from benchmarks.peers.unending import BUNDLES, unending
 from benchmarks.publish import Measured, options, publish
 from edge_prompt.bundle import TOKENIZER_NAME, read_bundle
 from edge_prompt.files import folder_written_atomically
@@ -231,10 +232,16 @@ def measure_on(
     task: LanguageTask,
     rounds: int,
     threads: int,
+    place: Path = BUNDLES,
 ) -> Measured:
-    """All of one engine, of bundles by the name of their variant, `EXACT` among them."""
+    """All of one engine, of bundles by the name of their variant, `EXACT` among them.
+
+    Speeds are of texts that no token ends, so that all are of one length; these bundles are made in `place`.
+    """
+    endless = {name: Runtime(unending(bundle, place), engine, threads) for name, bundle in bundles.items()}
+    texts, first = speeds(endless, tokens, rounds)
+    del endless
     runtimes = {name: Runtime(bundle, engine, threads) for name, bundle in bundles.items()}
-    texts, first = speeds(runtimes, tokens, rounds)
     lost = scores(runtimes, rows, prompt, task)
     series = []
     for name in runtimes:
