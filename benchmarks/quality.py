@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
-from benchmarks.quality_options import quality_options, settings_of
+from benchmarks.quality_options import Budget, quality_options, settings_of
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.settings import TuneSettings
 from examples.real_data import TEXT_TASKS, minilm, text_task
@@ -30,17 +30,10 @@ METHODS = ("linear", "soft", "prefix", "LoRA", "full")
 QUICK = ("linear", "prefix", "LoRA")
 MAX_TOKENS = 64
 
-BUDGETS: dict[str, dict[str, Any]] = {
-    "quick": {"tasks": ("tweets",), "methods": QUICK, "examples": 48, "epochs": 1, "test_rows": 48, "seeds": 1},
-    "": {"tasks": ("tweets",), "methods": METHODS, "examples": 600, "epochs": 4, "test_rows": 100_000, "seeds": 2},
-    "whole": {
-        "tasks": tuple(TEXT_TASKS),
-        "methods": METHODS,
-        "examples": 3000,
-        "epochs": 5,
-        "test_rows": 100_000,
-        "seeds": 3,
-    },
+BUDGETS = {
+    "quick": Budget(("tweets",), QUICK, examples=48, epochs=1, test_rows=48, seeds=1),
+    "": Budget(("tweets",), METHODS, examples=600, epochs=4, test_rows=100_000, seeds=2),
+    "whole": Budget(tuple(TEXT_TASKS), METHODS, examples=3000, epochs=5, test_rows=100_000, seeds=3),
 }
 
 

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-Budgets = Mapping[str, Mapping[str, Any]]
-"""What every method is given, by how much time there is: `quick`, nothing said, or `whole`."""
+
+class Budget(NamedTuple):
+    """What every method is given.
+
+    Attributes:
+        tasks: Which tasks.
+        methods: Which methods.
+        examples: Training examples a task.
+        epochs: How often each is seen.
+        test_rows: At most so many are scored.
+        seeds: How many.
+    """
+
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    examples: int
+    epochs: int
+    test_rows: int
+    seeds: int
+
+
+Budgets = Mapping[str, Budget]
+"""By how much time there is: `quick`, nothing said, or `whole`."""
 
 
 def quality_options(
@@ -38,4 +59,4 @@ def settings_of(
 ) -> dict[str, Any]:
     """The budget with what was asked for in its place."""
     budget = budgets["quick" if quick else "whole" if whole else ""]
-    return {**budget, "threads": threads, **{name: value for name, value in asked.items() if value}}
+    return {**budget._asdict(), "threads": threads, **{name: value for name, value in asked.items() if value}}

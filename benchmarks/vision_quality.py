@@ -21,7 +21,7 @@ import torch
 from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
 from benchmarks.quality import drawn
-from benchmarks.quality_options import quality_options, settings_of
+from benchmarks.quality_options import Budget, quality_options, settings_of
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.settings import TuneSettings
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
@@ -32,17 +32,10 @@ METHODS = ("linear", "soft", "deep", "prefix", "pixel", "LoRA", "full")
 USUAL = ("linear", "soft", "deep", "pixel", "LoRA", "full")
 QUICK = ("linear", "deep", "LoRA")
 
-BUDGETS: dict[str, dict[str, Any]] = {
-    "quick": {"tasks": ("digits",), "methods": QUICK, "examples": 32, "epochs": 1, "test_rows": 48, "seeds": 1},
-    "": {"tasks": ("digits",), "methods": USUAL, "examples": 400, "epochs": 5, "test_rows": 1000, "seeds": 2},
-    "whole": {
-        "tasks": tuple(IMAGE_TASKS),
-        "methods": USUAL,
-        "examples": 1000,
-        "epochs": 5,
-        "test_rows": 1000,
-        "seeds": 3,
-    },
+BUDGETS = {
+    "quick": Budget(("digits",), QUICK, examples=32, epochs=1, test_rows=48, seeds=1),
+    "": Budget(("digits",), USUAL, examples=400, epochs=5, test_rows=1000, seeds=2),
+    "whole": Budget(tuple(IMAGE_TASKS), USUAL, examples=1000, epochs=5, test_rows=1000, seeds=3),
 }
 
 

@@ -12,11 +12,16 @@ EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_expor
 NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2", "asyncio"}
 
 
-def packages_after(code: str) -> set[str]:
-    """The packages that are loaded once a fresh interpreter has run `code`."""
+def modules_after(code: str) -> set[str]:
+    """The modules that are loaded once a fresh interpreter has run `code`."""
     code = f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in result.stdout.strip().rpartition("\n")[2].split()}
+    return set(result.stdout.strip().rpartition("\n")[2].split())
+
+
+def packages_after(code: str) -> set[str]:
+    """The packages that are loaded once a fresh interpreter has run `code`."""
+    return {name.partition(".")[0] for name in modules_after(code)}
 
 
 @pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime", "edge_prompt_runtime.generation.loop"])
@@ -24,6 +29,13 @@ def test_an_import_loads_neither_an_engine_nor_the_export_side(package: str) -> 
     packages = packages_after(f"import {package}")
     assert package.partition(".")[0] in packages
     assert not packages & NOT_FOR_AN_IMPORT
+
+
+def test_what_only_language_models_need_is_loaded_for_them_alone(tiny_bundle: Path) -> None:
+    modules = modules_after(f"from edge_prompt_runtime import Runtime\nRuntime({str(tiny_bundle)!r}).embed('w1')")
+    assert "edge_prompt_runtime.requests.text" in modules
+    assert not {name for name in modules if name.startswith("edge_prompt_runtime.language.")}
+    assert not modules & {f"edge_prompt_runtime.generation.{name}" for name in ("loop", "sampling", "model_defaults")}
 
 
 def test_the_contract_does_not_know_the_runtime() -> None:
