@@ -4,10 +4,11 @@
     python benchmarks/device_install.py
 
 Every library is in an environment of its own, of pinned requirements; ours as the wheel of this checkout. An import is
-what a request needs, in a process of its own; libraries take turns. Ours is imported with its engine, and without, as
-`import edge_prompt_runtime` does, which leaves the engine until a bundle is opened. A first answer is the import,
-opening all-MiniLM-L6-v2, and one text's vector; the engine alone is given token ids instead of a text, and has no
-prompts, checks or tokenizer. All vectors must be the same.
+what a user writes, in a process of its own; libraries take turns. Ours is imported with its engine, and without, as
+`from edge_prompt_runtime import Runtime` does, which leaves the engine and what opens bundles until one is opened: that
+is in the first answer, and not hidden there. A first answer is all from the import on: opening
+all-MiniLM-L6-v2, and one text's vector; the engine alone is given token ids instead of a text, and has no prompts,
+checks or tokenizer. All vectors must be the same.
 """
 
 from __future__ import annotations
@@ -252,11 +253,11 @@ def measured(
 
 @click.command()
 @click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 9]")
-@click.option("--answers", type=int, help="Processes of each that answer.  [default: 3]")
+@click.option("--answers", type=int, help="Processes of each that answer.  [default: 5]")
 @options
 def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers: int | None) -> None:
     """Measure and publish."""
-    rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 3)
+    rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 5)
     settings = {"rounds": rounds, "answers": answers, "threads": threads}
     publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads))
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from edge_prompt.errors import ManifestError
 from edge_prompt.files import resolve_inside
 from edge_prompt.manifest import Graph
-from edge_prompt.onnx_file import require_known_onnx
-from edge_prompt.openvino_file import require_known_ir
 
 
 def require_known_graph(folder: Path, graph: Graph) -> None:
@@ -37,11 +35,15 @@ def require_known_graph(folder: Path, graph: Graph) -> None:
 
 
 def _require_onnx(folder: Path, graph: Graph, sizes: Mapping[str, int]) -> None:
+    from edge_prompt.onnx_file import require_known_onnx  # noqa: PLC0415 - a device has one engine
+
     require_known_onnx(resolve_inside(folder, graph.file), graph.file, sizes)
 
 
 def _require_openvino(folder: Path, graph: Graph, sizes: Mapping[str, int]) -> None:
     """OpenVINO takes the weights beside an IR, by its name, where it is told of no others."""
+    from edge_prompt.openvino_file import require_known_ir  # noqa: PLC0415 - as above
+
     weights = graph.weights_file or graph.file.removesuffix(".xml") + ".bin"
     if weights not in sizes and resolve_inside(folder, weights).exists():
         raise ManifestError(

@@ -9,21 +9,21 @@ from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from numpy.typing import NDArray
-
 from edge_prompt.errors import ClosedError
 from edge_prompt_runtime.closing import Closing
-from edge_prompt_runtime.loaded import TaskName
-from edge_prompt_runtime.results import Classification, Detection, Segmentation, TokenLabel
-from edge_prompt_runtime.running import Outputs
-from edge_prompt_runtime.tasks import Float32
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+    from numpy.typing import NDArray
+
     from edge_prompt_runtime.generation.decoding import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
+    from edge_prompt_runtime.loaded import TaskName
+    from edge_prompt_runtime.results import Classification, Detection, Segmentation, TokenLabel
+    from edge_prompt_runtime.running import Outputs
     from edge_prompt_runtime.runtime import Single
+    from edge_prompt_runtime.tasks import Float32
 
 MOST_WORKERS = 8
 

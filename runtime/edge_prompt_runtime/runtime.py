@@ -6,49 +6,27 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_prompt.bundle import Bundle
 from edge_prompt.errors import InputError
 from edge_prompt_runtime.asynchronous import Asynchronous
-from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.engines.cores import cores_of
-from edge_prompt_runtime.engines.settings import EngineSettings
-from edge_prompt_runtime.feeds import outputs_together
-from edge_prompt_runtime.folding import Folder
-from edge_prompt_runtime.health.held import holdings
-from edge_prompt_runtime.health.recorder import Recorder, recorded
-from edge_prompt_runtime.health.stats import Stats
-from edge_prompt_runtime.loaded import LoadedTasks, TaskName
-from edge_prompt_runtime.requests import Request, open_requests
-from edge_prompt_runtime.results import (
-    Classification,
-    Detection,
-    Segmentation,
-    TokenLabel,
-    classification_of,
-    detections_of,
-    segmentation_of,
-    token_labels_of,
-)
-from edge_prompt_runtime.running import GraphNetwork, Network, Outputs, by_row
+from edge_prompt_runtime.health.recorded import recorded
 from edge_prompt_runtime.task_methods import Tasks
-from edge_prompt_runtime.tasks import Float32, Task
-from edge_prompt_runtime.trust import Trust, read_trusted_bundle
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from edge_prompt_runtime.generation.decoding import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
-    from edge_prompt_runtime.language.answers import LanguageAnswers
+    from edge_prompt_runtime.health.stats import Stats
+    from edge_prompt_runtime.loaded import TaskName
+    from edge_prompt_runtime.requests import Request
+    from edge_prompt_runtime.results import Classification, Detection, Segmentation, TokenLabel
+    from edge_prompt_runtime.running import Outputs
+    from edge_prompt_runtime.tasks import Float32, Task
+    from edge_prompt_runtime.trust import Trust
 
     Single = str | Path | bytes | Image
     """A text, or an image as its path, its bytes, or a Pillow image."""
-
-CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"})
-"""Tasks of backbones whose own `logits` are `[batch, num_labels]`."""
 
 COMPILED_BUDGET_BYTES = 256 * 2**20
 
@@ -114,32 +92,25 @@ class Runtime(Tasks, Asynchronous):
         spinning: bool | None = None,
         memory_arena: str | None = None,
     ) -> None:
-        self.bundle: Bundle = read_trusted_bundle(Path(bundle), trust)
-        folder = None if model_cache is None else Path(model_cache)
-        settings = EngineSettings(threads, precision, cache_precision, folder, cores_of(cores), spinning, memory_arena)
-        self.engine, self._engine = open_engine(self.bundle, engine, settings)
-        self._graph = self.bundle.graph(self.engine)
-        self._requests = open_requests(self.bundle)
-        self._fold = Folder(self.bundle, self.engine, settings)
-        self._language: LanguageAnswers | None = None
-        self._network: Network
-        if self.bundle.manifest.cache:
-            from edge_prompt_runtime.language.opening import open_language  # noqa: PLC0415 - only they need it
+        # here, so that who imports this class waits for nothing that only an open bundle needs
+        from edge_prompt_runtime.engines.cores import cores_of  # noqa: PLC0415
+        from edge_prompt_runtime.engines.settings import EngineSettings  # noqa: PLC0415
+        from edge_prompt_runtime.opening import open_bundle  # noqa: PLC0415
 
-            self._language = open_language(
-                self.bundle, self.engine, self._engine, self._requests, compiled_budget_bytes
-            )
-            self._network = self._language.model
-        else:
-            self._network = GraphNetwork(self._engine, self._graph.inputs, masked=self._requests.masked)
-        folders = [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)]
-        self.recorder = Recorder()
-        self._loaded = LoadedTasks(
-            self.bundle, self._fold, self._prepare, self._forget, folders, prompts_budget_bytes, self.recorder
+        cache = None if model_cache is None else Path(model_cache)
+        opened = open_bundle(
+            Path(bundle),
+            engine,
+            EngineSettings(threads, precision, cache_precision, cache, cores_of(cores), spinning, memory_arena),
+            trust,
+            compiled_budget_bytes,
+            [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)],
+            prompts_budget_bytes,
         )
+        self.bundle, self.engine, self.recorder = opened.bundle, opened.engine, opened.recorder
+        self._engine, self._requests, self._answers = opened.graph, opened.requests, opened.answers
+        self._language, self._fold, self._loaded = opened.language, opened.fold, opened.loaded
         self.store = self._loaded.store
-        for what, size_bytes in holdings(self._loaded, self._language).items():
-            self.recorder.holds(what, size_bytes)
 
     def stats(self) -> Stats:
         """What was asked, how long answers took, what was loaded, let go and refused, and what is held, as of now."""
@@ -180,31 +151,14 @@ class Runtime(Tasks, Asynchronous):
         request, tasks, single = self._read(inputs, task)
         if self._language is not None:
             answers = self._language.classify(request, tasks, labels)
-            return answers[0] if single else answers
-        if labels is not None:
+        elif labels is None:
+            answers = self._answers.classify(request, tasks)
+        else:
             raise InputError(
                 found="labels for a backbone that classifies by a head",
                 wanted="none: they are those of the head",
                 remedy="leave them out",
             )
-        for row_task in tasks:
-            if row_task.head is None and self.bundle.manifest.backbone.task not in CLASSIFICATION_TASKS:
-                raise InputError(
-                    found=f"{row_task.described} has no head and the backbone none that classifies",
-                    wanted="a task with a head",
-                    remedy="load a prompt that was tuned with one, or ask what the backbone itself does",
-                )
-            if not row_task.labels:
-                raise InputError(
-                    found=f"{row_task.described} has no labels", wanted="labels", remedy="load a prompt with a card"
-                )
-            if row_task.head is not None:
-                self._require_features()
-        rows = by_row(self._network, request, tasks, _outputs_for(tasks))
-        answers = [
-            classification_of(row["logits"] if task.head is None else task.head.logits(row["features"]), task.labels)
-            for row, task in zip(rows, tasks, strict=True)
-        ]
         return answers[0] if single else answers
 
     @overload
@@ -233,11 +187,7 @@ class Runtime(Tasks, Asynchronous):
         self._require_backbone("token-classification")
         request, tasks, single = self._read_items(inputs, task)
         texts = [inputs] if isinstance(inputs, str) else inputs
-        rows = by_row(self._network, request, tasks, ("logits",))
-        answers = [
-            token_labels_of(text, row["logits"], offsets, self._own_labels(row_task))
-            for text, row, offsets, row_task in zip(texts, rows, request.offsets, tasks, strict=True)
-        ]
+        answers = self._answers.label_tokens(texts, request, tasks)
         return answers[0] if single else answers
 
     @overload
@@ -266,11 +216,7 @@ class Runtime(Tasks, Asynchronous):
         """
         self._require_backbone("object-detection")
         request, tasks, single = self._read_items(inputs, task)
-        rows = by_row(self._network, request, tasks, ("logits", "pred_boxes"))
-        answers = [
-            detections_of(row["logits"], row["pred_boxes"], size, self._own_labels(row_task), threshold)
-            for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
-        ]
+        answers = self._answers.detect(request, tasks, threshold)
         return answers[0] if single else answers
 
     @overload
@@ -294,11 +240,7 @@ class Runtime(Tasks, Asynchronous):
         """
         self._require_backbone("semantic-segmentation")
         request, tasks, single = self._read_items(inputs, task)
-        rows = by_row(self._network, request, tasks, ("logits",))
-        answers = [
-            segmentation_of(row["logits"], size, self._own_labels(row_task))
-            for row, size, row_task in zip(rows, request.sizes, tasks, strict=True)
-        ]
+        answers = self._answers.segment(request, tasks)
         return answers[0] if single else answers
 
     @recorded
@@ -316,11 +258,9 @@ class Runtime(Tasks, Asynchronous):
             UnknownTaskError: A task is not loaded.
             InputError: A row cannot be read, rows and tasks differ in number, or the backbone has no features.
         """
-        self._require_features()
+        self._answers.require_features()
         request, tasks, single = self._read(inputs, task)
-        features: Float32 = np.stack([row["features"] for row in by_row(self._network, request, tasks, ("features",))])
-        if getattr(self.bundle.manifest.preprocessing, "normalize", False):
-            features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        features = self._answers.embed(request, tasks)
         return features[0] if single else features
 
     @recorded
@@ -341,7 +281,7 @@ class Runtime(Tasks, Asynchronous):
             InputError: An array is unknown, of another shape, or too long; or rows and tasks differ in number.
         """
         request, tasks, _ = self._read(feeds, task)
-        return outputs_together(self._network.groups(request, tasks, self._graph.outputs), request.rows)
+        return self._answers.infer(request, tasks)
 
     @overload
     def generate(
@@ -402,25 +342,10 @@ class Runtime(Tasks, Asynchronous):
         pieces = self.recorder.watched(pieces)
         if stream:
             return pieces
-        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - as `open_language`
+        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only they need it
 
         answers = collect(pieces, requests)
         return answers[0] if single else answers
-
-    def _prepare(self, task: Task, path: Path) -> None:
-        """Before a task is served: a causal language model has its prompt compiled."""
-        if self._language is not None:
-            self._language.prepare(task, path)
-
-    def _forget(self, task: Task) -> None:
-        if self._language is not None:
-            self._language.model.compiled.forget(task)
-
-    def _require_features(self) -> None:
-        if "features" not in self._graph.outputs:
-            raise InputError(
-                found="a backbone without features", wanted="one with an output named features", remedy="use infer"
-            )
 
     def _require_backbone(self, task: str) -> None:
         if self.bundle.manifest.backbone.task != task:
@@ -446,13 +371,3 @@ class Runtime(Tasks, Asynchronous):
         if isinstance(inputs, Mapping):
             raise InputError(found="arrays by name", wanted="texts or images", remedy="pass these, or use infer")
         return self._read(inputs, task)
-
-    def _own_labels(self, task: Task) -> tuple[str, ...]:
-        """The class names of the network's own head under `task`; those of a task with a head are of that head."""
-        return task.labels if task.head is None else self.bundle.manifest.backbone.labels
-
-
-def _outputs_for(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """What heads read, and the network's own logits, each only if a row needs it."""
-    headless = [task.head is None for task in tasks]
-    return (("features",) if not all(headless) else ()) + (("logits",) if any(headless) else ())

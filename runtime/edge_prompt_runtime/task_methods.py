@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_prompt_runtime.folding import Folder
-from edge_prompt_runtime.loaded import LoadedTasks, TaskName
-from edge_prompt_runtime.store.store import Refreshed, TaskStore
-from edge_prompt_runtime.store.watching import Watcher
-from edge_prompt_runtime.tasks import Task
+if TYPE_CHECKING:
+    from edge_prompt_runtime.folding import Folder
+    from edge_prompt_runtime.loaded import LoadedTasks, TaskName
+    from edge_prompt_runtime.store.store import Refreshed, TaskStore
+    from edge_prompt_runtime.store.watching import Watcher
+    from edge_prompt_runtime.tasks import Task
 
 
 class Tasks:
@@ -97,6 +99,8 @@ class Tasks:
         Raises:
             MissingExtraError: `watchfiles` is not installed.
         """
+        from edge_prompt_runtime.store.watching import Watcher  # noqa: PLC0415 - few watch
+
         return Watcher(self.store)
 
     def release_fold_graph(self) -> None:

@@ -32,9 +32,9 @@ def test_a_library_is_imported_and_answers_in_a_process_of_its_own(tiny_bundle: 
     library = Library(None, f"edge_prompt_{engine}", ours=True)
     said = ask(library, CHECKOUT, 1, tiny_bundle)
     assert len(said["vector"]) == 32
-    assert 0 < said["import_ms"] < said["answer_ms"]
     assert said["peak_bytes"] > 10_000_000
-    assert "vector" not in ask(library, CHECKOUT, 1)
+    assert {"answer_ms", "import_ms"} & said.keys() == {"answer_ms"}  # all of it: an import is of another process
+    assert ask(library, CHECKOUT, 1).keys() == {"import_ms", "modules"}
 
 
 def test_what_fails_says_why() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import edge_prompt
 from edge_prompt_runtime.engines import ENGINES
 
 EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
@@ -29,6 +30,24 @@ def test_an_import_loads_neither_an_engine_nor_the_export_side(package: str) -> 
     packages = packages_after(f"import {package}")
     assert package.partition(".")[0] in packages
     assert not packages & NOT_FOR_AN_IMPORT
+
+
+def test_an_import_loads_nothing_that_only_an_open_bundle_needs() -> None:
+    modules = modules_after("from edge_prompt_runtime import Runtime")
+    assert "edge_prompt_runtime.runtime" in modules
+    assert not modules & {"numpy", "edge_prompt.bundle", "edge_prompt_runtime.opening", "edge_prompt_runtime.engines"}
+
+
+@pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime"])
+def test_every_public_name_is_there_once_it_is_asked_for(package: str) -> None:
+    asked = f"import {package} as it\nfor name in it.__all__:\n    getattr(it, name)\n    assert name in dir(it)"
+    assert package in packages_after(asked)
+    assert "torch" not in packages_after(f"from {package} import *")
+
+
+def test_a_name_that_is_not_there_is_refused() -> None:
+    with pytest.raises(AttributeError, match="module 'edge_prompt' has no attribute 'nothing'"):
+        getattr(edge_prompt, "nothing")  # noqa: B009 - what is checked
 
 
 def test_what_only_language_models_need_is_loaded_for_them_alone(tiny_bundle: Path) -> None:

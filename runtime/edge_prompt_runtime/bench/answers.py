@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from edge_prompt_runtime.answers import CLASSIFICATION_TASKS
 from edge_prompt_runtime.loaded import TaskName
-from edge_prompt_runtime.runtime import CLASSIFICATION_TASKS, Runtime
+from edge_prompt_runtime.runtime import Runtime
 
 Arrays = Mapping[str, NDArray[Any]]
 

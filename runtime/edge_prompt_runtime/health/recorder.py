@@ -7,10 +7,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import wraps
 from threading import Lock, local
 from time import monotonic, perf_counter_ns
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from edge_prompt.errors import EdgePromptError
 from edge_prompt_runtime.health.counts import Call, Counts, TaskCounts
@@ -194,35 +193,6 @@ class Recorder:
             if call.first_piece_ns is not None:
                 self._first_piece.record(call.first_piece_ns)
                 self._tokens += call.tokens
-
-
-class Recorded(Protocol):
-    """What has a recorder."""
-
-    recorder: Recorder
-
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def recorded(method: Method) -> Method:
-    """Have every call of a method of a `Recorded` counted."""
-    name = method.__name__
-
-    @wraps(method)
-    def counted(self: Recorded, *args: Any, **kwargs: Any) -> Any:
-        recorder = self.recorder
-        call = recorder.begin(name)
-        try:
-            answer = method(self, *args, **kwargs)
-        except BaseException as error:
-            recorder.end(call, error)
-            raise
-        if not call.streams:
-            recorder.end(call)
-        return answer
-
-    return cast("Method", counted)
 
 
 def _now() -> str:

@@ -15,7 +15,8 @@ from edge_prompt import Bundle
 from edge_prompt.errors import InputError
 from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.health.counts import Call
-from edge_prompt_runtime.health.recorder import MOST_ERRORS, MOST_REFUSALS, Recorder, recorded
+from edge_prompt_runtime.health.recorded import recorded
+from edge_prompt_runtime.health.recorder import MOST_ERRORS, MOST_REFUSALS, Recorder
 from edge_prompt_runtime.tasks import Task, base_task
 
 PIECES = tuple(Piece(0, text, number) for number, text in enumerate("abc"))
