@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError, MissingFileError, UnknownTaskError
+from edge_prompt.errors import EdgePromptError, InputError, MissingFileError, UnknownTaskError
 from edge_prompt.prompt import PROMPT_SUFFIX
 from edge_prompt_runtime.health.recorder import Recorder
 from edge_prompt_runtime.store.folders import PromptFolders
@@ -56,7 +56,8 @@ class LoadedTasks:
         self._base = base_task(bundle.manifest)
         self._tasks: dict[str, Task] = {}
         self._recorder = recorder or Recorder()
-        self.store = TaskStore(PromptFolders(folders), budget_bytes, self._of_store, forget, self._recorder)
+        found = PromptFolders(folders, signed=bundle.signatures is not None)
+        self.store = TaskStore(found, budget_bytes, self._of_store, forget, self._recorder)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,13 +136,16 @@ class LoadedTasks:
 
     def _prepared(self, name: str, path: Path, kind: str | None = None) -> Task:
         """Read a task and make it ready to be served."""
-        with self._recorder.reading(name):
+        try:
             task = load_task(name, path, kind, self._bundle, self._base, self._fold)
             try:
                 self._prepare(task, path)
             except BaseException:
                 self._forget(task)
                 raise
+        except EdgePromptError as error:
+            self._recorder.refused(name, error)
+            raise
         return task
 
     def _of_store(self, name: str, path: Path) -> Task:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +72,11 @@ class Task:
         """Virtual tokens of all its prompts."""
         return _virtual_tokens(self.prompts)
 
-    @cached_property
+    @property
     def size_bytes(self) -> int:
         """What its own prompt and head take in memory."""
-        own = PROMPT_INPUTS["prefix" if self.kind == "deep" else self.kind] if self.kind else ""
-        head = 0 if self.head is None else self.head.size_bytes
-        return sum(array.nbytes for name, array in self.prompts.items() if name == own) + head
+        prompt = self.prompts[PROMPT_INPUTS["prefix" if self.kind == "deep" else self.kind]].nbytes if self.kind else 0
+        return prompt if self.head is None else prompt + self.head.size_bytes
 
     @property
     def described(self) -> str:

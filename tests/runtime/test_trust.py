@@ -25,6 +25,7 @@ from edge_prompt.signed import signature_path
 from edge_prompt_runtime import Runtime, Trust
 from edge_prompt_runtime.commands.sign import sign_bundle, sign_prompt
 from edge_prompt_runtime.signatures import Signer, certificate_signer, key_signer
+from edge_prompt_runtime.store.store import Refreshed
 from edge_prompt_runtime.trust import read_trusted_bundle
 from tests.conftest import MakePrompt
 from tests.keys import KeyPair, write_certified_key, write_key
@@ -203,6 +204,18 @@ def test_a_refused_prompt_leaves_the_old_one(prompt: Path, runtime: Runtime) -> 
     with pytest.raises(TrustError):
         runtime.load("spam", prompt)
     assert runtime.task("spam") is task
+
+
+def test_a_signature_that_is_gone_or_another_is_noticed_when_folders_are_looked_at_again(
+    bundle: Path, prompt: Path, trust: Trust, tmp_path: Path
+) -> None:
+    runtime = Runtime(bundle, "onnxruntime", threads=1, prompts=prompt.parent, trust=trust)
+    runtime.task("spam")
+    assert runtime.refresh() == Refreshed()
+    sign_prompt(prompt, key_signer(write_key(tmp_path, "other").private))
+    assert "Key mismatch" in runtime.refresh().refused["spam"]
+    signature_path(prompt).unlink()
+    assert "not signed" in runtime.refresh().refused["spam"]
 
 
 def test_prompts_of_folders_must_be_signed(

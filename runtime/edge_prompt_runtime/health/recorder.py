@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 from threading import Lock, local
 from time import monotonic, perf_counter_ns
 from typing import TYPE_CHECKING
 
-from edge_prompt.errors import EdgePromptError
 from edge_prompt_runtime.health.counts import Call, Counts, TaskCounts
 from edge_prompt_runtime.health.histogram import Histogram
 from edge_prompt_runtime.health.stats import Refusal, Stats, latency_of
@@ -118,15 +116,6 @@ class Recorder:
             self._refusals.append(refusal)
         self._happened("refusals")
         LOG.log(logging.DEBUG if known else logging.WARNING, "refused task %r: %s", name, refusal.reason)
-
-    @contextmanager
-    def reading(self, name: str) -> Iterator[None]:
-        """While a prompt is read as task `name`: an `EdgePromptError` refuses it, and goes on."""
-        try:
-            yield
-        except EdgePromptError as error:
-            self.refused(name, error)
-            raise
 
     def holds(self, what: str, size_bytes: Callable[[], int]) -> None:
         """Ask `size_bytes` how many bytes are held of `what`, whenever stats are asked for."""

@@ -17,8 +17,8 @@ from edge_prompt.signed import SIGNATURE_SUFFIX
 Signature = tuple[FileState | None, ...]
 """What tells the files of a prompt from those that replace them; None for what is not there."""
 
-_BESIDE = (CARD_SUFFIX, HEAD_SUFFIX, SIGNATURE_SUFFIX)
-"""What ends the names of a prompt's other files."""
+_BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
+"""What ends the names of a prompt's other files, but for its signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
 """What may be a file's name without the suffix; see `edge_prompt.files.state_inside`."""
@@ -41,18 +41,20 @@ class PromptFolders:
 
     Args:
         folders: The folders.
+        signed: Whether prompts must be signed, so that their signatures belong to them.
 
     Raises:
         MissingFileError: There is no such folder.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], *, signed: bool = False) -> None:
         for folder in folders:
             if not folder.is_dir():
                 raise MissingFileError(
                     found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
                 )
         self.folders = tuple(folders)
+        self._beside = (*_BESIDE, SIGNATURE_SUFFIX) if signed else _BESIDE
 
     def find(self, name: str) -> Found | None:
         """The prompt of `name`; None if there is none, or if that is no name for a file.
@@ -67,7 +69,7 @@ class PromptFolders:
             state = state_inside(path)
             if state is not None:
                 stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
-                return Found(path, (state, *[state_of(stem + suffix) for suffix in _BESIDE]))
+                return Found(path, (state, *[state_of(stem + suffix) for suffix in self._beside]))
         return None
 
     def names(self) -> list[str]:

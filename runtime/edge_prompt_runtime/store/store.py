@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from edge_prompt.errors import EdgePromptError
 from edge_prompt_runtime.health.recorder import Recorder
@@ -29,8 +30,7 @@ class Refreshed:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     task: Task
     found: Found
 
@@ -182,8 +182,9 @@ class TaskStore:
         """Let go of what was used least recently where the budget ends, but never of the last one used."""
         gone = []
         with self._lock:
-            pinned_bytes = sum(self._kept[name].task.size_bytes for name in self._pinned if name in self._kept)
-            excess_bytes = self._kept_bytes - pinned_bytes - self._budget_bytes
+            excess_bytes = self._kept_bytes - self._budget_bytes
+            if excess_bytes > 0 and self._pinned:
+                excess_bytes -= sum(self._kept[name].task.size_bytes for name in self._pinned if name in self._kept)
             newest = next(reversed(self._kept), None)
             for name, kept in self._kept.items():
                 if excess_bytes <= 0 or name == newest:
