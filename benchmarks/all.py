@@ -50,7 +50,7 @@ class Script(NamedTuple):
 SCRIPTS = (
     Script("swap"),
     Script("many_tasks"),
-    Script("prompt_cost"),
+    Script("prompt_cost", quick=("--engine", "onnxruntime")),
     Script("language"),
     Script("footprint"),
     Script("mixed_batch"),

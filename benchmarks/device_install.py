@@ -75,6 +75,9 @@ LIBRARIES: dict[str, Library] = {
     "PEFT": Library("peft", "peft", "network"),
 }
 
+NOT_QUICK = ("PEFT", "optimum-onnx", "optimum-intel")
+"""Libraries that a quick run does not wait for."""
+
 _SIZES = """
 import importlib.metadata, json
 sizes = {}
@@ -174,10 +177,11 @@ def require_same(vectors: Mapping[str, Sequence[float]]) -> float:
     return worst
 
 
-def measure(rounds: int, answers: int, threads: int, libraries: Mapping[str, Library] = LIBRARIES) -> Measured:
-    """All of it."""
+def measure(rounds: int, answers: int, threads: int, without: Sequence[str] = ()) -> Measured:
+    """All of it, but for what is not asked for."""
     minilm()
-    left_out: dict[str, str] = {}
+    left_out = dict.fromkeys(without, "not asked with --quick")
+    libraries = {name: library for name, library in LIBRARIES.items() if name not in without}
     folders = prepared(libraries, left_out)
     with tempfile.TemporaryDirectory() as scratch:
         wheel = install_ours(Path(scratch))
@@ -259,7 +263,8 @@ def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers
     """Measure and publish."""
     rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 5)
     settings = {"rounds": rounds, "answers": answers, "threads": threads}
-    publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads))
+    without = NOT_QUICK if quick else ()
+    publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads, without))
 
 
 if __name__ == "__main__":

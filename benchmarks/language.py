@@ -365,7 +365,7 @@ def main(
         click.echo(json.dumps(task_memory(bundle, memory_of, prompts, threads)))
         return
     rounds, texts, lengths = (
-        rounds or (3 if quick else 11),
+        rounds or (2 if quick else 11),
         texts or (1 if quick else 5),
         LENGTHS[2:3] if quick else LENGTHS,
     )

@@ -71,7 +71,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan((1, 10, 100, 1_000, 10_000), (1, 10, 100, 1_000), 1_000, 200, 9, 3)
-QUICK = Plan((1, 10, 100), (1, 10), 100, 15, 2, 1)
+QUICK = Plan((1, 100), (1,), 100, 15, 2, 1)
 
 
 def write_tasks(folder: Path, count: int, bundle: Path) -> int:

@@ -64,7 +64,7 @@ class Plan(NamedTuple):
     language_rounds: int
 
 
-FULL, QUICK = Plan(("prefix", "soft"), 40, 6, 6), Plan(("prefix",), 5, 3, 0)
+FULL, QUICK = Plan(("prefix", "soft"), 40, 6, 6), Plan(("prefix",), 5, 1, 0)
 
 
 class Case(NamedTuple):

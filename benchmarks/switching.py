@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter_ns
 
-from edge_prompt_runtime.bench.timing import in_turn, warm_up
+from edge_prompt_runtime.bench.timing import in_turn, warm_up, warm_up_rounds_for
 
 NAMES = ("first", "second")
 TIGHT_CALLS = 200
@@ -72,7 +72,7 @@ def samples_us(timed: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     """The microseconds of each once a round, in an order that changes, once they are warm."""
     if not timed:
         return {}
-    warm_up(timed)
+    warm_up(timed, warm_up_rounds_for(rounds))
     return {name: tuple(found) for name, found in in_turn(timed, rounds, warm_up_rounds=0).items()}
 
 

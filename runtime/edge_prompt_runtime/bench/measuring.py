@@ -22,12 +22,11 @@ from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series
 from edge_prompt_runtime.bench.setting import NO_PROMPT, Setting, Tell, agreement, open_setting, settings_of
 from edge_prompt_runtime.bench.swaps import cold_swap, numpy_load, warm_swap
 from edge_prompt_runtime.bench.timing import (
-    MOST_WARM_UP_ROUNDS,
-    WARM_UP_ROUNDS,
     in_turn,
     interleaved_us,
     uncollected,
     warm_up,
+    warm_up_rounds_for,
 )
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.requests import open_requests
@@ -187,9 +186,7 @@ def _swaps(setting: Setting) -> Part:
     for what, variants in (("warm swaps", warm), ("cold swaps", cold)):
         rounds = setting.rounds(lambda variants=variants: [action() for action in variants.values()], 0.2)  # type: ignore[misc]
         setting.tell(what, 0, rounds)
-        found |= interleaved_us(
-            variants, rounds, most_warm_up_rounds=max(2 * WARM_UP_ROUNDS, min(rounds, MOST_WARM_UP_ROUNDS))
-        )
+        found |= interleaved_us(variants, rounds)
         setting.tell(what, rounds, rounds)
     ratios = tuple(
         Ratio(
@@ -246,7 +243,7 @@ def _in_turn(
     affordable = setting.rounds(one_round, 0.25)
     with uncollected():
         each = {name: lambda run=run: milliseconds(run()) for name, run in variants.items()}
-        warm_up(each, min(MOST_WARM_UP_ROUNDS, max(2 * WARM_UP_ROUNDS, affordable)))
+        warm_up(each, warm_up_rounds_for(affordable))
     rounds = setting.rounds(one_round)
     return in_turn(variants, rounds, 0, setting.told(what, rounds))
 

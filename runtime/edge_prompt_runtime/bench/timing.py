@@ -66,7 +66,7 @@ def interleaved_us(
 ) -> dict[str, tuple[float, ...]]:
     """The microseconds of every variant once a round, after as many rounds as it takes to be warm; see `in_turn`."""
     timed = {name: _timed(action, clock) for name, action in variants.items()}
-    warm_up(timed, most_warm_up_rounds)
+    warm_up(timed, min(most_warm_up_rounds, warm_up_rounds_for(rounds)))
     return {name: tuple(samples) for name, samples in in_turn(timed, rounds, warm_up_rounds=0).items()}
 
 
@@ -79,6 +79,11 @@ def warm_up(timed: Mapping[str, Callable[[], float]], most_rounds: int = MOST_WA
         if number >= 2 * WARM_UP_ROUNDS and all(map(_stable, found.values())):
             break
     return number
+
+
+def warm_up_rounds_for(rounds: int) -> int:
+    """How many rounds may warm up what is then measured for `rounds`: no more than these, but enough to tell."""
+    return min(MOST_WARM_UP_ROUNDS, max(2 * WARM_UP_ROUNDS, rounds))
 
 
 def ratios_to_neighbours(
@@ -94,7 +99,7 @@ def ratios_to_neighbours(
     all do not.
     """
     run, run_base = _timed(action, clock), _timed(base, clock)
-    warm_up({"action": run, "base": run_base}, most_warm_up_rounds)
+    warm_up({"action": run, "base": run_base}, min(most_warm_up_rounds, warm_up_rounds_for(rounds)))
     before, tops, bottoms = run_base(), [], []
     with uncollected():
         for _ in range(rounds):
