@@ -21,7 +21,7 @@ test: $(STAMP)  ## every test, those on real weights too
 bench: $(STAMP)  ## every benchmark beside its peers, in about an hour: .cache/bench/report.html
 	$(BIN)/python benchmarks/all.py
 
-bench-quick: $(STAMP)  ## the same from few samples, in some minutes: .cache/bench/quick/report.html
+bench-quick: $(STAMP)  ## the same from few samples, within five minutes: .cache/bench/quick/report.html
 	$(BIN)/python benchmarks/all.py --quick
 
 SECONDS ?= 900

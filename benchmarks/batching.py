@@ -166,7 +166,7 @@ def measure(bundle: Path, texts: Sequence[str], clients: int, rounds: int, secon
 def main(*, quick: bool, threads: int, output: Path, clients: int) -> None:
     """Measure and publish."""
     warnings.simplefilter("ignore", TruncationWarning)
-    rounds, seconds = (1, 0.5) if quick else (4, 4.0)
+    rounds, seconds = (1, 0.5) if quick else (3, 4.0)
     settings = {"clients": clients, "rounds": rounds, "seconds": seconds, "threads": threads}
     texts = [example.text for example in text_task("reuters").test]
     publish(

@@ -257,11 +257,11 @@ def measured(
 
 @click.command()
 @click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 9]")
-@click.option("--answers", type=int, help="Processes of each that answer.  [default: 5]")
+@click.option("--answers", type=int, help="Processes of each that answer.  [default: 3]")
 @options
 def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers: int | None) -> None:
     """Measure and publish."""
-    rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 5)
+    rounds, answers = rounds or (1 if quick else 9), answers or (1 if quick else 3)
     settings = {"rounds": rounds, "answers": answers, "threads": threads}
     without = NOT_QUICK if quick else ()
     publish(__file__, __doc__, output, settings, lambda: measure(rounds, answers, threads, without))

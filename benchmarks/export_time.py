@@ -42,7 +42,7 @@ NEAR = 1e-3
 TASKS = {"minilm": "feature-extraction", "smollm2": "text-generation-with-past", "dinov2": "feature-extraction"}
 """The networks, and what optimum calls what they are exported for."""
 
-ORDINARY_ROUNDS = {"minilm": 3, "smollm2": 1, "dinov2": 1}
+ORDINARY_ROUNDS = {"minilm": 2, "smollm2": 1, "dinov2": 1}
 
 
 class Exporter(NamedTuple):
@@ -334,7 +334,7 @@ def measured(
 
 @click.command()
 @click.option("--network", "networks", type=click.Choice(list(TASKS)), multiple=True, help="[default: minilm, smollm2]")
-@click.option("--rounds", type=int, help="Exports by each exporter.  [default: 3 of minilm, 1 of others]")
+@click.option("--rounds", type=int, help="Exports by each exporter.  [default: 2 of minilm, 1 of others]")
 @options
 def main(*, quick: bool, threads: int, output: Path, networks: tuple[str, ...], rounds: int | None) -> None:
     """Measure and publish."""

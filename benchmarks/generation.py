@@ -199,7 +199,7 @@ def main(
 ) -> None:
     """Measure and publish."""
     os.environ[THREADS_VARIABLE] = str(threads)
-    only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 5), loads or (1 if quick else 2)
+    only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 4), loads or (1 if quick else 2)
     left_out = {} if quick or prepared else {f"what {name} is for": why for name, why in prepare().items()}
     settings = {"rounds": rounds, "loads": loads, "only": only, "threads": threads}
 

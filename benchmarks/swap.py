@@ -328,7 +328,7 @@ def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
 @click.option("--pipelines/--no-pipelines", default=True, help="Whether to ask SmolLM2, too; not with --quick.")
 def main(*, quick: bool, threads: int, output: Path, pipelines: bool) -> None:
     """Measure and publish."""
-    rounds, loads, asked = (15, 2, 0) if quick else (300, 15, 16)
+    rounds, loads, asked = (15, 2, 0) if quick else (200, 11, 16)
     asked *= pipelines
     settings = {"rounds": rounds, "loads": loads, "pipeline_rounds": asked, "threads": threads}
 

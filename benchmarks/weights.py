@@ -323,7 +323,7 @@ def main(
 ) -> None:
     """Measure and publish."""
     engines = engines or (("onnxruntime",) if quick else tuple(VARIANTS))
-    rounds = rounds or (1 if quick else 5)
+    rounds = rounds or (1 if quick else 4)
     only = only or ("int8" if quick else "")
     settings = {"engines": engines, "rounds": rounds, "all": every, "only": only, "threads": threads}
     publish(

@@ -2,7 +2,8 @@
 
 When a graph is opened, its states become blocks of a cache that this file owns, by OpenVINO's own transformation
 (Kwon et al. 2023, https://arxiv.org/abs/2309.06180). Rows then need no padding, their tokens lie one after the other,
-and a prompt is blocks that are there before a row begins. Attention appends to the blocks where they lie.
+and a prompt is blocks that are there before a row begins. Attention appends to the blocks where they lie, so a prompt
+is written once for requests that follow one another under it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
+from weakref import ReferenceType, ref
 
 import numpy as np
 import openvino
@@ -66,6 +68,22 @@ def _readers(node: Any, type_name: str) -> list[Any]:
     return [reader for reader in readers if reader.get_type_name() == type_name]
 
 
+class HeldPast(list[Float32]):
+    """A past that is told from others by what it is, whatever numbers are in it; see `Written`."""
+
+
+class Written(NamedTuple):
+    """A past that lies in blocks of a slot. Rows append after it, so it stays as it is when they end.
+
+    Attributes:
+        past: The past, if it is still held.
+        blocks: Its blocks.
+    """
+
+    past: ReferenceType[HeldPast]
+    blocks: tuple[int, ...]
+
+
 class Slot(NamedTuple):
     """An infer request and the blocks that it reads and writes.
 
@@ -74,12 +92,14 @@ class Slot(NamedTuple):
         names: The inputs of its blocks: keys, then values, a layer.
         arrays: Their memory, `[blocks, num_kv_heads, block_size, head_dim]` each.
         feeds: The memory of the other inputs, by name.
+        written: The pasts that lie in its first blocks: those of the last rows that began on any.
     """
 
     request: openvino.InferRequest
     names: tuple[str, ...]
     arrays: list[NDArray[Any]]
     feeds: dict[str, NDArray[Any]]
+    written: list[Written]
 
 
 def new_slot(compiled: openvino.CompiledModel) -> Slot:
@@ -92,7 +112,7 @@ def new_slot(compiled: openvino.CompiledModel) -> Slot:
         port = compiled.input(name)
         _, *sizes = (dim.get_length() if dim.is_static else 0 for dim in port.get_partial_shape())
         arrays.append(np.zeros((0, *sizes), _DTYPES[port.get_element_type()]))
-    return Slot(compiled.create_infer_request(), ordered, arrays, {})
+    return Slot(compiled.create_infer_request(), ordered, arrays, {}, [])
 
 
 def feed(slot: Slot, name: str, array: NDArray[Any]) -> None:
@@ -124,20 +144,14 @@ class PagedRows:
         no_soft_prompt: `[1, 0, hidden_size]`.
     """
 
-    def __init__(self, slot: Slot, held: Sequence[Past], idle: deque[Slot], no_soft_prompt: Float32) -> None:
+    def __init__(self, slot: Slot, held: Sequence[HeldPast], idle: deque[Slot], no_soft_prompt: Float32) -> None:
         self._slot: Slot | None = slot
         self._idle = idle
         self._no_soft_prompt = no_soft_prompt
-        self._used = 0
-        self._lengths: list[int] = []
-        self._blocks: list[list[int]] = []
         distinct = {id(past): past for past in held}
-        for past in distinct.values():
-            self._lengths.append(past[0].shape[2])
-            self._blocks.append([])
-        self._room_for([0] * len(self._lengths))
-        for row, past in enumerate(distinct.values()):
-            self._write(self._blocks[row], past)
+        self._lengths = [past[0].shape[2] for past in distinct.values()]
+        self._used = sum(len(written.blocks) for written in slot.written)
+        self._blocks = self._begin_on(list(distinct.values()))
         places = list(distinct)
         self.keep([places.index(id(past)) for past in held])
 
@@ -212,10 +226,28 @@ class PagedRows:
             raise RuntimeError("this run was closed")
         return self._slot
 
+    def _begin_on(self, pasts: Sequence[HeldPast]) -> list[list[int]]:
+        """The blocks of each past: those that it lies in already, if all do, or else new ones, in place of those."""
+        written = self._open().written
+        there = {id(one.past()): one.blocks for one in written}
+        if all(not length or id(past) in there for past, length in zip(pasts, self._lengths, strict=True)):
+            return [list(there.get(id(past), ())) for past in pasts]
+        written.clear()
+        self._used = 0
+        blocks = [self._take(self._blocks_for(length)) for length in self._lengths]
+        for own, past in zip(blocks, pasts, strict=True):
+            self._write(own, past)
+        written.extend(Written(ref(past), tuple(own)) for own, past in zip(blocks, pasts, strict=True) if own)
+        return blocks
+
     def _room_for(self, new: Sequence[int]) -> None:
         """Give every row the blocks that it needs for so many tokens more."""
         for blocks, length, count in zip(self._blocks, self._lengths, new, strict=True):
-            blocks.extend(self._take(-(-(length + count) // self._block_size) - len(blocks)))
+            blocks.extend(self._take(self._blocks_for(length + count) - len(blocks)))
+
+    def _blocks_for(self, length: int) -> int:
+        """How many blocks so many tokens lie in."""
+        return -(-length // self._block_size)
 
     def _take(self, count: int) -> list[int]:
         """Blocks that no row has."""

@@ -107,6 +107,27 @@ def test_rows_are_dropped_and_repeated(engine: Engine, kept: list[int]) -> None:
         np.testing.assert_allclose(np.concatenate([found[place], again[place]]), alone[len(begun[row]) :], atol=2e-5)
 
 
+def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(engine: Engine) -> None:
+    helds = [engine.hold(past_of(length, seed=length)) for length in LENGTHS]
+    alone = [logits_of(engine, held, tokens(9), *tokens(40)[:, None]) for held in helds]
+    order = np.random.default_rng(0).integers(len(helds), size=(40, 3))
+    for first, second, third in order:
+        run = engine.begin([helds[first], helds[second], helds[first]])  # one past twice: two rows append after it
+        run.read([tokens(30, seed=1), tokens(50, seed=2), tokens(20, seed=3)])
+        run.close()
+        for _ in range(2):
+            again = logits_of(engine, helds[third], tokens(9), *tokens(40)[:, None])
+            np.testing.assert_allclose(again, alone[third], atol=2e-5)
+
+
+def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
+    found: dict[int, np.ndarray] = {}
+    for seed in [*range(8), *range(8)]:  # each lies where the one before lay, more often than not
+        logits = logits_of(engine, engine.hold(past_of(33, seed=seed)), tokens(4))
+        np.testing.assert_allclose(logits, found.setdefault(seed, logits), atol=2e-5)
+    assert all(np.abs(found[seed] - found[0]).max() > 1e-3 for seed in range(1, 8))
+
+
 def test_what_is_held_stays_as_it_is(engine: Engine) -> None:
     past = past_of(33)
     kept = [part.copy() for part in past]
