@@ -139,8 +139,8 @@ def answer_of(folder: Path, engine: str, request: Mapping[str, Array]) -> Array:
 def our_answer(runtime: Runtime, request: Mapping[str, Array]) -> Array:
     """Of a bundle."""
     if runtime._language is not None:
-        held = runtime._language.model.compiled.of(runtime.task(None)).held
-        run = runtime._engine.begin([held])
+        past = runtime._language.model.compiled.of(runtime.task(None)).past
+        run = runtime._engine.begin([past])
         try:
             return run.read([request["input_ids"][0]], every=True)[0][None].copy()
         finally:

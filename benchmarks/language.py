@@ -75,7 +75,7 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
     """Requests to the first token, and what a switch needs, on one engine."""
     engine, language = runtime.engine, runtime._language
     assert language is not None
-    held = itertools.cycle([language.model.compiled.of(runtime.task(name)).held for name in ("task0", "task1")])
+    pasts = itertools.cycle([language.model.compiled.of(runtime.task(name)).past for name in ("task0", "task1")])
     compiled = {
         f"{engine}: first token, compiled prompt of {length}": first_token(runtime, tokens, f"long{length}")
         for length in lengths
@@ -88,7 +88,7 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
         f"{engine}: first token, no prompt": first_token(runtime, tokens, None),
         **compiled,
         **anew,
-        f"{engine}: task switch": lambda: runtime._engine.begin([next(held)]).close(),
+        f"{engine}: task switch": lambda: runtime._engine.begin([next(pasts)]).close(),
     }
 
 
@@ -103,7 +103,7 @@ def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], ob
     assert language is not None
 
     def read() -> object:
-        run = runtime._engine.begin([language.model.compiled.of(runtime.task(None)).held])
+        run = runtime._engine.begin([language.model.compiled.of(runtime.task(None)).past])
         logits = run.read([np.array(tokens)], soft_prompt=runtime.task(task).prompts["soft_prompt"])[0]
         token = int(logits[-1].argmax())
         run.close()

@@ -15,11 +15,6 @@ CHAT_TEMPLATE = (
 GENERATION_CONFIG = {"eos_token_id": 0, "do_sample": False}
 
 
-def arrays_of(held: Any) -> list[Any]:
-    """The keys and values that an engine holds, as arrays."""
-    return [part.numpy() if hasattr(part, "numpy") else part for part in held]
-
-
 def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) -> None:
     """Write a random network of grouped-query attention, or of another type, and its tokenizer."""
     import torch

@@ -19,8 +19,8 @@ def warm_swap(runtime: Runtime, arrays: Arrays, names: Sequence[TaskName]) -> Ca
     """All that another task costs a request of one row beside running the network, each time another of `names`."""
     tasks = itertools.cycle(names)
     if runtime._language is not None:
-        model = runtime._language.model
-        return lambda: model.begin([runtime.task(next(tasks))]).keep([])
+        engine, compiled = runtime._engine, runtime._language.model.compiled
+        return lambda: engine.begin([compiled.of(runtime.task(next(tasks))).past]).close()
     inputs = runtime.bundle.graph(runtime.engine).inputs
     requests = open_requests(runtime.bundle)
     row, masked = requests.take(arrays).of_rows([0]), requests.masked

@@ -37,8 +37,12 @@ Float32 = NDArray[np.float32]
 Past = Sequence[Float32]
 """Keys, then values, a layer: `[1, num_kv_heads, length, head_dim]` each, C-ordered."""
 
-Held = Any
-"""A past in the form of the engine that was asked to hold it."""
+
+class HeldPast(list[Float32]):
+    """A past that is told from others by what it is, whatever numbers are in it.
+
+    So an engine knows a past again that it wrote where rows begin, and rows that begin with it find it there.
+    """
 
 
 class CachedRun(Protocol):
@@ -80,11 +84,8 @@ class Engine(Protocol):
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Run the graph on `feeds`, all its inputs by name; the arrays returned are the caller's own."""
 
-    def hold(self, past: Past) -> Held:
-        """A cache in the engine's own form, on the same memory, so that rows are started from it at once."""
-
-    def begin(self, held: Sequence[Held]) -> CachedRun:
-        """Start rows, each from a cache, which stays as it is."""
+    def begin(self, held: Sequence[HeldPast]) -> CachedRun:
+        """Start rows, each from a past, which is written where they append if it does not lie there already."""
 
 
 ENGINES = {

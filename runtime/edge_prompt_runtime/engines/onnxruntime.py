@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from edge_prompt.errors import EdgePromptError, InputError, ManifestError, WriteError
 from edge_prompt.files import folder_written_atomically
-from edge_prompt_runtime.engines import Arrays, Float32, Past
+from edge_prompt_runtime.engines import Arrays, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
-from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers, hold
+from edge_prompt_runtime.engines.onnxruntime_buffers import Buffers
+from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers
 from edge_prompt_runtime.engines.onnxruntime_session import options_of, session_of
 from edge_prompt_runtime.engines.settings import EngineSettings
 
@@ -57,6 +58,7 @@ class GraphEngine:
                 else:
                     opened = _cached_session(graph_file, settings.model_cache, settings)
             self._session = session_of(opened, settings)
+            self._buffers = Buffers(self._session)
         except EdgePromptError:
             raise
         except Exception as error:  # its exceptions have no common class of their own
@@ -71,13 +73,9 @@ class GraphEngine:
         """See `Engine.run`. Feeds are read where they are, without a copy."""
         return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
 
-    def hold(self, past: Past) -> Sequence[Any]:
-        """See `Engine.hold`."""
-        return hold(past)
-
-    def begin(self, held: Sequence[Sequence[Any]]) -> SharedBuffers:
-        """See `Engine.begin`. What is held is read where it is, without a copy."""
-        return SharedBuffers(self._session, held, *self._sizes)
+    def begin(self, held: Sequence[HeldPast]) -> SharedBuffers:
+        """See `Engine.begin`."""
+        return SharedBuffers(self._buffers, held, *self._sizes)
 
     @cached_property
     def _sizes(self) -> tuple[Float32, int]:

@@ -58,11 +58,6 @@ class OwnSession:
         with running_on(self._cores):
             return self._session.run(outputs, feeds, self._options)
 
-    def run_with_ort_values(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> Any:
-        """Run the graph on arrays in ONNX Runtime's form."""
-        with running_on(self._cores):
-            return self._session.run_with_ort_values(outputs, feeds, self._options)
-
     def run_with_iobinding(self, binding: Any) -> None:
         """Run the graph on what is bound."""
         with running_on(self._cores):

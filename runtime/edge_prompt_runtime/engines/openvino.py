@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from edge_prompt.cache import STATEFUL_INPUT
 from edge_prompt.errors import InputError, ManifestError
-from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, Past
+from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
-from edge_prompt_runtime.engines.openvino_paged import HeldPast, PagedRows, new_slot, page
+from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page
 from edge_prompt_runtime.engines.openvino_properties import compiled, properties_of, require_on_cores
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.settings import EngineSettings
@@ -69,12 +69,8 @@ class GraphEngine:
         self._idle.append(request)  # one that failed is not used again: what it holds is not what anybody asked for
         return found
 
-    def hold(self, past: Past) -> HeldPast:
-        """See `Engine.hold`."""
-        return HeldPast(past)
-
     def begin(self, held: Sequence[HeldPast]) -> CachedRun:
-        """See `Engine.begin`. What is held is copied into the request that runs, if it does not lie there already."""
+        """See `Engine.begin`."""
         assert self._rows is not None  # noqa: S101 - the manifest says that it keeps a cache
         new, rows = self._rows
         try:

@@ -21,7 +21,7 @@ from openvino import opset13 as ops
 from openvino._offline_transformations import paged_attention_transformation
 
 from edge_prompt.cache import SLIDING_WINDOWS
-from edge_prompt_runtime.engines import Float32, Int64, Past
+from edge_prompt_runtime.engines import Float32, HeldPast, Int64, Past
 
 LEAST_BLOCKS = 4
 """Blocks that rows have room for beyond those that they begin with; twice as many whenever they are full."""
@@ -66,10 +66,6 @@ def page(model: openvino.Model) -> bool:
 def _readers(node: Any, type_name: str) -> list[Any]:
     readers = [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
     return [reader for reader in readers if reader.get_type_name() == type_name]
-
-
-class HeldPast(list[Float32]):
-    """A past that is told from others by what it is, whatever numbers are in it; see `Written`."""
 
 
 class Written(NamedTuple):

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from edge_prompt_runtime.engines import Engine, Held, Past
+from edge_prompt_runtime.engines import Engine, HeldPast, Past
 from edge_prompt_runtime.tasks import Task
 
 LOG = logging.getLogger("edge_prompt.tasks")
@@ -22,11 +22,11 @@ class Compiled:
     """A compiled prompt.
 
     Attributes:
-        held: Its keys and values, held by the engine.
+        past: Its keys and values.
         size_bytes: What it takes in memory beyond the prompt itself.
     """
 
-    held: Held
+    past: HeldPast
     size_bytes: int
 
 
@@ -46,7 +46,7 @@ class CompiledPrompts:
     def __init__(self, engine: Engine, cache: Sequence[tuple[int, int]], budget_bytes: int) -> None:
         self._engine = engine
         nothing = [np.zeros((1, heads, 0, size), np.float32) for heads, size in cache for _ in range(2)]
-        self._nothing = Compiled(engine.hold(nothing), 0)
+        self._nothing = Compiled(HeldPast(nothing), 0)
         self._budget_bytes = budget_bytes
         self._kept: OrderedDict[Task, Compiled] = OrderedDict()
         self._prefixes: WeakKeyDictionary[Task, Compiled] = WeakKeyDictionary()  # as long as their tasks live
@@ -73,7 +73,7 @@ class CompiledPrompts:
 
     def compile(self, task: Task) -> Past:
         """Run the graph on the soft prompt of `task` alone."""
-        run = self._engine.begin([self._nothing.held])
+        run = self._engine.begin([self._nothing.past])
         try:
             run.read([np.zeros(0, np.int64)], soft_prompt=task.prompts["soft_prompt"])
             return run.cache()
@@ -82,7 +82,7 @@ class CompiledPrompts:
 
     def keep(self, task: Task, past: Past) -> Compiled:
         """Keep what a soft prompt was compiled to, and drop what was used least recently where the budget ends."""
-        compiled = Compiled(self._engine.hold(past), sum(part.nbytes for part in past))
+        compiled = Compiled(HeldPast(past), sum(part.nbytes for part in past))
         with self._lock:
             self._kept[task] = compiled
             self._kept.move_to_end(task)
@@ -99,7 +99,7 @@ class CompiledPrompts:
         compiled = self._prefixes.get(task)
         if compiled is None:
             past = [part for layer in task.prompts["prefix"] for part in layer]
-            compiled = self._prefixes[task] = Compiled(self._engine.hold(past), 0)
+            compiled = self._prefixes[task] = Compiled(HeldPast(past), 0)
         return compiled
 
     def forget(self, task: Task) -> None:

@@ -34,7 +34,7 @@ class Rows:
     def read(self, rows: Sequence[Int64], *, every: bool = False) -> list[Float32]:
         """Read on; see `CachedRun.read`."""
         if self._run is None:
-            self._run = self._engine.begin([prompt.held for prompt in self._prompts])
+            self._run = self._engine.begin([prompt.past for prompt in self._prompts])
         return self._run.read(rows, every=every)
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -14,7 +14,6 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.commands.compile_ import command
 from edge_prompt_runtime.language.saved import arrays_path, card_path
 from tests.conftest import MakePrompt
-from tests.tiny_language import arrays_of
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def test_a_compiled_prompt_is_used_as_it_was_written(compiled: Path, tiny_langua
     assert runtime.load_all(compiled.parent) == ("soft",)
     arrays = read_npz(arrays_path(compiled, engine), frozenset("0123"))
     assert runtime._language is not None
-    past = arrays_of(runtime._language.model.compiled.of(runtime.task("soft")).held)
+    past = runtime._language.model.compiled.of(runtime.task("soft")).past
     for index, part in enumerate(past):
         np.testing.assert_array_equal(part, arrays[str(index)])
     card_path(compiled, engine).unlink()

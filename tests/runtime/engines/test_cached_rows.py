@@ -12,7 +12,7 @@ import pytest
 
 from edge_prompt import read_bundle
 from edge_prompt_export import export_backbone
-from edge_prompt_runtime.engines import Engine, Held, Int64, Past, open_engine
+from edge_prompt_runtime.engines import Engine, HeldPast, Int64, Past, open_engine
 from edge_prompt_runtime.engines.openvino_paged import as_cache, as_float32
 from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.settings import EngineSettings
@@ -43,11 +43,11 @@ def engine(request: pytest.FixtureRequest, tiny_language_bundle: Path) -> Engine
 
 
 @pytest.fixture(params=LENGTHS)
-def held(request: pytest.FixtureRequest, engine: Engine) -> Held:
-    return engine.hold(past_of(request.param))
+def held(request: pytest.FixtureRequest) -> HeldPast:
+    return HeldPast(past_of(request.param))
 
 
-def logits_of(engine: Engine, held: Held, *parts: Int64) -> np.ndarray:
+def logits_of(engine: Engine, held: HeldPast, *parts: Int64) -> np.ndarray:
     run = engine.begin([held])
     try:
         return np.concatenate([run.read([part], every=True)[0].copy() for part in parts])
@@ -61,7 +61,7 @@ def cuts(whole: Int64) -> Iterator[list[Int64]]:
     yield list(whole[:, None])
 
 
-def test_how_tokens_are_cut_makes_no_difference(engine: Engine, held: Held) -> None:
+def test_how_tokens_are_cut_makes_no_difference(engine: Engine, held: HeldPast) -> None:
     whole = tokens(40)
     reference = logits_of(engine, held, whole)
     assert reference.shape == (40, VOCAB_SIZE)
@@ -69,7 +69,7 @@ def test_how_tokens_are_cut_makes_no_difference(engine: Engine, held: Held) -> N
         np.testing.assert_allclose(logits_of(engine, held, *parts), reference, atol=2e-5)
 
 
-def test_only_the_last_is_the_last_of_every(engine: Engine, held: Held) -> None:
+def test_only_the_last_is_the_last_of_every(engine: Engine, held: HeldPast) -> None:
     run = engine.begin([held])
     last = run.read([tokens(7)])
     run.close()
@@ -77,7 +77,7 @@ def test_only_the_last_is_the_last_of_every(engine: Engine, held: Held) -> None:
 
 
 def test_rows_of_different_pasts_and_lengths_are_themselves_alone(engine: Engine) -> None:
-    helds = [engine.hold(past_of(length, seed=length)) for length in LENGTHS]
+    helds = [HeldPast(past_of(length, seed=length)) for length in LENGTHS]
     rows = [tokens(length, seed=length) for length in (9, 1, 40, 3, 2, 33)]
     more = [tokens(length, seed=99 + length) for length in (1, 4, 2, 1, 1, 3)]
     run = engine.begin(helds)
@@ -93,7 +93,7 @@ def test_rows_of_different_pasts_and_lengths_are_themselves_alone(engine: Engine
 
 @pytest.mark.parametrize("kept", [[1], [2, 0], [0, 0, 0], [1, 1, 2, 0, 0]])
 def test_rows_are_dropped_and_repeated(engine: Engine, kept: list[int]) -> None:
-    helds = [engine.hold(past_of(length, seed=length)) for length in (0, 5, 32)]
+    helds = [HeldPast(past_of(length, seed=length)) for length in (0, 5, 32)]
     begun = [tokens(length, seed=length) for length in (4, 28, 32)]
     ends = [tokens(3, seed=50 + place) for place in range(len(kept))]
     run = engine.begin(helds)
@@ -108,7 +108,7 @@ def test_rows_are_dropped_and_repeated(engine: Engine, kept: list[int]) -> None:
 
 
 def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(engine: Engine) -> None:
-    helds = [engine.hold(past_of(length, seed=length)) for length in LENGTHS]
+    helds = [HeldPast(past_of(length, seed=length)) for length in LENGTHS]
     alone = [logits_of(engine, held, tokens(9), *tokens(40)[:, None]) for held in helds]
     order = np.random.default_rng(0).integers(len(helds), size=(40, 3))
     for first, second, third in order:
@@ -123,7 +123,7 @@ def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(e
 def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
     found: dict[int, np.ndarray] = {}
     for seed in [*range(8), *range(8)]:  # each lies where the one before lay, more often than not
-        logits = logits_of(engine, engine.hold(past_of(33, seed=seed)), tokens(4))
+        logits = logits_of(engine, HeldPast(past_of(33, seed=seed)), tokens(4))
         np.testing.assert_allclose(logits, found.setdefault(seed, logits), atol=2e-5)
     assert all(np.abs(found[seed] - found[0]).max() > 1e-3 for seed in range(1, 8))
 
@@ -131,7 +131,7 @@ def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
 def test_what_is_held_stays_as_it_is(engine: Engine) -> None:
     past = past_of(33)
     kept = [part.copy() for part in past]
-    held = engine.hold(past)
+    held = HeldPast(past)
     for _ in range(2):
         logits_of(engine, held, tokens(5), *tokens(4)[:, None])
     for part, before in zip(past, kept, strict=True):
@@ -141,7 +141,7 @@ def test_what_is_held_stays_as_it_is(engine: Engine) -> None:
 @pytest.mark.parametrize("length", [1, 31, 32, 40])
 def test_the_cache_of_a_soft_prompt_is_where_its_requests_begin(engine: Engine, length: int) -> None:
     soft_prompt = np.random.default_rng(3).standard_normal((1, length, 32), np.float32)
-    nothing = engine.hold(past_of(0))
+    nothing = HeldPast(past_of(0))
     run = engine.begin([nothing])
     reference = run.read([tokens(6)], every=True, soft_prompt=soft_prompt)[0]
     run.close()
@@ -151,7 +151,7 @@ def test_the_cache_of_a_soft_prompt_is_where_its_requests_begin(engine: Engine, 
     run.close()
     assert [part.shape for part in compiled] == [(1, KV_HEADS, length, HEAD_DIM)] * (2 * LAYERS)
     assert reference.shape == (6, VOCAB_SIZE)
-    np.testing.assert_allclose(logits_of(engine, engine.hold(compiled), tokens(6)), reference, atol=2e-5)
+    np.testing.assert_allclose(logits_of(engine, HeldPast(compiled), tokens(6)), reference, atol=2e-5)
 
 
 def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
@@ -162,8 +162,8 @@ def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
     (heads, head_dim), *_ = bundle.manifest.cache
     random = np.random.default_rng(0)
     shape = (1, heads, POSITIONS - 3, head_dim)
-    full = opened.hold([random.standard_normal(shape, np.float32) for _ in range(2 * LAYERS)])
-    nothing = opened.hold([np.zeros((1, heads, 0, head_dim), np.float32)] * (2 * LAYERS))
+    full = HeldPast([random.standard_normal(shape, np.float32) for _ in range(2 * LAYERS)])
+    nothing = HeldPast([np.zeros((1, heads, 0, head_dim), np.float32)] * (2 * LAYERS))
     rows = [tokens(3), *(tokens(7, seed=seed) for seed in range(8))]
     run = opened.begin([full, *[nothing] * 8])
     found = run.read(rows, every=True)
@@ -173,7 +173,7 @@ def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
 
 
 def test_threads_have_rows_of_their_own(engine: Engine) -> None:
-    helds = [engine.hold(past_of(length, seed=length)) for length in LENGTHS]
+    helds = [HeldPast(past_of(length, seed=length)) for length in LENGTHS]
     requests = [(held, tokens(length, seed=length)) for length, held in zip((3, 9, 1, 20, 33, 5), helds, strict=True)]
     alone = [logits_of(engine, held, row, *tokens(4)[:, None]) for held, row in requests]
     with ThreadPoolExecutor(4) as pool:

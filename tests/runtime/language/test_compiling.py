@@ -7,7 +7,7 @@ import pytest
 
 from edge_prompt_runtime import Runtime
 from tests.conftest import MakePrompt
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, arrays_of
+from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS
 
 BYTES_A_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
 
@@ -71,7 +71,7 @@ def test_a_compiled_prompt_is_its_keys_and_values(language: Runtime, prompts: di
     language.load("soft", prompts["soft"])
     assert language._language is not None
     compiled = language._language.model.compiled.of(language.task("soft"))
-    past = arrays_of(compiled.held)
+    past = compiled.past
     assert [part.shape for part in past] == [(1, KV_HEADS, 7, HEAD_DIM)] * (2 * LAYERS)
     assert compiled.size_bytes == 7 * BYTES_A_TOKEN
     assert all(np.isfinite(part).all() for part in past)
