@@ -16,134 +16,30 @@ is not there and would be calibrated is left out of a quick run.
 
 from __future__ import annotations
 
-import csv
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from nncf import CompressWeightsMode as Mode
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from benchmarks.language import NEW_TOKENS, generate, request
 from benchmarks.peers.unending import BUNDLES, unending
 from benchmarks.publish import Measured, options, publish
+from benchmarks.stored_weights import EXACT, WAYS, bundle_with, kept, texts
 from edge_prompt.bundle import TOKENIZER_NAME, read_bundle
-from edge_prompt.files import folder_written_atomically
-from edge_prompt.manifest import write_manifest
-from edge_prompt_export.loading import LoadOptions, load_backbone
-from edge_prompt_export.weights import onnx_blocks, openvino
-from edge_prompt_export.weights.bundle import compress_bundle
-from edge_prompt_export.weights.calibration import calibration_feeds
-from edge_prompt_export.weights.onnx_blocks import Blocks
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import in_turn
-from examples.language_scores import PROMPTS, right_share, smollm2_bundle
-from examples.real_data import CACHE, TEXTS, folder_of
-from examples.real_language import LanguageTask, language_task, smollm2
+from examples.language_scores import PROMPTS, right_share
+from examples.real_language import LanguageTask, language_task
 
 PIECES = ("grimm-tales", "reuters-r52-test", "friends-transcripts", "20newsgroups-test", "book-excerpts")
 PIECE_TOKENS = 256
 TASK, QUICK_ROWS = "topics", 10
-CALIBRATION = ("20newsgroups-train", "reuters-r52-train", "andersen", "grimm-tales-selected")
-
-
-class Variant(NamedTuple):
-    """A way to store weights: one of `WEIGHTS`, what the tool is told in place of the default, and on which texts."""
-
-    weights: str
-    settings: Any = None
-    calibrated: bool = False
-
-    @property
-    def is_shipped(self) -> bool:
-        """Whether `edge-prompt export` does it by itself: no setting is another than its own."""
-        return self.settings is None
-
-
-def int4(group_size: int, mode: Mode = Mode.INT4_ASYM, **more: Any) -> dict[str, Any]:
-    """NNCF's settings for all layers in 4 bits but embeddings and output layer."""
-    return {"mode": mode, "group_size": group_size, "ratio": 1.0, **more}
-
-
-VARIANTS: Mapping[str, Mapping[str, Variant]] = {
-    "openvino": {
-        "fp32": Variant("fp32"),
-        "fp16": Variant("fp16"),
-        "int8, symmetric": Variant("int8"),
-        "int8, asymmetric": Variant("int8", {"mode": Mode.INT8_ASYM}),
-        "int4, asymmetric, groups of 32": Variant("int4", int4(32)),
-        "int4, asymmetric, groups of 64": Variant("int4", int4(64)),
-        "int4, symmetric, groups of 32": Variant("int4"),
-        "int4, symmetric, groups of 64": Variant("int4", int4(64, Mode.INT4_SYM)),
-        "int4, asymmetric, groups of 64, everywhere": Variant("int4", int4(64, all_layers=True)),
-        "int4, asymmetric, groups of 32, calibrated": Variant("int4", calibrated=True),
-    },
-    "onnxruntime": {
-        "fp32": Variant("fp32"),
-        "fp16": Variant("fp16"),
-        "int8, blocks of 32": Variant("int8", Blocks(8, 32)),
-        "int8, blocks of 64": Variant("int8"),
-        "int8, blocks of 128": Variant("int8", Blocks(8, 128)),
-        "int4, blocks of 16": Variant("int4", Blocks(4, 16)),
-        "int4, blocks of 32": Variant("int4"),
-        "int4, blocks of 64": Variant("int4", Blocks(4, 64)),
-        "int4, blocks of 128": Variant("int4", Blocks(4, 128)),
-        "int4, blocks of 32, calibrated": Variant("int4", calibrated=True),
-    },
-}
-"""By engine; the first is what others are compared with."""
-
-TABLES: Mapping[str, dict[str, Any]] = {"openvino": openvino.SETTINGS, "onnxruntime": onnx_blocks.BLOCKS}
-"""Where an engine's compressor looks up what its tool is told."""
-
-
-def texts(names: tuple[str, ...]) -> list[str]:
-    """The texts of each of the package's tables, as one."""
-    csv.field_size_limit(1 << 24)
-    found = []
-    for name in names:
-        with (folder_of(TEXTS, CACHE / "texts") / f"{name}.tab").open(encoding="utf-8") as stream:
-            rows = list(csv.reader(stream, delimiter="\t"))[3:]
-        found.append("\n".join(row[-1] for row in rows if len(row) > 1)[:300_000])
-    return found
-
-
-def kept(engine: str, name: str) -> Path:
-    """Where a variant's bundle is kept."""
-    return CACHE / "weights" / f"{engine}, {name}"
-
-
-def bundle_with(engine: str, name: str, variant: Variant) -> Path:
-    """The bundle with its weights stored in that way, for one engine."""
-    source, target = smollm2_bundle(), kept(engine, name)
-    if variant.weights == "fp32" or target.exists():
-        return source if variant.weights == "fp32" else target
-    with folder_written_atomically(target) as folder:
-        manifest = read_bundle(source).manifest
-        for file in (*manifest.graphs[engine].sha256, *manifest.files):
-            shutil.copyfile(source / file, folder / file)
-        write_manifest(folder, replace(manifest, graphs={engine: manifest.graphs[engine]}))
-        settings, feeds = TABLES[engine], {}
-        if variant.calibrated:
-            backbone = load_backbone(str(smollm2()), None, None, LoadOptions(None, False, None))  # noqa: FBT003
-            (folder / "texts.txt").write_text("\n".join(texts(CALIBRATION)), encoding="utf-8")
-            inputs = manifest.graphs[engine].inputs
-            feeds = {engine: calibration_feeds(folder / "texts.txt", backbone, inputs)}
-        own = settings.get(variant.weights)
-        try:
-            settings |= {} if variant.settings is None else {variant.weights: variant.settings}
-            compress_bundle(folder, variant.weights, feeds)
-        finally:
-            settings |= {} if own is None else {variant.weights: own}
-    return target
 
 
 def pieces(bundle: Path) -> list[NDArray[np.int64]]:
@@ -216,7 +112,6 @@ def scores(
     return found
 
 
-EXACT = "fp32"
 TEXT, FIRST, BYTES = "generation", "first token", "files"
 DIVERGENCE, SAME, RIGHT = "divergence from fp32", "same token as fp32", "topics right"
 UNITS = {"perplexity": "perplexity", DIVERGENCE: "nats", SAME: "%", RIGHT: "%"}
@@ -282,11 +177,11 @@ def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
 def chosen_bundles(engine: str, only: str, left_out: dict[str, str], *, every: bool, make: bool) -> dict[str, Path]:
     """The bundles of the variants that are asked for, made if they are not there and `make` says so."""
     found = {}
-    for name, variant in VARIANTS[engine].items():
-        if name != EXACT and (only not in name or not (every or variant.is_shipped)):
+    for name, way in WAYS[engine].items():
+        if name != EXACT and (only not in name or not (every or way.is_shipped)):
             continue
-        if make or variant.weights == EXACT or kept(engine, name).exists():
-            found[name] = bundle_with(engine, name, variant)
+        if make or name == EXACT or kept(engine, name).exists():
+            found[name] = bundle_with(engine, name)
         else:
             left_out[f"{engine}, {name}"] = "its bundle is not made yet, which a run without --quick does"
     return found
@@ -313,7 +208,7 @@ def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, eve
 
 
 @click.command()
-@click.option("--engine", "engines", multiple=True, type=click.Choice(list(VARIANTS)), help="[default: all]")
+@click.option("--engine", "engines", multiple=True, type=click.Choice(list(WAYS)), help="[default: all]")
 @click.option("--rounds", type=click.IntRange(1), help="[default: 5]")
 @click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
 @click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
@@ -322,7 +217,7 @@ def main(
     *, engines: tuple[str, ...], rounds: int | None, every: bool, only: str, quick: bool, threads: int, output: Path
 ) -> None:
     """Measure and publish."""
-    engines = engines or (("onnxruntime",) if quick else tuple(VARIANTS))
+    engines = engines or (("onnxruntime",) if quick else tuple(WAYS))
     rounds = rounds or (1 if quick else 4)
     only = only or ("int8" if quick else "")
     settings = {"engines": engines, "rounds": rounds, "all": every, "only": only, "threads": threads}

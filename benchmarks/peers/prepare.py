@@ -1,9 +1,9 @@
-"""Make the peers' environments and models, below `.cache/peers`; what is there already stays.
+"""Make the peers' environments and models, below `.cache/peers`, and our bundles of the same network.
 
     python benchmarks/peers/prepare.py
 
-Takes some minutes and 7 GB. What cannot be made is said, with the end of what its program printed, and the rest is made
-all the same.
+What is there already stays. Takes some minutes and 8 GB. What cannot be made is said, with the end of what its program
+printed, and the rest is made all the same.
 """
 
 from __future__ import annotations
@@ -17,22 +17,29 @@ from rich.table import Table
 from benchmarks.peers.environments import PEERS, RecipeError, install
 from benchmarks.peers.models import RECIPES, make
 from benchmarks.peers.places import MODELS
+from benchmarks.stored_weights import EXACT, WAYS, bundle_with, shipped
+from edge_prompt import EdgePromptError
 from examples.real_data import minilm
+
+OURS = [(engine, weights) for engine in WAYS for weights in (EXACT, "int8", "int4")]
+
+STEPS: dict[str, Callable[[], object]] = {
+    **{f"environment {peer}": partial(install, peer) for peer in PEERS},
+    **{f"model {name}": partial(make, MODELS / name, recipe) for name, recipe in RECIPES.items()},
+    **{f"bundle in {name} for {engine}": partial(bundle_with, engine, shipped(engine, name)) for engine, name in OURS},
+}
+"""What is made, by what it is called, in this order."""
 
 
 def prepare() -> dict[str, str]:
     """Make everything; gives what failed and why, by its name."""
-    steps: dict[str, Callable[[], None]] = {
-        **{f"environment {peer}": partial(install, peer) for peer in PEERS},
-        **{f"model {name}": partial(make, MODELS / name, recipe) for name, recipe in RECIPES.items()},
-    }
     minilm()
     failed: dict[str, str] = {}
-    for name, step in steps.items():
+    for name, step in STEPS.items():
         with Console(stderr=True).status(name):
             try:
                 step()
-            except RecipeError as error:
+            except (RecipeError, EdgePromptError) as error:
                 failed[name] = str(error)
     return failed
 
@@ -45,7 +52,7 @@ def main() -> None:
     """
     failed = prepare()
     table = Table("what", "state")
-    for name in (*(f"environment {peer}" for peer in PEERS), *(f"model {name}" for name in RECIPES)):
+    for name in STEPS:
         table.add_row(name, failed.get(name, "there"))
     Console().print(table)
     if failed:

@@ -9,6 +9,7 @@ from benchmarks.peers.environments import is_installed
 from benchmarks.peers.models import RECIPES, is_made
 from benchmarks.peers.places import CACHE, LORA, MODELS, NETWORK, PROMPT
 from benchmarks.peers.unending import unending
+from benchmarks.stored_weights import EXACT, kept, shipped
 from edge_prompt import EdgePromptError, read_bundle
 
 PREPARE = "python benchmarks/peers/prepare.py"
@@ -49,14 +50,15 @@ GRAPHS = {"onnxruntime": "model.onnx", "openvino": "openvino_model.xml"}
 TITLES = {"onnxruntime": "edge-prompt on ONNX Runtime", "openvino": "edge-prompt on OpenVINO"}
 
 
-def _ours(engine: str, weights: str, bundle: str, prompt: Path | None = None) -> Variant:
+def _ours(engine: str, weights: str, prompt: Path | None = None) -> Variant:
+    bundle = CACHE / "smollm2-bundle" if weights == EXACT else kept(engine, shipped(engine, weights))
     return Variant(
         TITLES[engine],
         weights,
         "" if prompt is None else "prompt",
         "edge_prompt",
         None,
-        CACHE / bundle,
+        bundle,
         engine,
         ("--engine", engine, *(() if prompt is None else ("--prompt", str(prompt)))),
     )
@@ -95,25 +97,25 @@ def _peft(adapter: str, *arguments: str) -> Variant:
 
 
 VARIANTS: tuple[Variant, ...] = (
-    _ours("onnxruntime", "fp32", "smollm2-bundle"),
-    _ours("onnxruntime", "fp32", "smollm2-bundle", PROMPT),
-    _ours("openvino", "fp32", "smollm2-bundle"),
-    _ours("openvino", "fp32", "smollm2-bundle", PROMPT),
+    _ours("onnxruntime", "fp32"),
+    _ours("onnxruntime", "fp32", PROMPT),
+    _ours("openvino", "fp32"),
+    _ours("openvino", "fp32", PROMPT),
     _openvino("SDPA", "fp32"),
     _openvino("PA", "fp32"),
     _onnxruntime("fp32"),
     _peft("prompt", "--prompt", str(PROMPT)),
-    _ours("onnxruntime", "int8", "smollm2-bundle-int8"),
-    _ours("onnxruntime", "int8", "smollm2-bundle-int8", PROMPT),
-    _ours("openvino", "int8", "smollm2-bundle-int8"),
-    _ours("openvino", "int8", "smollm2-bundle-int8", PROMPT),
+    _ours("onnxruntime", "int8"),
+    _ours("onnxruntime", "int8", PROMPT),
+    _ours("openvino", "int8"),
+    _ours("openvino", "int8", PROMPT),
     _openvino("SDPA", "int8"),
     _openvino("PA", "int8"),
     _onnxruntime("int8"),
-    _ours("onnxruntime", "int4", "smollm2-bundle-int4"),
-    _ours("onnxruntime", "int4", "smollm2-bundle-int4", PROMPT),
-    _ours("openvino", "int4", "smollm2-bundle-int4"),
-    _ours("openvino", "int4", "smollm2-bundle-int4", PROMPT),
+    _ours("onnxruntime", "int4"),
+    _ours("onnxruntime", "int4", PROMPT),
+    _ours("openvino", "int4"),
+    _ours("openvino", "int4", PROMPT),
     _openvino("SDPA", "int4"),
     _openvino("PA", "int4"),
     _onnxruntime("int4"),

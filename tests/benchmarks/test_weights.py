@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import weights
-from benchmarks.weights import VARIANTS, charts_of, chosen_bundles, measure_on
+from benchmarks import stored_weights, weights
+from benchmarks.stored_weights import WAYS, shipped
+from benchmarks.weights import charts_of, chosen_bundles, measure_on
 from edge_prompt import read_bundle, write_prompt
 from examples.real_language import LanguageTask, Question
 from tests.benchmarks.written import written
@@ -15,8 +16,9 @@ from tests.benchmarks.written import written
 @pytest.fixture
 def source(tiny_language_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny bundle in place of the real one; what is made of it goes to a folder of its own."""
-    monkeypatch.setattr(weights, "smollm2_bundle", lambda: tiny_language_bundle)
-    monkeypatch.setattr(weights, "kept", lambda engine, name: tmp_path / f"{engine}, {name}")
+    monkeypatch.setattr(stored_weights, "smollm2_bundle", lambda: tiny_language_bundle)
+    for module in (stored_weights, weights):
+        monkeypatch.setattr(module, "kept", lambda engine, name: tmp_path / f"{engine}, {name}")
     return tiny_language_bundle
 
 
@@ -49,6 +51,12 @@ def test_speed_and_loss_of_small_weights(source: Path, engine: str, tmp_path: Pa
 def test_a_quick_run_makes_no_bundle_and_says_so(source: Path, engine: str) -> None:
     left_out: dict[str, str] = {}
     assert chosen_bundles(engine, "", left_out, every=False, make=False) == {"fp32": source}
-    shipped = [name for name, each in VARIANTS[engine].items() if each.is_shipped and name != "fp32"]
+    shipped = [name for name, each in WAYS[engine].items() if each.is_shipped and name != "fp32"]
     assert len(shipped) == 4
     assert list(left_out) == [f"{engine}, {name}" for name in shipped]
+
+
+@pytest.mark.parametrize("weights", ["fp32", "fp16", "int8", "int4"])
+def test_every_kind_of_weights_is_shipped_in_one_way_that_needs_no_texts(engine: str, weights: str) -> None:
+    way = WAYS[engine][shipped(engine, weights)]
+    assert way == (weights, None, False)

@@ -29,6 +29,7 @@ class SharedBuffers:
         self._lengths = np.array([past[0].shape[2] for past in held], np.int64)
         self._no_soft_prompt = no_soft_prompt
         self._vocab_size = vocab_size
+        self._step_logits: Float32 = np.empty((0, 1, vocab_size), np.float32)
         self._buffer: Buffer | None = buffers.take(held, int(self._lengths.max()))
         for row, (past, length) in enumerate(zip(held, self._lengths, strict=True)):
             self._buffer.write(row, past, past, 0, length)
@@ -97,7 +98,7 @@ class SharedBuffers:
         for step in range(longest):
             read = np.minimum(step, lengths - 1)
             tokens = np.array([row[place] for row, place in zip(rows, read, strict=True)])
-            logits = self._step(tokens, begins + read)
+            logits = self._step(tokens, begins + read).copy()
             self._lengths = begins + read + 1
             for row, length in enumerate(lengths):
                 if step < length and (every or step == length - 1):
@@ -105,7 +106,10 @@ class SharedBuffers:
         return [np.concatenate(parts) for parts in found]
 
     def _step(self, tokens: Int64, places: Int64) -> Float32:
-        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`."""
+        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`.
+
+        The next step writes where they lie.
+        """
         total = int(places.max()) + 1
         buffer = self._with_room_for(total, max(LEAST_ROOM, total // 2))
         feeds: dict[str, NDArray[Any]] = {
@@ -116,9 +120,10 @@ class SharedBuffers:
             SHARED_INPUTS[0]: places.astype(np.int32),
             SHARED_INPUTS[1]: np.array(total, np.int32),
         }
-        logits = np.empty((len(tokens), 1, self._vocab_size), np.float32)
-        buffer.bound().run(feeds, logits)
-        return logits
+        if len(self._step_logits) != len(tokens):
+            self._step_logits = np.empty((len(tokens), 1, self._vocab_size), np.float32)
+        buffer.bound().run(feeds, self._step_logits)
+        return self._step_logits
 
     def _with_room_for(self, total: int, room: int) -> Buffer:
         """The buffer of the rows; another one, with more `room` than that, if they have none for `total` tokens."""

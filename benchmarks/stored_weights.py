@@ -1,0 +1,126 @@
+"""SmolLM2 with its weights stored in smaller ways, each made once and kept in .cache/weights."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nncf import CompressWeightsMode as Mode
+
+from edge_prompt.bundle import read_bundle
+from edge_prompt.files import folder_written_atomically
+from edge_prompt.manifest import write_manifest
+from edge_prompt_export.loading import LoadOptions, load_backbone
+from edge_prompt_export.weights import onnx_blocks, openvino
+from edge_prompt_export.weights.bundle import compress_bundle
+from edge_prompt_export.weights.calibration import calibration_feeds
+from edge_prompt_export.weights.onnx_blocks import Blocks
+from examples.language_scores import smollm2_bundle
+from examples.real_data import CACHE, TEXTS, folder_of
+from examples.real_language import smollm2
+
+EXACT = "fp32"
+"""The way that others are compared with."""
+
+CALIBRATION = ("20newsgroups-train", "reuters-r52-train", "andersen", "grimm-tales-selected")
+
+
+class Way(NamedTuple):
+    """A way to store weights: one of `WEIGHTS`, what the tool is told in place of the default, and on which texts."""
+
+    weights: str
+    settings: Any = None
+    calibrated: bool = False
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether `edge-prompt export` does it by itself: no setting is another than its own."""
+        return self.settings is None
+
+
+def int4(group_size: int, mode: Mode = Mode.INT4_ASYM, **more: Any) -> dict[str, Any]:
+    """NNCF's settings for all layers in 4 bits but embeddings and output layer."""
+    return {"mode": mode, "group_size": group_size, "ratio": 1.0, **more}
+
+
+WAYS: Mapping[str, Mapping[str, Way]] = {
+    "openvino": {
+        "fp32": Way("fp32"),
+        "fp16": Way("fp16"),
+        "int8, symmetric": Way("int8"),
+        "int8, asymmetric": Way("int8", {"mode": Mode.INT8_ASYM}),
+        "int4, asymmetric, groups of 32": Way("int4", int4(32)),
+        "int4, asymmetric, groups of 64": Way("int4", int4(64)),
+        "int4, symmetric, groups of 32": Way("int4"),
+        "int4, symmetric, groups of 64": Way("int4", int4(64, Mode.INT4_SYM)),
+        "int4, asymmetric, groups of 64, everywhere": Way("int4", int4(64, all_layers=True)),
+        "int4, asymmetric, groups of 32, calibrated": Way("int4", calibrated=True),
+    },
+    "onnxruntime": {
+        "fp32": Way("fp32"),
+        "fp16": Way("fp16"),
+        "int8, blocks of 32": Way("int8", Blocks(8, 32)),
+        "int8, blocks of 64": Way("int8"),
+        "int8, blocks of 128": Way("int8", Blocks(8, 128)),
+        "int4, blocks of 16": Way("int4", Blocks(4, 16)),
+        "int4, blocks of 32": Way("int4"),
+        "int4, blocks of 64": Way("int4", Blocks(4, 64)),
+        "int4, blocks of 128": Way("int4", Blocks(4, 128)),
+        "int4, blocks of 32, calibrated": Way("int4", calibrated=True),
+    },
+}
+"""By engine."""
+
+TABLES: Mapping[str, dict[str, Any]] = {"openvino": openvino.SETTINGS, "onnxruntime": onnx_blocks.BLOCKS}
+"""Where an engine's compressor looks up what its tool is told."""
+
+
+def texts(names: tuple[str, ...]) -> list[str]:
+    """The texts of each of the package's tables, as one."""
+    csv.field_size_limit(1 << 24)
+    found = []
+    for name in names:
+        with (folder_of(TEXTS, CACHE / "texts") / f"{name}.tab").open(encoding="utf-8") as stream:
+            rows = list(csv.reader(stream, delimiter="\t"))[3:]
+        found.append("\n".join(row[-1] for row in rows if len(row) > 1)[:300_000])
+    return found
+
+
+def kept(engine: str, name: str) -> Path:
+    """Where the bundle of a way is kept."""
+    return CACHE / "weights" / f"{engine}, {name}"
+
+
+def shipped(engine: str, weights: str) -> str:
+    """The name of the way that `edge-prompt export --weights` has, without texts to calibrate on."""
+    ways = WAYS[engine].items()
+    return next(name for name, way in ways if way.weights == weights and way.is_shipped and not way.calibrated)
+
+
+def bundle_with(engine: str, name: str) -> Path:
+    """The bundle with its weights stored in that way, for one engine; made if it is not there."""
+    source, target, way = smollm2_bundle(), kept(engine, name), WAYS[engine][name]
+    if name == EXACT or target.exists():
+        return source if name == EXACT else target
+    with folder_written_atomically(target) as folder:
+        manifest = read_bundle(source).manifest
+        for file in (*manifest.graphs[engine].sha256, *manifest.files):
+            shutil.copyfile(source / file, folder / file)
+        write_manifest(folder, replace(manifest, graphs={engine: manifest.graphs[engine]}))
+        settings, feeds = TABLES[engine], {}
+        if way.calibrated:
+            backbone = load_backbone(str(smollm2()), None, None, LoadOptions(None, False, None))  # noqa: FBT003
+            (folder / "texts.txt").write_text("\n".join(texts(CALIBRATION)), encoding="utf-8")
+            inputs = manifest.graphs[engine].inputs
+            feeds = {engine: calibration_feeds(folder / "texts.txt", backbone, inputs)}
+        own = settings.get(way.weights)
+        try:
+            settings |= {} if way.settings is None else {way.weights: way.settings}
+            compress_bundle(folder, way.weights, feeds)
+        finally:
+            settings |= {} if own is None else {way.weights: own}
+    return target
