@@ -180,7 +180,7 @@ def measured(
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1), help="[default: 5]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 4]")
 @click.option("--loads", type=click.IntRange(1), help="Processes of each variant whose loading is timed.  [default: 2]")
 @click.option("--only", multiple=True, help="Only variants with this in their name; may be given several times.")
 @click.option("--prepared", is_flag=True, help="Do not make environments and models of peers that are not there.")

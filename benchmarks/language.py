@@ -204,14 +204,14 @@ def first_tokens(
         drawn = [name for name in variants if name.startswith(f"{engine}: first token")]
         chart = Chart(f"Time to the first token, {engine}", tuple(drawn), x="virtual tokens")
         found = found.and_also(Measured((), charts=(chart,)))
-        for said, goal in (
-            (f"compiled prompt of {VIRTUAL_TOKENS}", 1.03),
-            (f"prompt of {VIRTUAL_TOKENS} read anew", None),
+        for said, goal, pairs_a_round in (
+            (f"compiled prompt of {VIRTUAL_TOKENS}", 1.03, 10),
+            (f"prompt of {VIRTUAL_TOKENS} read anew", None, 2),
         ):
             name = f"{engine}: first token, {said}"
             pairs = [f"{one}, in pairs" for one in (name, f"{base}, beside {said}")]
             samples = ratios_to_neighbours(
-                variants[name], variants[base], 2 * rounds, most_warm_up_rounds=MOST_WARM_UP_ROUNDS
+                variants[name], variants[base], pairs_a_round * rounds, most_warm_up_rounds=MOST_WARM_UP_ROUNDS
             )
             found = found.and_also(
                 Measured(

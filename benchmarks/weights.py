@@ -209,7 +209,7 @@ def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, eve
 
 @click.command()
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(WAYS)), help="[default: all]")
-@click.option("--rounds", type=click.IntRange(1), help="[default: 5]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 4]")
 @click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
 @click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
 @options
