@@ -12,6 +12,9 @@ from edge_prompt.cache import SHARED_INPUTS
 from edge_prompt_runtime.engines import Float32, HeldPast, Int64, Past
 from edge_prompt_runtime.engines.onnxruntime_buffers import LEAST_ROOM, Buffer, Buffers
 
+ONLY_PLACE = np.zeros(1, np.int64)
+"""The place of a step's token among those that are read: there is one."""
+
 
 class SharedBuffers:
     """See `edge_prompt_runtime.engines.CachedRun`.
@@ -26,11 +29,11 @@ class SharedBuffers:
     def __init__(self, buffers: Buffers, held: Sequence[HeldPast], no_soft_prompt: Float32, vocab_size: int) -> None:
         self._buffers = buffers
         self._pasts = list(held)
-        self._lengths = np.array([past[0].shape[2] for past in held], np.int64)
+        self._lengths = [past[0].shape[2] for past in held]  # no array: numpy's first sum after a run takes 30 µs
         self._no_soft_prompt = no_soft_prompt
         self._vocab_size = vocab_size
         self._step_logits: Float32 = np.empty((0, 1, vocab_size), np.float32)
-        self._buffer: Buffer | None = buffers.take(held, int(self._lengths.max()))
+        self._buffer: Buffer | None = buffers.take(held, max(self._lengths))
         for row, (past, length) in enumerate(zip(held, self._lengths, strict=True)):
             self._buffer.write(row, past, past, 0, length)
 
@@ -43,19 +46,19 @@ class SharedBuffers:
         longest = max(map(len, rows))
         if soft_prompt is None and longest == 1:
             logits = self._step(np.concatenate(rows), self._lengths)
-            self._lengths += 1
+            self._lengths = [length + 1 for length in self._lengths]
             return list(logits)
         if soft_prompt is None and longest < len(rows):
             return self._read_abreast(rows, longest, every=every)
         embeddings = self._no_soft_prompt if soft_prompt is None else soft_prompt
-        new = [embeddings.shape[1] + len(tokens) for tokens in rows]
-        buffer = self._with_room_for(int((self._lengths + new).max()), LEAST_ROOM)
+        ends = [length + embeddings.shape[1] + len(tokens) for length, tokens in zip(self._lengths, rows, strict=True)]
+        buffer = self._with_room_for(max(ends), LEAST_ROOM)
         return [self._read_row(buffer, row, tokens, embeddings, every=every) for row, tokens in enumerate(rows)]
 
     def keep(self, rows: Sequence[int]) -> None:
         """See `CachedRun.keep`."""
         if list(rows) != list(range(len(self._pasts))):
-            self._move(rows, int(self._lengths[list(rows)].max()), LEAST_ROOM)
+            self._move(rows, max(self._lengths[row] for row in rows), LEAST_ROOM)
 
     def cache(self) -> Past:
         """See `CachedRun.cache`."""
@@ -75,7 +78,7 @@ class SharedBuffers:
 
     def _read_row(self, buffer: Buffer, row: int, tokens: Int64, embeddings: Float32, *, every: bool) -> Float32:
         """Read any number of tokens of one row."""
-        start, new = int(self._lengths[row]), embeddings.shape[1] + len(tokens)
+        start, new = self._lengths[row], embeddings.shape[1] + len(tokens)
         first = embeddings.shape[1] if every else max(embeddings.shape[1], new - 1)
         feeds = {
             "input_ids": tokens[None],
@@ -94,30 +97,31 @@ class SharedBuffers:
     def _read_abreast(self, rows: Sequence[Int64], longest: int, *, every: bool) -> list[Float32]:
         """Read one token of all rows at a time. A row that has no more reads its last one again, in its own place."""
         found: list[list[Float32]] = [[] for _ in rows]
-        begins, lengths = self._lengths.copy(), np.array([len(row) for row in rows])
+        begins = self._lengths
         for step in range(longest):
-            read = np.minimum(step, lengths - 1)
+            read = [min(step, len(row) - 1) for row in rows]
+            places = [begin + place for begin, place in zip(begins, read, strict=True)]
             tokens = np.array([row[place] for row, place in zip(rows, read, strict=True)])
-            logits = self._step(tokens, begins + read).copy()
-            self._lengths = begins + read + 1
-            for row, length in enumerate(lengths):
-                if step < length and (every or step == length - 1):
+            logits = self._step(tokens, places).copy()
+            self._lengths = [place + 1 for place in places]
+            for row, own in enumerate(rows):
+                if step < len(own) and (every or step == len(own) - 1):
                     found[row].append(logits[row])
         return [np.concatenate(parts) for parts in found]
 
-    def _step(self, tokens: Int64, places: Int64) -> Float32:
+    def _step(self, tokens: Int64, places: Sequence[int]) -> Float32:
         """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`.
 
         The next step writes where they lie.
         """
-        total = int(places.max()) + 1
+        total = max(places) + 1
         buffer = self._with_room_for(total, max(LEAST_ROOM, total // 2))
         feeds: dict[str, NDArray[Any]] = {
             "input_ids": tokens[:, None],
-            "position_ids": places[:, None],
-            "logits_to_keep": np.zeros(1, np.int64),
+            "position_ids": np.array(places, np.int64)[:, None],
+            "logits_to_keep": ONLY_PLACE,
             "soft_prompt": self._no_soft_prompt,
-            SHARED_INPUTS[0]: places.astype(np.int32),
+            SHARED_INPUTS[0]: np.array(places, np.int32),
             SHARED_INPUTS[1]: np.array(total, np.int32),
         }
         if len(self._step_logits) != len(tokens):
@@ -134,7 +138,7 @@ class SharedBuffers:
     def _move(self, rows: Sequence[int], total: int, room: int) -> None:
         """Go on with these rows, which may repeat, in another buffer."""
         before = self._open()
-        pasts, lengths = [self._pasts[row] for row in rows], self._lengths[list(rows)]
+        pasts, lengths = [self._pasts[row] for row in rows], [self._lengths[row] for row in rows]
         buffer = self._buffers.take(pasts, total, room)
         for row, (source, past, length) in enumerate(zip(rows, pasts, lengths, strict=True)):
             buffer.write(row, past, before.arrays, source, length)

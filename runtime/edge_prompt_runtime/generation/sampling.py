@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Sampler:
         """
         processed = self._penalised(logits)
         best = int(processed.argmax())  # of a NaN, if there is one
-        if not np.isfinite(processed[best]):
+        if not isfinite(processed[best]):
             raise LogitsError(
                 found=f"the logit {logits[best]} of token {best}",
                 wanted="finite logits",
