@@ -16,7 +16,7 @@ import click
 
 from benchmarks.plots import write_charts
 from edge_prompt_runtime.bench.machine import machine, versions
-from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, write_results
+from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, as_written, write_results
 from edge_prompt_runtime.bench.tables import print_results
 from examples.real_data import CACHE, ROOT
 
@@ -71,7 +71,7 @@ def publish(
     begun, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     where = machine()
     found = measure()
-    results = Results(
+    measured = Results(
         name=Path(script).stem,
         question=(docstring or "").partition("\n")[0],
         begun=begun,
@@ -82,6 +82,7 @@ def publish(
         commit=commit(),
         **found._asdict(),
     )
+    results = as_written(measured)
     print_results(results)
     output.mkdir(parents=True, exist_ok=True)
     write_results(output / f"{results.name}.json", results)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,15 +145,24 @@ class Results:
         return (paired_ratio if wanted.paired else ratio)(top, bottom)
 
 
+def as_written(results: Results) -> Results:
+    """The same with samples as a file has them: so what is shown now is what is shown of the file later."""
+    return replace(
+        results,
+        series=tuple(
+            replace(one, samples=tuple(float(f"{sample:.{DIGITS}g}") for sample in one.samples))
+            for one in results.series
+        ),
+    )
+
+
 def write_results(path: Path, results: Results) -> None:
     """Write the file, whole or not at all.
 
     Raises:
         WriteError: It cannot be written.
     """
-    value = {"format_version": FORMAT_VERSION, **asdict(results)}
-    for series in value["series"]:
-        series["samples"] = [float(f"{sample:.{DIGITS}g}") for sample in series["samples"]]
+    value = {"format_version": FORMAT_VERSION, **asdict(as_written(results))}
     with written_atomically(path) as stream:
         stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
 

@@ -21,7 +21,7 @@ from edge_prompt_runtime.bench.comparing import compare
 from edge_prompt_runtime.bench.comparison_table import print_comparison
 from edge_prompt_runtime.bench.measuring import measure
 from edge_prompt_runtime.bench.plan import DEFAULT_LENGTHS, DEFAULT_TOKENS, Plan
-from edge_prompt_runtime.bench.results import read_results, write_results
+from edge_prompt_runtime.bench.results import as_written, read_results, write_results
 from edge_prompt_runtime.bench.setting import Tell
 from edge_prompt_runtime.bench.tables import print_results
 from edge_prompt_runtime.commands.engine_options import cores_option
@@ -96,7 +96,7 @@ def command(
             _require_writable(json_file)
         plan = Plan(bundle, cores=None if cores is None else tuple(cores), **asked)
         with _watched() as tell:
-            new = measure(plan, tell)
+            new = as_written(measure(plan, tell))
         if json_file is not None:
             write_results(json_file, new)
     if old is None or not bundle.is_file():

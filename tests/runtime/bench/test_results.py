@@ -11,7 +11,7 @@ from rich.console import Console
 
 from edge_prompt.errors import ResultsError
 from edge_prompt_runtime.bench.machine import machine, peak_resident_bytes, resident_bytes, versions
-from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, read_results, write_results
+from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, as_written, read_results, write_results
 from edge_prompt_runtime.bench.tables import tables
 
 
@@ -48,6 +48,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         results().notes,
     )
     assert read.machine == machine() | {"load_average": read.machine["load_average"]}
+
+
+def test_what_is_shown_has_the_numbers_of_the_file(tmp_path: Path) -> None:
+    measured = results(
+        series=(Series("a", "ms", (1 / 3, 2e6 / 7)), Series("b", "ms", (1.0, 2.0))), ratios=(), charts=()
+    )
+    write_results(tmp_path / "a.json", measured)
+    assert read_results(tmp_path / "a.json").series == as_written(measured).series != measured.series
 
 
 def test_ratios_are_of_pairs_and_told_from_their_goals() -> None:
