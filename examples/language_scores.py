@@ -17,17 +17,17 @@ from examples.real_language import TEMPLATE, LanguageTask, Question, smollm2
 PROMPTS = Path(__file__).resolve().parent / "prompts" / "language"
 BATCH_SIZE = 10
 MAX_NEW_TOKENS = 48
+SMOLLM2_BUNDLE = CACHE / "smollm2-bundle"
 
 
 def smollm2_bundle() -> Path:
     """The bundle of SmolLM2 for both engines, exported if it is not there yet, or was by an older edge-prompt."""
-    bundle = CACHE / "smollm2-bundle"
     try:
-        read_bundle(bundle)
+        read_bundle(SMOLLM2_BUNDLE)
     except (MissingFileError, ManifestError):
-        shutil.rmtree(bundle, ignore_errors=True)
-        export_backbone(smollm2(), bundle)
-    return bundle
+        shutil.rmtree(SMOLLM2_BUNDLE, ignore_errors=True)
+        export_backbone(smollm2(), SMOLLM2_BUNDLE)
+    return SMOLLM2_BUNDLE
 
 
 def right_share(runtime: Runtime, name: str, task: LanguageTask) -> float:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from benchmarks.peers.environments import is_installed
 from benchmarks.peers.models import RECIPES, is_made
-from benchmarks.peers.places import CACHE, LORA, MODELS, NETWORK, PROMPT
+from benchmarks.peers.places import LORA, MODELS, NETWORK, PROMPT
 from benchmarks.peers.unending import unending
 from benchmarks.stored_weights import EXACT, kept, shipped
 from edge_prompt import EdgePromptError, read_bundle
+from examples.language_scores import SMOLLM2_BUNDLE
 
 PREPARE = "python benchmarks/peers/prepare.py"
 
@@ -51,7 +52,7 @@ TITLES = {"onnxruntime": "edge-prompt on ONNX Runtime", "openvino": "edge-prompt
 
 
 def _ours(engine: str, weights: str, prompt: Path | None = None) -> Variant:
-    bundle = CACHE / "smollm2-bundle" if weights == EXACT else kept(engine, shipped(engine, weights))
+    bundle = SMOLLM2_BUNDLE if weights == EXACT else kept(engine, shipped(engine, weights))
     return Variant(
         TITLES[engine],
         weights,

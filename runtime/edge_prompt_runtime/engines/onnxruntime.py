@@ -17,7 +17,7 @@ from edge_prompt.files import folder_written_atomically
 from edge_prompt_runtime.engines import Arrays, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.onnxruntime_buffers import Buffers
-from edge_prompt_runtime.engines.onnxruntime_cache import SharedBuffers
+from edge_prompt_runtime.engines.onnxruntime_cache import BufferedRows
 from edge_prompt_runtime.engines.onnxruntime_session import options_of, session_of
 from edge_prompt_runtime.engines.settings import EngineSettings
 
@@ -73,9 +73,9 @@ class GraphEngine:
         """See `Engine.run`. Feeds are read where they are, without a copy."""
         return dict(zip(outputs, self._session.run(list(outputs), dict(feeds)), strict=True))
 
-    def begin(self, held: Sequence[HeldPast]) -> SharedBuffers:
+    def begin(self, held: Sequence[HeldPast]) -> BufferedRows:
         """See `Engine.begin`."""
-        return SharedBuffers(self._buffers, held, *self._sizes)
+        return BufferedRows(self._buffers, held, *self._sizes)
 
     @cached_property
     def _sizes(self) -> tuple[Float32, int]:

@@ -16,7 +16,7 @@ ONLY_PLACE = np.zeros(1, np.int64)
 """The place of a step's token among those that are read: there is one."""
 
 
-class SharedBuffers:
+class BufferedRows:
     """See `edge_prompt_runtime.engines.CachedRun`.
 
     Args:
