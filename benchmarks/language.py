@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -164,15 +165,42 @@ def peft_generate(model: Any, tokens: list[int], count: int) -> list[int]:
     return found[-count:]
 
 
+@torch.no_grad()
+def reference_tokens(network: Any, prompt: Path, tokens: list[int], count: int) -> list[int]:
+    """Greedy text of transformers alone, the prompt in its `inputs_embeds`: the judge of PEFT and of ours."""
+    embeddings = network.get_input_embeddings()(torch.tensor([tokens]))
+    both = torch.cat([torch.from_numpy(np.load(prompt))[None].to(embeddings.dtype), embeddings], 1)
+    mask = torch.ones(both.shape[:2], dtype=torch.long)
+    found: list[int] = network.generate(
+        inputs_embeds=both, attention_mask=mask, max_new_tokens=count, do_sample=False, pad_token_id=0
+    )[0].tolist()
+    return found[-count:]
+
+
+def require_sound_peft(model: Any, tokens: list[int], wanted: list[int]) -> None:
+    """See that PEFT generates what transformers alone does under the same prompt.
+
+    Raises:
+        SystemExit: It does not, as PEFT 0.21 with transformers 5.24.
+    """
+    if peft_generate(model, tokens, len(wanted)) != wanted:
+        installed = " with ".join(f"{name} {version(name)}" for name in ("peft", "transformers"))
+        raise SystemExit(
+            f"{installed} generates other tokens than transformers alone, so nothing is timed: use the lock"
+        )
+
+
 def require_equal(runtime: Runtime, tokens: list[int], wanted: list[int]) -> None:
-    """See that the runtime generates what PEFT does, and the same first token when it reads the prompt anew.
+    """See that the runtime generates the tokens of transformers, with its prompt compiled and without.
 
     Raises:
         SystemExit: It does not.
     """
     found = list(generate(runtime, tokens, "task0"))
     if found != wanted or read_anew(runtime, tokens, "task0")() != wanted[0]:
-        raise SystemExit(f"{runtime.engine} and PEFT generate other tokens under one prompt, so nothing is timed")
+        raise SystemExit(
+            f"{runtime.engine} and transformers generate other tokens under one prompt, so nothing is timed"
+        )
 
 
 def more_multiplications(network: Any, virtual_tokens: int) -> float:
@@ -323,8 +351,9 @@ def measure(
         paths = write_tasks(folder, embeddings, fingerprint, (1 + FURTHER_TASKS) if memory else 2, lengths)
         took = {engine: further_task_bytes(bundle, engine, paths, threads) for engine in engines} if memory else {}
         multiplications = more_multiplications(network, VIRTUAL_TOKENS)
+        wanted = reference_tokens(network, paths[0], tokens, NEW_TOKENS)
         model = peft_model(network, paths[:2])
-        wanted = peft_generate(model, tokens, NEW_TOKENS)
+        require_sound_peft(model, tokens, wanted)
         runtimes = [Runtime(bundle, engine, threads) for engine in engines]
         for runtime in runtimes:
             for path in [*paths[:2], *folder.glob("long*.npy")]:
@@ -335,7 +364,7 @@ def measure(
     notes = (
         "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits, in fp32.",
         f"{REQUEST_TOKENS} tokens of request; prompts are embeddings of tokens, as tuning starts from.",
-        f"All generated PEFT's {NEW_TOKENS} tokens under the prompt of {VIRTUAL_TOKENS}.",
+        f"All, PEFT too, generated the {NEW_TOKENS} tokens of transformers under the prompt of {VIRTUAL_TOKENS}.",
         f"The request has {multiplications:.3f} times as many multiplications under {VIRTUAL_TOKENS} as under none.",
     )
     return found.and_also(Measured((), notes=notes))

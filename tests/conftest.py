@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.engines import ENGINES
+from tests.deprecations import our_deprecations_are_errors
 from tests.tiny_language import write_tiny_language
 
 settings.register_profile("untimed", deadline=None)  # a test that fails on a busy machine says nothing
@@ -30,6 +31,12 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 MakePrompt = Callable[..., Path]
 MakeImage = Callable[..., Path]
 AssertClose = Callable[[NDArray[Any], NDArray[Any]], None]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_deprecated_calls() -> Iterator[None]:
+    with our_deprecations_are_errors():
+        yield
 
 
 @pytest.fixture(scope="session")

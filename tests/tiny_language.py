@@ -32,7 +32,7 @@ def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) 
         "eos_token_id": 0,
         "pad_token_id": 0,
     }
-    if model_type not in {"gpt2", "opt", "gpt_neox", "gptj", "bloom", "falcon"}:
+    if model_type not in {"gpt2", "opt", "gpt_neox", "gptj", "codegen", "bloom", "falcon"}:
         sizes |= {"num_key_value_heads": KV_HEADS}
         if model_type != "stablelm":  # its heads share the hidden size
             sizes |= {"head_dim": HEAD_DIM}

@@ -24,6 +24,7 @@ from benchmarks.language import (
 from benchmarks.peers.unending import unending
 from edge_prompt import read_bundle
 from edge_prompt_runtime import Runtime
+from tests.known_faults import PEFT_GENERATES_WRONG_TOKENS
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def network(tiny_language: Path) -> Any:
     return network
 
 
+@PEFT_GENERATES_WRONG_TOKENS
 @pytest.mark.filterwarnings("ignore:Position ids are not supported")
 def test_both_engines_are_measured_beside_peft(endless: Path, network: Any) -> None:
     tokens = request(5, network.config.vocab_size)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import DynamicCache
 
 from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt_export.cached_attention import CACHED_ATTENTION_NAME
 from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
 from tests.tiny_language import LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
+from tests.transformers_reference import cache_argument, cache_of
 
 SLIDING = {"sliding_window": 8}
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -35,6 +39,19 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "decoder_sparse_step": 1},
 }
 
+NEWLY_DISPATCHED: dict[str, dict[str, Any]] = {"gptj": {"rotary_dim": 4}, "codegen": {"rotary_dim": 4}}
+"""Architectures that dispatch their attention since transformers 5.24, and are refused before it."""
+
+
+def dispatches(model_type: str) -> bool:
+    """Whether the installed transformers sends the attention of an architecture through its interface."""
+    modeling = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
+    return hasattr(modeling, "ALL_ATTENTION_FUNCTIONS")
+
+
+ARCHITECTURES |= {model_type: config for model_type, config in NEWLY_DISPATCHED.items() if dispatches(model_type)}
+UNDISPATCHED = {model_type: config for model_type, config in NEWLY_DISPATCHED.items() if not dispatches(model_type)}
+
 
 @pytest.fixture(params=ARCHITECTURES, scope="module")
 def backbone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedBackbone:
@@ -53,6 +70,15 @@ def logits_of(module: ConditionedCausalLM, request: dict[str, torch.Tensor], kin
     return module.valid(module.outputs_under(request, kind, array), request)["logits"]
 
 
+@contextmanager
+def as_its_authors_wrote_it(module: ConditionedCausalLM) -> Iterator[None]:
+    module.model.set_attn_implementation(module._original_attention)
+    try:
+        yield
+    finally:
+        module.model.set_attn_implementation(CACHED_ATTENTION_NAME)
+
+
 def test_length_0_is_the_untouched_network(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     for request in module.parity_requests(backbone.preprocessing):
         with torch.no_grad():
@@ -63,26 +89,19 @@ def test_length_0_is_the_untouched_network(module: ConditionedCausalLM, backbone
 def test_a_soft_prompt_is_embeddings_before_the_tokens(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     prompt = module.example_prompt("soft", 11, seed=3)
     request = {name: tensor[:1] for name, tensor in module.parity_requests(backbone.preprocessing)[2].items()}
-    network = module.model
     embeddings = torch.cat([prompt[None], module.embedding(request["input_ids"])], 1)
-    network.set_attn_implementation(module._original_attention)
-    with torch.no_grad():
-        reference = network(inputs_embeds=embeddings).logits[0, 11:]
-    network.set_attn_implementation("edge_prompt_cached")
+    with as_its_authors_wrote_it(module), torch.no_grad():
+        reference = module.model(inputs_embeds=embeddings).logits[0, 11:]
     torch.testing.assert_close(logits_of(module, request, "soft", prompt), reference, rtol=0, atol=2e-6)
 
 
 def test_a_prefix_is_the_past_of_its_authors_cache(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     prefix = module.example_prompt("prefix", 5, seed=4)
     request = {name: tensor[:1] for name, tensor in module.parity_requests(backbone.preprocessing)[2].items()}
-    cache = DynamicCache()
-    for layer, (key, value) in enumerate(prefix):
-        cache.update(key[None].clone(), value[None].clone(), layer)
     network = module.model
-    network.set_attn_implementation(module._original_attention)
-    with torch.no_grad():
-        reference = network(input_ids=request["input_ids"], past_key_values=cache).logits[0]
-    network.set_attn_implementation("edge_prompt_cached")
+    cache = {cache_argument(network): cache_of(prefix.numpy(), 1)}
+    with as_its_authors_wrote_it(module), torch.no_grad():
+        reference = network(input_ids=request["input_ids"], **cache).logits[0]
     torch.testing.assert_close(logits_of(module, request, "prefix", prefix), reference, rtol=0, atol=2e-6)
 
 
@@ -118,7 +137,7 @@ def test_it_says_what_it_is(module: ConditionedCausalLM, backbone: LoadedBackbon
 @pytest.mark.parametrize(
     ("model_type", "config", "message"),
     [
-        ("gptj", {"rotary_dim": 4}, "GPTJForCausalLM does not dispatch its attention"),
+        *((model_type, config, "does not dispatch its attention") for model_type, config in UNDISPATCHED.items()),
         ("bloom", {}, "BloomForCausalLM takes no 'position_ids'"),
         ("falcon", {}, "FalconForCausalLM does not dispatch its attention"),
         ("gpt_oss", {"num_local_experts": 2}, "GptOssAttention passes s_aux to its attention"),

@@ -300,3 +300,16 @@ def test_half_precision_is_read_exactly(dtype: str, adapter: Path, bundle: Path,
     assert prompt.array.dtype == (np.float16 if dtype == "float16" else np.float32)
     wanted = tensors["prompt_embeddings"].float().numpy().reshape(5, 2, 2, 4, 8).transpose(1, 2, 3, 0, 4)
     np.testing.assert_array_equal(prompt.array.astype(np.float32), wanted)
+
+
+def test_importing_needs_the_files_of_peft_and_not_peft(adapter: Path, bundle: Path, tmp_path: Path) -> None:
+    (wanted,) = import_adapter(adapter, bundle=bundle, output=tmp_path / "wanted.npy")
+    code = (
+        "import sys; sys.modules['peft'] = None\n"
+        "from edge_prompt.cli import main\n"
+        "sys.argv = ['edge-prompt', 'import', *sys.argv[1:]]; main()"
+    )
+    command = [sys.executable, "-c", code, str(adapter), "--bundle", str(bundle), "-o", str(tmp_path / "found.npy")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "found.npy").read_bytes() == wanted.read_bytes()

@@ -17,6 +17,7 @@ from edge_prompt_runtime.generation.loop import collect, generate_pieces
 from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.generation.row import RowRequest
 from edge_prompt_runtime.generation.settings import GenerationSettings
+from tests.transformers_reference import cache_argument
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -30,6 +31,7 @@ class TorchDecoding:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._cache_argument = cache_argument(model)
         self._caches: list[DynamicCache] = []
         self.calls: list[str] = []
 
@@ -51,7 +53,7 @@ class TorchDecoding:
     def _logits(self, rows: Sequence[Int64]) -> Float32:
         with torch.no_grad():
             answers = [
-                self._model(torch.from_numpy(row)[None], past_key_values=cache, use_cache=True).logits[0, -1]
+                self._model(torch.from_numpy(row)[None], use_cache=True, **{self._cache_argument: cache}).logits[0, -1]
                 for row, cache in zip(rows, self._caches, strict=True)
             ]
         return np.asarray(torch.stack(answers).numpy(), dtype=np.float32)
