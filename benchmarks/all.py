@@ -26,7 +26,7 @@ from benchmarks.report.folder import LOGS, Run, read_folder, read_runs, write_ru
 from benchmarks.report.markdown import write_docs
 from benchmarks.report.page import took, write_page
 from benchmarks.run import run_script
-from edge_prompt.errors import EdgePromptError
+from edge_prompt.base.errors import EdgePromptError
 from edge_prompt_runtime.bench.results import read_results
 from examples.real_data import ROOT
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import edge_prompt_export
-from edge_prompt.files import folder_written_atomically
+from edge_prompt.storage.files import folder_written_atomically
 from examples.real_data import CACHE
 
 KEPT = CACHE / "bench-models"

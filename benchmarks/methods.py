@@ -13,7 +13,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from benchmarks.publish import Measured
-from edge_prompt.preprocessing import modality_of
+from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.classifiers import features_of
 from edge_prompt_export.tuning.examples import Examples

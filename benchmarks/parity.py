@@ -16,8 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edge_prompt.arrays import write_npy
-from edge_prompt.manifest import PROMPT_INPUTS
+from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export import export_backbone
 from edge_prompt_export.families.conditioned import Tensors
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from benchmarks.bundles import minilm_bundle
 from edge_prompt import EdgePromptError, Head, read_bundle, write_prompt
-from edge_prompt.manifest import Manifest
+from edge_prompt.formats.manifest import Manifest
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.machine import resident_bytes
 from edge_prompt_runtime.engines import ENGINES

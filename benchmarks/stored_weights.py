@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from nncf import CompressWeightsMode as Mode
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.files import folder_written_atomically
-from edge_prompt.manifest import write_manifest
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.storage.files import folder_written_atomically
 from edge_prompt_export.loading import LoadOptions, load_backbone
 from edge_prompt_export.weights import onnx_blocks, openvino
 from edge_prompt_export.weights.bundle import compress_bundle

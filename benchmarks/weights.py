@@ -30,7 +30,7 @@ from benchmarks.language import NEW_TOKENS, generate, request
 from benchmarks.peers.unending import BUNDLES, unending
 from benchmarks.publish import Measured, options, publish
 from benchmarks.stored_weights import EXACT, WAYS, bundle_with, kept, texts
-from edge_prompt.bundle import TOKENIZER_NAME, read_bundle
+from edge_prompt.formats.bundle import TOKENIZER_NAME, read_bundle
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import in_turn

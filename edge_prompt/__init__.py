@@ -3,24 +3,24 @@
 import logging
 from typing import TYPE_CHECKING
 
-from edge_prompt.lazily import lazily
-from edge_prompt.version import __version__
+from edge_prompt.base.lazy_imports import lazily
+from edge_prompt.base.version import __version__
 
 if TYPE_CHECKING:
-    from edge_prompt.bundle import Bundle, read_bundle
-    from edge_prompt.card import Card
-    from edge_prompt.errors import EdgePromptError
-    from edge_prompt.manifest import Manifest
-    from edge_prompt.prompt import Dense, Head, Prompt, read_prompt, write_prompt
+    from edge_prompt.base.errors import EdgePromptError
+    from edge_prompt.formats.bundle import Bundle, read_bundle
+    from edge_prompt.formats.card import Card
+    from edge_prompt.formats.manifest import Manifest
+    from edge_prompt.formats.prompt import Dense, Head, Prompt, read_prompt, write_prompt
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            **dict.fromkeys(("Bundle", "read_bundle"), "edge_prompt.bundle"),
-            "Card": "edge_prompt.card",
-            "EdgePromptError": "edge_prompt.errors",
-            "Manifest": "edge_prompt.manifest",
-            **dict.fromkeys(("Dense", "Head", "Prompt", "read_prompt", "write_prompt"), "edge_prompt.prompt"),
+            **dict.fromkeys(("Bundle", "read_bundle"), "edge_prompt.formats.bundle"),
+            "Card": "edge_prompt.formats.card",
+            "EdgePromptError": "edge_prompt.base.errors",
+            "Manifest": "edge_prompt.formats.manifest",
+            **dict.fromkeys(("Dense", "Head", "Prompt", "read_prompt", "write_prompt"), "edge_prompt.formats.prompt"),
         },
     )
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import click
 
 from edge_prompt import __version__
-from edge_prompt.errors import EdgePromptError
-from edge_prompt.extras import require_extra
+from edge_prompt.base.errors import EdgePromptError
+from edge_prompt.base.extras import require_extra
 
 
 class LazyCommand(NamedTuple):

@@ -22,8 +22,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.prompt import read_prompt, write_prompt
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.prompt import read_prompt, write_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.results import Generation
 from examples.language_scores import PROMPTS, right_share, smollm2_bundle

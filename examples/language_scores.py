@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edge_prompt import read_bundle
-from edge_prompt.errors import ManifestError, MissingFileError
+from edge_prompt.base.errors import ManifestError, MissingFileError
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.results import Generation

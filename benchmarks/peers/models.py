@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmarks.peers.environments import RecipeError, logged, made_of
 from benchmarks.peers.places import LORA, MINILM, NETWORK, PROMPT, ROOT
-from edge_prompt.files import folder_written_atomically, sha256_of
+from edge_prompt.storage.files import folder_written_atomically, sha256_of
 
 STAMP = "made_by.json"
 """Written into a folder as part of it: the command that made it and the environment it ran in."""

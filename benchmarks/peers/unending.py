@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from benchmarks.peers.places import PEERS
-from edge_prompt.files import folder_written_atomically, sha256_of, write_json
-from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.storage.files import folder_written_atomically, sha256_of, write_json
 from edge_prompt_runtime.generation.model_defaults import GENERATION_CONFIG_NAME
 
 BUNDLES = PEERS / "bundles"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_prompt.errors import EdgePromptError
-from edge_prompt.files import written_atomically
+from edge_prompt.base.errors import EdgePromptError
+from edge_prompt.storage.files import written_atomically
 from edge_prompt_runtime.bench.results import Results, read_results
 
 LOGS = "logs"

@@ -10,7 +10,7 @@ from benchmarks.plots import write_charts
 from benchmarks.report.figures import Verdict, headlines, verdicts
 from benchmarks.report.folder import Folder
 from benchmarks.report.page import machine_facts, took, when
-from edge_prompt.files import written_atomically
+from edge_prompt.storage.files import written_atomically
 from edge_prompt_runtime.bench.results import Results
 from edge_prompt_runtime.bench.tables import series_row
 

@@ -17,7 +17,7 @@ from benchmarks.report.figures import Verdict, headlines, verdicts
 from benchmarks.report.folder import Folder, Run
 from benchmarks.report.inline import svg
 from benchmarks.spans import beyond
-from edge_prompt.files import written_atomically
+from edge_prompt.storage.files import written_atomically
 from edge_prompt_runtime.bench.results import Chart, Results, Series
 from edge_prompt_runtime.bench.tables import series_row
 

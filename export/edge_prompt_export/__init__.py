@@ -6,10 +6,10 @@ Each name is imported when it is first used: what moves prompts to and from PEFT
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edge_prompt.telemetry import refuse_telemetry
+from edge_prompt.base.telemetry import refuse_telemetry
 
 if TYPE_CHECKING:
-    from edge_prompt.preprocessing import ArrayInput
+    from edge_prompt.formats.preprocessing import ArrayInput
     from edge_prompt_export.adapters.exporting import export_adapter
     from edge_prompt_export.adapters.importing import import_adapter
     from edge_prompt_export.export import export_backbone
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ArrayInput": "edge_prompt.preprocessing",
+    "ArrayInput": "edge_prompt.formats.preprocessing",
     "ModuleDescription": "edge_prompt_export.families.custom",
     "TuneSettings": "edge_prompt_export.tuning.settings",
     "export_adapter": "edge_prompt_export.adapters.exporting",

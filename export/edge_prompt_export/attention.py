@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.attending import attend, repeat_heads
 
 ATTENTION_NAME = "edge_prompt"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.attending import attend_grouped
 from edge_prompt_export.attention import MASKED_BIAS
 from edge_prompt_export.onnx_attention import attend_in_onnx

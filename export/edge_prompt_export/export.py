@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 from torch import nn
 from transformers.utils import cached_file
 
-from edge_prompt.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
-from edge_prompt.cache import shared_form, stateful_form
-from edge_prompt.errors import InputError
-from edge_prompt.files import folder_written_atomically, sha256_of
-from edge_prompt.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
-from edge_prompt.version import __version__
+from edge_prompt.base.errors import InputError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
+from edge_prompt.formats.kv_cache_names import shared_form, stateful_form
+from edge_prompt.formats.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
+from edge_prompt.storage.files import folder_written_atomically, sha256_of
 from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.families.custom import ModuleDescription
 from edge_prompt_export.fold_graph import GraphFiles

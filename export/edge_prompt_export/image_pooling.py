@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from edge_prompt.errors import BackboneError
+from edge_prompt.base.errors import BackboneError
 
 _CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
 _DISTILLATION_TOKEN = "distillation_token"

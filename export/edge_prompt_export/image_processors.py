@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from edge_prompt.errors import ManifestError
-from edge_prompt.fields import Fields
-from edge_prompt.image_settings import ImageSettings, by_channel, checked, number
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.formats.image_settings import ImageSettings, by_channel, checked, number
+from edge_prompt.untrusted.json_fields import Fields
 
 _CONVNEXT_WARPS_FROM = 384
 """ConvNeXT resizes and crops to a smaller size than this, and warps to one from it on."""

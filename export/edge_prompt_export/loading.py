@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedTokenizerBase
 
-from edge_prompt.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
-from edge_prompt.fingerprint import Weight, fingerprint_of
-from edge_prompt.preprocessing import Preprocessing, TextPreprocessing
+from edge_prompt.base.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
+from edge_prompt.formats.fingerprint import Weight, fingerprint_of
+from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
 from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.quiet import quiet
 
@@ -77,7 +77,7 @@ class LoadedBackbone:
         module: The conditioned module, frozen, in evaluation mode.
         preprocessing: How a request becomes its inputs.
         tokenizer: Its tokenizer, or None if it brings none.
-        fingerprint: See `edge_prompt.fingerprint`.
+        fingerprint: See `edge_prompt.formats.fingerprint`.
         num_parameters: How many numbers the graph reaches.
     """
 

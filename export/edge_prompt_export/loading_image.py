@@ -14,10 +14,10 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from edge_prompt.errors import BackboneError, ManifestError
-from edge_prompt.files import read_json
-from edge_prompt.image_settings import ImageSettings
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import BackboneError, ManifestError
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.preprocessing import ImagePreprocessing
+from edge_prompt.storage.files import read_json
 from edge_prompt_export.families.vision import ConditionedVision, image_config
 from edge_prompt_export.image_pooling import IMAGE_POOLINGS
 from edge_prompt_export.image_processors import settings_of

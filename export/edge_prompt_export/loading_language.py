@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
-from edge_prompt.errors import BackboneError
-from edge_prompt.preprocessing import LanguagePreprocessing
+from edge_prompt.base.errors import BackboneError
+from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.loading import Checkpoint, LoadOptions, explained, running
 from edge_prompt_export.loading_text import load_tokenizer

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from edge_prompt.fingerprint import fingerprint_of
+from edge_prompt.formats.fingerprint import fingerprint_of
 from edge_prompt_export.families.custom import ConditionedCustom, ModuleDescription
 from edge_prompt_export.loading import LoadedBackbone, LoadOptions, conditioned_backbone, running, weights_of
 

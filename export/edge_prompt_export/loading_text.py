@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from edge_prompt.errors import BackboneError
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import BackboneError
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import Checkpoint, LoadOptions, explained, running, task_of
 from edge_prompt_export.pooling import POOLINGS

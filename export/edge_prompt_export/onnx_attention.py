@@ -16,7 +16,7 @@ import torch
 from onnxscript.rewriter import pattern
 from torch import Tensor
 
-from edge_prompt.cache import SHARED_INPUTS
+from edge_prompt.formats.kv_cache_names import SHARED_INPUTS
 
 DOMAIN = "edge_prompt"
 ORT_DOMAIN = "com.microsoft"
@@ -123,7 +123,7 @@ class _Fused(_Form):
     """ONNX Runtime's operator.
 
     Args:
-        lengths: The two inputs of `edge_prompt.cache.SHARED_INPUTS`.
+        lengths: The two inputs of `edge_prompt.formats.kv_cache_names.SHARED_INPUTS`.
     """
 
     def __init__(self, lengths: tuple[onnx_ir.Value, onnx_ir.Value]) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.manifest import FOLD_OUTPUTS
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.formats.manifest import FOLD_OUTPUTS
 from edge_prompt_export.families.conditioned import ConditionedModule, name_of
 from edge_prompt_export.fold_graph import FoldModule, GraphFiles
 from edge_prompt_export.positional import Positional

@@ -13,7 +13,7 @@ import openvino
 from openvino import opset13 as ops
 from openvino._offline_transformations import apply_make_stateful_transformation
 
-from edge_prompt.cache import SLIDING_WINDOWS, STATEFUL_INPUT, past_names, present_names
+from edge_prompt.formats.kv_cache_names import SLIDING_WINDOWS, STATEFUL_INPUT, past_names, present_names
 
 
 def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]) -> None:
@@ -23,7 +23,7 @@ def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]
     steps, and starts empty.
 
     Args:
-        model: A graph with the inputs and outputs of `edge_prompt.cache`.
+        model: A graph with the inputs and outputs of `edge_prompt.formats.kv_cache_names`.
         layer_shapes: `(num_kv_heads, head_dim)` a layer.
     """
     past = past_names(len(layer_shapes))

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_prompt.arrays import FloatArray, write_npy, write_npz
-from edge_prompt.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.errors import ParityError
-from edge_prompt.preprocessing import Preprocessing
+from edge_prompt.base.errors import ParityError
+from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
+from edge_prompt.formats.preprocessing import Preprocessing
+from edge_prompt.untrusted.npy import FloatArray, write_npy, write_npz
 from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import BASE, TOLERANCE, difference

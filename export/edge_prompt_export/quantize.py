@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
-from edge_prompt.errors import InputError, MissingFileError, ParityError, UnsupportedArchitectureError
-from edge_prompt.extras import require_extra
-from edge_prompt.files import folder_written_atomically, resolve_inside, sha256_of
-from edge_prompt.manifest import Graph, write_manifest
-from edge_prompt.preprocessing import modality_of
-from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt.base.errors import InputError, MissingFileError, ParityError, UnsupportedArchitectureError
+from edge_prompt.base.extras import require_extra
+from edge_prompt.formats.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.formats.manifest import Graph, write_manifest
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.prompt import PROMPT_SUFFIX
+from edge_prompt.storage.files import folder_written_atomically, resolve_inside, sha256_of
 from edge_prompt_export.scratch import scratch_in
 from edge_prompt_export.tuning.image_data import IMAGE_SUFFIXES
 from edge_prompt_runtime.engines import Arrays, open_engine

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from edge_prompt.errors import BackboneError
+from edge_prompt.base.errors import BackboneError
 
 _MODE_FLAG = "pooling_mode_"
 _KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}

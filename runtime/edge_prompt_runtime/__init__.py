@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from edge_prompt.lazily import lazily
+from edge_prompt.base.lazy_imports import lazily
 from edge_prompt_runtime.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.manifest import Graph
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import Graph
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.results import (

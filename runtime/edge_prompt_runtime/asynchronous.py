@@ -9,7 +9,7 @@ from functools import partial
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from edge_prompt.errors import ClosedError
+from edge_prompt.base.errors import ClosedError
 from edge_prompt_runtime.closing import Closing
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines import Arrays
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import BATCH_AXES, LENGTH_AXES, Float32, Task

@@ -6,7 +6,7 @@ from threading import Lock
 
 import numpy as np
 
-from edge_prompt.bundle import Bundle
+from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.engines import Engine, open_graph
 from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings
 from edge_prompt_runtime.tasks import Float32

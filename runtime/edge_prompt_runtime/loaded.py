@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import EdgePromptError, InputError, MissingFileError, UnknownTaskError
-from edge_prompt.prompt import PROMPT_SUFFIX
+from edge_prompt.base.errors import EdgePromptError, InputError, MissingFileError, UnknownTaskError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.prompt import PROMPT_SUFFIX
 from edge_prompt_runtime.health.recorder import Recorder
 from edge_prompt_runtime.store.folders import PromptFolders
 from edge_prompt_runtime.store.store import TaskStore

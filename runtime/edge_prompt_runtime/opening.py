@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from edge_prompt.bundle import Bundle
+from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.answers import Answers
 from edge_prompt_runtime.engines import Engine, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.arrays import FloatArray, read_npz
-from edge_prompt.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.errors import ManifestError, ParityError
-from edge_prompt.fields import Fields
-from edge_prompt.manifest import MANIFEST_NAME, Graph
+from edge_prompt.base.errors import ManifestError, ParityError
+from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
+from edge_prompt.formats.manifest import MANIFEST_NAME, Graph
+from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.npy import FloatArray, read_npz
 from edge_prompt_runtime.engines import open_engine
 from edge_prompt_runtime.feeds import outputs_together
 from edge_prompt_runtime.folding import Folder

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.asynchronous import Asynchronous
 from edge_prompt_runtime.health.recorded import recorded
 from edge_prompt_runtime.task_methods import Tasks

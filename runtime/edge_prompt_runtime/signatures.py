@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from model_signing import hashing, manifest, signing, verifying
 from model_signing._hashing.hashing import Digest
 
-from edge_prompt.errors import EdgePromptError, InputError, TrustError
-from edge_prompt.files import read_json, written_atomically
+from edge_prompt.base.errors import EdgePromptError, InputError, TrustError
+from edge_prompt.storage.files import read_json, written_atomically
 from edge_prompt_runtime.trust import Trust
 
 MAX_REASON = 300
@@ -56,7 +56,7 @@ class KnownDigests(hashing.Config):
 
 
 class ModelSignatures:
-    """See `edge_prompt.signed.Signatures`. Any number of threads may use one.
+    """See `edge_prompt.formats.signed_files.Signatures`. Any number of threads may use one.
 
     Args:
         trust: Whose signatures they must be.
@@ -84,7 +84,7 @@ class ModelSignatures:
             ) from error
 
     def require(self, signature: Path, files: Mapping[str, str]) -> None:
-        """See `edge_prompt.signed.Signatures`."""
+        """See `edge_prompt.formats.signed_files.Signatures`."""
         if not signature.is_file():
             self._refuse(f"{signature}: no such file, so {_named(files)} not signed")
         try:

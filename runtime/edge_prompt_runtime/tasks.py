@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import CardError, HeadError, PromptShapeError
-from edge_prompt.fingerprint import require_fingerprint
-from edge_prompt.kinds import kind_of
-from edge_prompt.manifest import PROMPT_INPUTS, Manifest
-from edge_prompt.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
-from edge_prompt.prompt import Head, Prompt
-from edge_prompt.signed import read_signed_prompt
+from edge_prompt.base.errors import CardError, HeadError, PromptShapeError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.fingerprint import require_fingerprint
+from edge_prompt.formats.kinds import kind_of
+from edge_prompt.formats.manifest import PROMPT_INPUTS, Manifest
+from edge_prompt.formats.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
+from edge_prompt.formats.prompt import Head, Prompt
+from edge_prompt.formats.signed_files import read_signed_prompt
 
 Float32 = NDArray[np.float32]
 

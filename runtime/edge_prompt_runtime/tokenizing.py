@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import TOKENIZER_NAME, Bundle
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_runtime.tasks import Task
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
-from edge_prompt.errors import InputError, TrustError
-from edge_prompt.extras import require_extra
-from edge_prompt.files import require_file
-from edge_prompt.signed import BUNDLE_SIGNATURE_NAME, Signatures, unknown_files
+from edge_prompt.base.errors import InputError, TrustError
+from edge_prompt.base.extras import require_extra
+from edge_prompt.formats.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.formats.signed_files import BUNDLE_SIGNATURE_NAME, Signatures, unknown_files
+from edge_prompt.storage.files import require_file
 
 APART = frozenset({BUNDLE_SIGNATURE_NAME, PROMPTS_FOLDER})
 """Files and folders of a bundle that its signature is not about: itself, and prompts, which come later."""
@@ -89,7 +89,7 @@ class Trust:
 
 
 def read_trusted_bundle(folder: Path, trust: Trust | None) -> Bundle:
-    """Read the bundle in `folder` as `edge_prompt.bundle.read_bundle` does; it must be signed, if there is a `trust`.
+    """Read the bundle in `folder` as `read_bundle` does; it must be signed, if there is a `trust`.
 
     The signature holds the digests that the manifest names; each file is compared with its own when it is used.
 

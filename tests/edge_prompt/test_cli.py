@@ -9,7 +9,8 @@ from importlib.util import find_spec
 import click
 import pytest
 
-from edge_prompt import __version__, extras
+from edge_prompt import __version__
+from edge_prompt.base import extras
 from edge_prompt.cli import COMMANDS, main
 
 HEAVY = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers", "edge_prompt_export")

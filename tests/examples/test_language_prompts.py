@@ -5,8 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from edge_prompt.bundle import TOKENIZER_NAME
-from edge_prompt.prompt import read_prompt
+from edge_prompt.formats.bundle import TOKENIZER_NAME
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.pieces import REPLACEMENT, Pieces
 from edge_prompt_runtime.generation.results import Generation

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.prompt import read_prompt
+from edge_prompt.formats.bundle import Bundle, read_bundle
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime, TruncationWarning

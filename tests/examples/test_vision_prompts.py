@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_prompt.prompt import read_prompt
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from examples.demo_vision import PROMPTS, draw_sheet

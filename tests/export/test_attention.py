@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.attention import (
     ATTENTION_NAME,
     PrefixPass,

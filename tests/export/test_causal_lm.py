@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.cached_attention import CACHED_ATTENTION_NAME
 from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.loading import LoadedBackbone, load_backbone

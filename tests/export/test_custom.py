@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.errors import EdgePromptError, InputError, UnsupportedArchitectureError
-from edge_prompt.preprocessing import ArrayInput
+from edge_prompt.base.errors import EdgePromptError, InputError, UnsupportedArchitectureError
+from edge_prompt.formats.preprocessing import ArrayInput
 from edge_prompt_export.families.custom import ConditionedCustom, ModuleDescription
 from edge_prompt_export.loading_module import load_module
 from tests.export.modules import PromptedLinear

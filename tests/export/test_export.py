@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.cache import shared_form
-from edge_prompt.errors import BackboneError, EdgePromptError, InputError, ParityError, WriteError
-from edge_prompt.files import sha256_of
-from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt.preprocessing import TextPreprocessing
-from edge_prompt.version import __version__
+from edge_prompt.base.errors import BackboneError, EdgePromptError, InputError, ParityError, WriteError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.bundle import Bundle, read_bundle
+from edge_prompt.formats.kv_cache_names import shared_form
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_export import export, export_backbone
 from edge_prompt_export.export import FORMATS, Format
 from edge_prompt_export.families.conditioned import ConditionedModule

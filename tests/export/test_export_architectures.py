@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_prompt.arrays import write_npy
-from edge_prompt.bundle import TOKENIZER_NAME, Bundle
-from edge_prompt.errors import PromptShapeError
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import PromptShapeError
+from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference

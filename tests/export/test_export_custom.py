@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 import edge_prompt
 from edge_prompt import Bundle, Head, read_bundle, write_prompt
-from edge_prompt.errors import FingerprintError, InputError, ParityError
-from edge_prompt.preprocessing import ArrayPreprocessing
+from edge_prompt.base.errors import FingerprintError, InputError, ParityError
+from edge_prompt.formats.preprocessing import ArrayPreprocessing
 from edge_prompt_export import ArrayInput, ModuleDescription, export_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference

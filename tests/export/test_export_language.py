@@ -13,8 +13,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.cache import past_names, present_names
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.kv_cache_names import past_names, present_names
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime

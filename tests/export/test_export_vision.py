@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from edge_prompt import Bundle, read_bundle, write_prompt
-from edge_prompt.errors import BackboneError
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import BackboneError
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.parity import LEAST_EFFECT

@@ -15,8 +15,8 @@ import torch
 from openvino import opset13
 
 from edge_prompt import Bundle, read_bundle
-from edge_prompt.arrays import write_npy
-from edge_prompt.files import sha256_of
+from edge_prompt.storage.files import sha256_of
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.fold_graph import FoldModule
 from edge_prompt_export.loading import load_backbone

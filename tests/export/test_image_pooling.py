@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from edge_prompt.errors import BackboneError
+from edge_prompt.base.errors import BackboneError
 from edge_prompt_export.image_pooling import (
     IMAGE_POOLINGS,
     Pooled,

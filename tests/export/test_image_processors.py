@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_prompt.errors import EdgePromptError, ManifestError
-from edge_prompt.image_settings import ImageSettings
+from edge_prompt.base.errors import EdgePromptError, ManifestError
+from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt_export.image_processors import FAMILIES, settings_of
 
 

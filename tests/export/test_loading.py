@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from edge_prompt.errors import BackboneError, UnsupportedArchitectureError
+from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
 from edge_prompt_export.loading import LoadOptions, load_backbone, reached_weights
 from edge_prompt_export.loading_text import AUTO_CLASSES
 

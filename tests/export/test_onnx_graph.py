@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import edge_prompt_export
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.version import __version__
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_export import onnx_graph
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.fold_graph import GraphFiles

@@ -10,9 +10,9 @@ import pytest
 from torch import Tensor
 
 import edge_prompt_export
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.version import __version__
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.openvino_graph import OPENVINO_DATA_FILE, OPENVINO_FILE, write_openvino
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from edge_prompt.arrays import write_npy
-from edge_prompt.bundle import REFERENCE_NAME, Bundle, read_bundle
-from edge_prompt.errors import ParityError
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import ParityError
+from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle, read_bundle
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.parity import LEAST_EFFECT, _require, measure_parity, write_reference

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_prompt import Bundle, extras, read_bundle
-from edge_prompt.cli import main
-from edge_prompt.errors import (
+from edge_prompt import Bundle, read_bundle
+from edge_prompt.base import extras
+from edge_prompt.base.errors import (
     InputError,
     MissingExtraError,
     MissingFileError,
@@ -19,6 +19,7 @@ from edge_prompt.errors import (
     UnsupportedArchitectureError,
     WriteError,
 )
+from edge_prompt.cli import main
 from edge_prompt_export import quantize
 from edge_prompt_export.quantize import MOST_IMAGES, quantize_bundle
 from edge_prompt_runtime import Runtime

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_prompt.errors import BackboneError
+from edge_prompt.base.errors import BackboneError
 from edge_prompt_export import sentence_transformers
 from edge_prompt_export.loading import LoadOptions
 from edge_prompt_export.sentence_transformers import SentenceSettings, read_sentence_settings

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from edge_prompt.errors import UnsupportedArchitectureError
+from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.attention import ATTENTION_NAME
 from edge_prompt_export.families.text_encoder import TASK_OUTPUTS, ConditionedTextEncoder
 

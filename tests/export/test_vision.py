@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_prompt.errors import BackboneError, UnsupportedArchitectureError
+from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
 from edge_prompt_export.attention import UNMASKED_ATTENTION_NAME
 from edge_prompt_export.families.vision import IMAGE_TASK_OUTPUTS, ConditionedVision
 from edge_prompt_export.image_pooling import IMAGE_POOLINGS, Pooled

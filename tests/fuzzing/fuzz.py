@@ -93,7 +93,7 @@ def fuzz(name: str, corpus: Path, seconds: int, runs: int) -> None:
 
     with atheris.instrument_imports(include=list(INSTRUMENTED)):
         targets = importlib.import_module("tests.fuzzing.targets")
-        errors = importlib.import_module("edge_prompt.errors")
+        errors = importlib.import_module("edge_prompt.base.errors")
         target = targets.TARGETS[name]
         for seed in target.seeds():  # what readers import late is imported, and so instrumented, here
             folder = Path(tempfile.mkdtemp())

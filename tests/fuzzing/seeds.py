@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.manifest import Backbone, Graph, Manifest
-from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing
+from edge_prompt.formats.manifest import Backbone, Graph, Manifest
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 from tests.fuzzing.mutations import pack
 
 DIGEST = "0123456789abcdef" * 4
@@ -131,7 +131,7 @@ def manifests() -> list[bytes]:
 
 
 def _written(manifest: Manifest) -> bytes:
-    from edge_prompt.manifest import MANIFEST_NAME, write_manifest
+    from edge_prompt.formats.manifest import MANIFEST_NAME, write_manifest
 
     with TemporaryDirectory() as folder:
         write_manifest(Path(folder), manifest)

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_prompt.arrays import read_npy
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.card import read_card
-from edge_prompt.errors import ManifestError
-from edge_prompt.files import json_object
-from edge_prompt.head import read_head, require_head
-from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt.onnx_file import require_known_onnx
-from edge_prompt.openvino_file import require_known_ir
-from edge_prompt.prompt import read_prompt
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.formats.bundle import Bundle, read_bundle
+from edge_prompt.formats.card import read_card
+from edge_prompt.formats.head import read_head, require_head
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.formats.prompt import read_prompt
+from edge_prompt.storage.files import json_object
+from edge_prompt.untrusted.npy import read_npy
+from edge_prompt.untrusted.onnx_file import require_known_onnx
+from edge_prompt.untrusted.openvino_file import require_known_ir
 from tests.fuzzing import mutations, seeds
 from tests.fuzzing.json_trees import mutate_json
 from tests.fuzzing.mutations import Mutation, folder_mutation, unpack, zip_mutation

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge_prompt.errors import EdgePromptError
+from edge_prompt.base.errors import EdgePromptError
 from tests.fuzzing import seeds
 from tests.fuzzing.mutations import unpack
 from tests.fuzzing.targets import TARGETS, Target

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_prompt import Head, read_bundle, read_prompt, write_prompt
-from edge_prompt.arrays import read_npz, write_npz
+from edge_prompt.base.errors import AdapterError, MissingFileError
 from edge_prompt.cli import COMMANDS, main
-from edge_prompt.errors import AdapterError, MissingFileError
-from edge_prompt.files import folder_written_atomically, read_json, sha256_of
+from edge_prompt.storage.files import folder_written_atomically, read_json, sha256_of
+from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime.language.saved import arrays_path, card_path, read_compiled
 
 NETWORKS = """

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from edge_prompt import read_prompt
-from edge_prompt.errors import TrustError
-from edge_prompt.signed import signature_path
+from edge_prompt.base.errors import TrustError
+from edge_prompt.formats.signed_files import signature_path
 from edge_prompt_runtime import Trust
 from edge_prompt_runtime.commands.sign import sign_prompt
 from edge_prompt_runtime.signatures import ModelSignatures, key_signer

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_prompt import Head, read_prompt, write_prompt
-from edge_prompt.arrays import read_npy, read_npz, write_npy, write_npz
-from edge_prompt.errors import CardError, MissingFileError
-from edge_prompt.files import folder_written_atomically, read_json, write_json
-from edge_prompt.together import pending_path
+from edge_prompt.base.errors import CardError, MissingFileError
+from edge_prompt.storage.files import folder_written_atomically, read_json, write_json
+from edge_prompt.storage.transaction import pending_path
+from edge_prompt.untrusted.npy import read_npy, read_npz, write_npy, write_npz
 
 Step = Callable[[Path], object]
 

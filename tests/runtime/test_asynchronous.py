@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import ClosedError, InputError, UnknownTaskError
+from edge_prompt.base.errors import ClosedError, InputError, UnknownTaskError
 from edge_prompt_runtime import Runtime
 from tests.conftest import AssertClose, MakeImage, MakePrompt
 

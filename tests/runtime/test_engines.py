@@ -13,9 +13,10 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 
-from edge_prompt import Bundle, extras, read_bundle
-from edge_prompt.errors import InputError, ManifestError, MissingExtraError, UnknownEngineError
-from edge_prompt.files import sha256_of
+from edge_prompt import Bundle, read_bundle
+from edge_prompt.base import extras
+from edge_prompt.base.errors import InputError, ManifestError, MissingExtraError, UnknownEngineError
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime import engines
 from edge_prompt_runtime.engines import ENGINES, Engine, open_engine, open_graph
 from edge_prompt_runtime.engines.settings import PRECISIONS, EngineSettings

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle, read_bundle
-from edge_prompt.arrays import read_npz
-from edge_prompt.bundle import REFERENCE_NAME
-from edge_prompt.errors import ManifestError, UnknownEngineError
-from edge_prompt.manifest import Graph
+from edge_prompt.base.errors import ManifestError, UnknownEngineError
+from edge_prompt.formats.bundle import REFERENCE_NAME
+from edge_prompt.formats.manifest import Graph
+from edge_prompt.untrusted.npy import read_npz
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime, engines, folding

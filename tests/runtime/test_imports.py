@@ -35,7 +35,12 @@ def test_an_import_loads_neither_an_engine_nor_the_export_side(package: str) -> 
 def test_an_import_loads_nothing_that_only_an_open_bundle_needs() -> None:
     modules = modules_after("from edge_prompt_runtime import Runtime")
     assert "edge_prompt_runtime.runtime" in modules
-    assert not modules & {"numpy", "edge_prompt.bundle", "edge_prompt_runtime.opening", "edge_prompt_runtime.engines"}
+    assert not modules & {
+        "numpy",
+        "edge_prompt.formats.bundle",
+        "edge_prompt_runtime.opening",
+        "edge_prompt_runtime.engines",
+    }
 
 
 @pytest.mark.parametrize("package", ["edge_prompt", "edge_prompt_runtime"])

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle, read_bundle
-from edge_prompt.arrays import write_npz
-from edge_prompt.bundle import REFERENCE_NAME
-from edge_prompt.errors import ArrayFileError, ManifestError, ParityError, UnknownEngineError
-from edge_prompt.files import sha256_of
-from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt.base.errors import ArrayFileError, ManifestError, ParityError, UnknownEngineError
+from edge_prompt.formats.bundle import REFERENCE_NAME
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.storage.files import sha256_of
+from edge_prompt.untrusted.npy import write_npz
 from edge_prompt_runtime.reference import TOLERANCE, bounds_of, check_reference, compare_reference, difference
 
 

@@ -12,9 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_prompt import EdgePromptError, Head, read_prompt
-from edge_prompt.arrays import write_npy
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import (
+from edge_prompt.base.errors import (
     CardError,
     FingerprintError,
     InputError,
@@ -23,8 +21,10 @@ from edge_prompt.errors import (
     UnknownEngineError,
     UnknownTaskError,
 )
-from edge_prompt.manifest import write_manifest
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime, TruncationWarning
 from edge_prompt_runtime.results import softmax
 from tests.conftest import AssertClose, MakePrompt

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_prompt import Head, write_prompt
-from edge_prompt.errors import InputError
-from edge_prompt.files import sha256_of
-from edge_prompt.manifest import Backbone, Graph, Manifest, write_manifest
-from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.manifest import Backbone, Graph, Manifest, write_manifest
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime import Runtime
 
 FINGERPRINT = "0" * 64

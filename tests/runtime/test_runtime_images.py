@@ -14,8 +14,8 @@ import torch
 import transformers
 from PIL import Image
 
-from edge_prompt.arrays import write_npy
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference
 from edge_prompt_runtime.results import softmax

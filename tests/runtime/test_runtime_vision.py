@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_prompt.errors import InputError, MissingFileError
+from edge_prompt.base.errors import InputError, MissingFileError
 from edge_prompt_runtime import Runtime
 from tests.conftest import AssertClose, MakeImage, MakePrompt
 

@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle, Head, read_bundle, write_prompt
-from edge_prompt.arrays import write_npy
-from edge_prompt.errors import (
+from edge_prompt.base.errors import (
     CardError,
     FingerprintError,
     HeadError,
@@ -19,7 +18,8 @@ from edge_prompt.errors import (
     PromptShapeError,
     UnknownEngineError,
 )
-from edge_prompt.preprocessing import ImagePreprocessing, TextPreprocessing
+from edge_prompt.formats.preprocessing import ImagePreprocessing, TextPreprocessing
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.tasks import BATCH_AXES, Task, as_inputs, base_task, load_task
 from tests.conftest import MakePrompt

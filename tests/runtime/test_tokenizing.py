@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edge_prompt import Bundle
-from edge_prompt.bundle import TOKENIZER_NAME
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.files import sha256_of
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.formats.bundle import TOKENIZER_NAME
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime import TruncationWarning
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.tasks import Task, base_task, load_task

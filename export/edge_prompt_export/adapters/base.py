@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from edge_prompt.errors import AdapterError
-from edge_prompt.manifest import Backbone
-from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.formats.manifest import Backbone
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 from edge_prompt_export.adapters.reading import Adapter
 
 FINGERPRINT_KEY = "edge_prompt_fingerprint"

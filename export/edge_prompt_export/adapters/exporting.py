@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import AdapterError
-from edge_prompt.files import folder_written_atomically, write_json
-from edge_prompt.fingerprint import require_fingerprint
-from edge_prompt.kinds import kind_of
-from edge_prompt.manifest import Manifest
-from edge_prompt.prompt import Prompt, read_prompt
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.fingerprint import require_fingerprint
+from edge_prompt.formats.kinds import kind_of
+from edge_prompt.formats.manifest import Manifest
+from edge_prompt.formats.prompt import Prompt, read_prompt
+from edge_prompt.storage.files import folder_written_atomically, write_json
 from edge_prompt_export.adapters.base import FINGERPRINT_KEY, TEXT
 from edge_prompt_export.adapters.heads import tensors_of_head
 from edge_prompt_export.adapters.prompts import PROMPT_TENSOR, rows_of_prefix

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.errors import AdapterError
-from edge_prompt.head import Dense, Head
-from edge_prompt.manifest import Manifest
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.formats.head import Dense, Head
+from edge_prompt.formats.manifest import Manifest
 from edge_prompt_export.adapters.reading import Adapter
 from edge_prompt_export.adapters.tensors import Tensor
 
@@ -36,7 +36,7 @@ class HeadLayout(NamedTuple):
         pooling: The feature it reads: `pooler`, or `first`, the vector of the first position.
         linear: Its linear layer.
         dense: The layer before, or empty if it has none.
-        activation: What stands between the two, a key of `edge_prompt.head.ACTIVATIONS`.
+        activation: What stands between the two, a key of `edge_prompt.formats.head.ACTIVATIONS`.
     """
 
     pooling: str

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import AdapterError, HeadError, InputError
-from edge_prompt.head import Head
-from edge_prompt.manifest import Manifest
-from edge_prompt.preprocessing import LEAST_TOKENS
-from edge_prompt.prompt import PROMPT_SUFFIX, write_prompt
+from edge_prompt.base.errors import AdapterError, HeadError, InputError
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.head import Head
+from edge_prompt.formats.manifest import Manifest
+from edge_prompt.formats.preprocessing import LEAST_TOKENS
+from edge_prompt.formats.prompt import PROMPT_SUFFIX, write_prompt
 from edge_prompt_export.adapters.base import TEXT, require_base
 from edge_prompt_export.adapters.heads import head_of
 from edge_prompt_export.adapters.place import adapter_folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edge_prompt.errors import MissingFileError
+from edge_prompt.base.errors import MissingFileError
 from edge_prompt_export.adapters.reading import FILE_NAMES
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -8,11 +8,11 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from edge_prompt.arrays import FloatArray
-from edge_prompt.errors import AdapterError
-from edge_prompt.kinds import describe
-from edge_prompt.manifest import Manifest
-from edge_prompt.preprocessing import LEAST_TOKENS
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.formats.kinds import describe
+from edge_prompt.formats.manifest import Manifest
+from edge_prompt.formats.preprocessing import LEAST_TOKENS
+from edge_prompt.untrusted.npy import FloatArray
 from edge_prompt_export.adapters.reading import Adapter, AdapterConfig
 from edge_prompt_export.adapters.tensors import Tensor
 

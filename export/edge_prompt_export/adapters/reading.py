@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_prompt.errors import AdapterError, MissingFileError
-from edge_prompt.fields import Fields
-from edge_prompt.files import read_json
+from edge_prompt.base.errors import AdapterError, MissingFileError
+from edge_prompt.storage.files import read_json
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_export.adapters.safetensors_file import read_safetensors
 from edge_prompt_export.adapters.tensors import TensorFile
 from edge_prompt_export.adapters.torch_file import read_bin

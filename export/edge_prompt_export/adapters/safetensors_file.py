@@ -10,9 +10,9 @@ import os
 from functools import partial
 from pathlib import Path
 
-from edge_prompt.errors import AdapterError
-from edge_prompt.fields import Fields
-from edge_prompt.files import MAX_JSON_BYTES, json_object, opened
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.storage.files import MAX_JSON_BYTES, json_object, opened
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_export.adapters.tensors import Tensor, TensorFile, refuse
 
 _METADATA = "__metadata__"

@@ -10,8 +10,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.arrays import FloatArray
-from edge_prompt.errors import AdapterError
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.untrusted.npy import FloatArray
 
 _BFLOAT16_SHIFT = 16
 

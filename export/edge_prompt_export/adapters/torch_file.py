@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.errors import AdapterError
-from edge_prompt.files import require_file
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.storage.files import require_file
 from edge_prompt_export.adapters.tensors import Tensor, TensorFile, refuse
 
 _NAMES: Mapping[str, str] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.progress import log_to_stderr
+from edge_prompt.base.progress import log_to_stderr
 from edge_prompt_export.commands.options import loading_options
 from edge_prompt_export.export import FORMATS, export_backbone
 from edge_prompt_export.loading import LoadOptions

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.progress import log_to_stderr
+from edge_prompt.base.progress import log_to_stderr
+from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt_export.adapters.base import RENAMED_OPTION
 from edge_prompt_export.adapters.importing import import_adapter
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.progress import log_to_stderr
+from edge_prompt.base.progress import log_to_stderr
 from edge_prompt_export.quantize import MOST_IMAGES, quantize_bundle
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edge_prompt.cache import TOKEN_INPUTS, past_names, present_names
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.preprocessing import LanguagePreprocessing, Preprocessing
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, Preprocessing
 from edge_prompt_export.attention import rows_of
 from edge_prompt_export.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
 from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.kinds import KindShape
-from edge_prompt.manifest import PROMPT_INPUTS
-from edge_prompt.preprocessing import Preprocessing
+from edge_prompt.formats.kinds import KindShape
+from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.preprocessing import Preprocessing
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of the graph's input or output."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.arrays import MAX_RANK
-from edge_prompt.errors import InputError, UnsupportedArchitectureError
-from edge_prompt.kinds import FREE_AXIS, KIND_AXES
-from edge_prompt.manifest import PROMPT_INPUTS
-from edge_prompt.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
+from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
+from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES
+from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
+from edge_prompt.untrusted.npy import MAX_RANK
 from edge_prompt_export.attention import rows_of
 from edge_prompt_export.families.conditioned import ConditionedModule, Tensors
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.manifest import PROMPT_INPUTS
-from edge_prompt.preprocessing import Preprocessing, TextPreprocessing
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
 from edge_prompt_export.attention import ATTENTION_NAME, conditioned_on
 from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.pooling import FROM_TOKENS, POOLER

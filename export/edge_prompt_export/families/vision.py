@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from edge_prompt.errors import UnsupportedArchitectureError
-from edge_prompt.kinds import KindShape
-from edge_prompt.manifest import PROMPT_INPUTS
-from edge_prompt.preprocessing import Preprocessing
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.formats.kinds import KindShape
+from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt_export.attention import (
     UNMASKED_ATTENTION_NAME,
     capture_keys_and_values,

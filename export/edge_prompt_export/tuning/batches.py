@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from edge_prompt.card import TEMPLATE_FIELD
+from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.examples import Batch
 

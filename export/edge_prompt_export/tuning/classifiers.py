@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.errors import TrainingDataError
-from edge_prompt.prompt import Head
+from edge_prompt.base.errors import TrainingDataError
+from edge_prompt.formats.prompt import Head
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.examples import Examples
 from edge_prompt_export.tuning.measure import EVALUATION_BATCH_SIZE, in_precision

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from edge_prompt.errors import TrainingDataError
-from edge_prompt.files import require_file
+from edge_prompt.base.errors import TrainingDataError
+from edge_prompt.storage.files import require_file
 
 TEXT_FIELD = "text"
 LABEL_FIELD = "label"

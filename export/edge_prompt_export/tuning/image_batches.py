@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edge_prompt.image_settings import ImageSettings
+from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt_export.tuning.augment import AUGMENTATIONS
 from edge_prompt_export.tuning.examples import Batch
 from edge_prompt_runtime.images import prepare_image

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from edge_prompt.errors import MissingFileError, TrainingDataError
-from edge_prompt.files import opened, require_file
+from edge_prompt.base.errors import MissingFileError, TrainingDataError
+from edge_prompt.storage.files import opened, require_file
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 

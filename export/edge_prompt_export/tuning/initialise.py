@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 from edge_prompt_export.attention import capture_keys_and_values
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import LoadedBackbone

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.tuning.examples import Examples
 

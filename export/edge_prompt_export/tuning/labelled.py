@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_prompt.errors import InputError, MissingFileError
-from edge_prompt.files import sha256_of
+from edge_prompt.base.errors import InputError, MissingFileError
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.data import labels_of, read_examples, require_known_labels
 from edge_prompt_export.tuning.image_data import read_labelled_images

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TextIO
 
-from edge_prompt.errors import TrainingDataError
-from edge_prompt.files import require_file
+from edge_prompt.base.errors import TrainingDataError
+from edge_prompt.storage.files import require_file
 from edge_prompt_export.tuning.data import json_rows
 
 ROLES = ("system", "user", "assistant", "tool")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import InputError, TrainingDataError
-from edge_prompt.preprocessing import LanguagePreprocessing
+from edge_prompt.base.errors import InputError, TrainingDataError
+from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.batches import TokenRows
 from edge_prompt_export.tuning.data import Example

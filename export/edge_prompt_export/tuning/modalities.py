@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.families.causal_lm import ConditionedCausalLM
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.families.vision import ConditionedVision

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_prompt.card import TEMPLATE_FIELD
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.card import TEMPLATE_FIELD
 
 LEARNING_RATES = {
     "text": {"soft": 1e-2, "prefix": 5e-2},

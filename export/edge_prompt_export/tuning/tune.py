@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_prompt.arrays import FloatArray
-from edge_prompt.card import TEMPLATE_FIELD, Card
-from edge_prompt.errors import InputError, UnsupportedArchitectureError
-from edge_prompt.preprocessing import modality_of
-from edge_prompt.prompt import write_prompt
-from edge_prompt.version import __version__
+from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.card import TEMPLATE_FIELD, Card
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.prompt import write_prompt
+from edge_prompt.untrusted.npy import FloatArray
 from edge_prompt_export.loading import LABELLED_TASKS, LoadedBackbone, LoadOptions, load_backbone
 from edge_prompt_export.tuning.classifiers import head_of
 from edge_prompt_export.tuning.examples import Examples

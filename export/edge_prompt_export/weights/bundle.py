@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.errors import InputError, ParityError
-from edge_prompt.extras import require_extra
-from edge_prompt.files import sha256_of
-from edge_prompt.manifest import Graph, Manifest, write_manifest
+from edge_prompt.base.errors import InputError, ParityError
+from edge_prompt.base.extras import require_extra
+from edge_prompt.formats.bundle import Bundle, read_bundle
+from edge_prompt.formats.manifest import Graph, Manifest, write_manifest
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_export.weights.compressed import WEIGHTS, Compress, KeepFold
 from edge_prompt_runtime.engines import Arrays
 from edge_prompt_runtime.reference import compare_reference

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_prompt.cache import SHARED_INPUTS, STATEFUL_INPUT
-from edge_prompt.errors import InputError, MissingFileError, UnsupportedArchitectureError
-from edge_prompt.preprocessing import LanguagePreprocessing, TextPreprocessing, modality_of
+from edge_prompt.base.errors import InputError, MissingFileError, UnsupportedArchitectureError
+from edge_prompt.formats.kv_cache_names import SHARED_INPUTS, STATEFUL_INPUT
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing, modality_of
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_runtime.engines import Arrays
 

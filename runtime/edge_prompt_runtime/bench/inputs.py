@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import (
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
+from edge_prompt.formats.preprocessing import (
     ArrayPreprocessing,
     ImagePreprocessing,
     LanguagePreprocessing,

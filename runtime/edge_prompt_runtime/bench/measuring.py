@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import EdgePromptError
+from edge_prompt.base.errors import EdgePromptError
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_runtime.bench.answers import Generated, answer_to, generation_of
 from edge_prompt_runtime.bench.fresh import EndedError, Start, start
 from edge_prompt_runtime.bench.inputs import item_of

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.manifest import Manifest
-from edge_prompt.prompt import write_prompt
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import Manifest
+from edge_prompt.formats.prompt import write_prompt
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.runtime import Runtime
 

@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.errors import ResultsError
-from edge_prompt.fields import Fields
-from edge_prompt.files import read_json, written_atomically
+from edge_prompt.base.errors import ResultsError
+from edge_prompt.storage.files import read_json, written_atomically
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.bench.statistics import Interval, median, paired_ratio, ratio
 
 FORMAT_VERSION = 1

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError, MissingExtraError, UnknownEngineError
-from edge_prompt.preprocessing import ImagePreprocessing, modality_of
+from edge_prompt.base.errors import InputError, MissingExtraError, UnknownEngineError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import ImagePreprocessing, modality_of
 from edge_prompt_runtime.bench.answers import Arrays, never_ending
 from edge_prompt_runtime.bench.inputs import request_of
 from edge_prompt_runtime.bench.plan import Plan

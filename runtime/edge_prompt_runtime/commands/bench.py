@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from edge_prompt.errors import WriteError
-from edge_prompt.files import explained
-from edge_prompt.temporaries import temporary_file
+from edge_prompt.base.errors import WriteError
+from edge_prompt.storage.files import explained
+from edge_prompt.storage.temporaries import temporary_file
 from edge_prompt_runtime.bench.comparing import compare
 from edge_prompt_runtime.bench.comparison_table import print_comparison
 from edge_prompt_runtime.bench.measuring import measure

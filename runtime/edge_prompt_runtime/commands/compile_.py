@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_runtime.engines import ENGINES, open_engine
 from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.language.model import LanguageModel

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edge_prompt.arrays import FloatArray
-from edge_prompt.bundle import Bundle, read_bundle
-from edge_prompt.errors import InputError, PromptKindError
-from edge_prompt.fingerprint import require_fingerprint
-from edge_prompt.kinds import fits, kind_of
-from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt, write_prompt
+from edge_prompt.base.errors import InputError, PromptKindError
+from edge_prompt.formats.bundle import Bundle, read_bundle
+from edge_prompt.formats.fingerprint import require_fingerprint
+from edge_prompt.formats.kinds import fits, kind_of
+from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt, write_prompt
+from edge_prompt.untrusted.npy import FloatArray
 from edge_prompt_runtime.engines import ENGINES, first_installed
 from edge_prompt_runtime.folding import Folder
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.engines import ENGINES

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_prompt.bundle import PROMPTS_FOLDER, Bundle, read_bundle
-from edge_prompt.image_settings import ImageSettings
-from edge_prompt.kinds import FREE_AXIS, KIND_AXES, describe
-from edge_prompt.preprocessing import modality_of
-from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
+from edge_prompt.formats.bundle import PROMPTS_FOLDER, Bundle, read_bundle
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, describe
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt
 
 Rows = Iterator[tuple[str, str]]
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge_prompt.errors import InputError
-from edge_prompt.files import require_file
+from edge_prompt.base.errors import InputError
+from edge_prompt.storage.files import require_file
 
 ITEMS = {"text": "text", "language": "text", "image": "image"}
 """The field that holds what is asked about, by what a backbone reads."""

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import modality_of
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.items import ITEMS, batches
 from edge_prompt_runtime.commands.trusting import trust_options

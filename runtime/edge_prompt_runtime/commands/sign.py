@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import CardError
-from edge_prompt.fields import Fields
-from edge_prompt.files import read_hashed_json, sha256_of
-from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt.prompt import PROMPT_SUFFIX, read_prompt
-from edge_prompt.signed import BUNDLE_SIGNATURE_NAME, signature_path
-from edge_prompt.together import read_as_named
+from edge_prompt.base.errors import CardError
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.formats.prompt import PROMPT_SUFFIX, read_prompt
+from edge_prompt.formats.signed_files import BUNDLE_SIGNATURE_NAME, signature_path
+from edge_prompt.storage.files import read_hashed_json, sha256_of
+from edge_prompt.storage.transaction import read_as_named
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.engines import ENGINES
 from edge_prompt_runtime.language import saved
 from edge_prompt_runtime.signatures import Signer, certificate_signer, key_signer, sigstore_signer, write_signature

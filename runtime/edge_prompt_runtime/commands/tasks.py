@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from edge_prompt.bundle import PROMPTS_FOLDER, Bundle
-from edge_prompt.errors import EdgePromptError
-from edge_prompt.manifest import MANIFEST_NAME, Manifest
-from edge_prompt.prompt import PROMPT_SUFFIX, Prompt, read_prompt
+from edge_prompt.base.errors import EdgePromptError
+from edge_prompt.formats.bundle import PROMPTS_FOLDER, Bundle
+from edge_prompt.formats.manifest import MANIFEST_NAME, Manifest
+from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt
 from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.language.saved import ARRAYS_SUFFIX
 from edge_prompt_runtime.store.folders import PromptFolders

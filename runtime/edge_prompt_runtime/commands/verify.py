@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError, MissingExtraError
-from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt.preprocessing import modality_of
+from edge_prompt.base.errors import InputError, MissingExtraError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_runtime.commands.items import BATCH_SIZE, ITEMS, labelled
 from edge_prompt_runtime.commands.trusting import trust_options
 from edge_prompt_runtime.engines import ENGINES

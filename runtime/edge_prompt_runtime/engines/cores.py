@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 
 CAN_CHOOSE = hasattr(os, "sched_setaffinity")
 """Whether the system lets threads choose their cores."""

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_prompt.errors import ManifestError
-from edge_prompt.files import read_json, write_json
-from edge_prompt.manifest import Graph
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.formats.manifest import Graph
+from edge_prompt.storage.files import read_json, write_json
 
 MADE_FOR_NAME = "made_for.json"
 

@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt.errors import EdgePromptError, InputError, ManifestError, WriteError
-from edge_prompt.files import folder_written_atomically
+from edge_prompt.base.errors import EdgePromptError, InputError, ManifestError, WriteError
+from edge_prompt.storage.files import folder_written_atomically
 from edge_prompt_runtime.engines import Arrays, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.onnxruntime_buffers import Buffers

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt.cache import past_names, present_names
+from edge_prompt.formats.kv_cache_names import past_names, present_names
 from edge_prompt_runtime.engines import Float32, HeldPast
 
 LEAST_ROOM = 64

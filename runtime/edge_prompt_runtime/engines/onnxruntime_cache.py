@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.cache import SHARED_INPUTS
+from edge_prompt.formats.kv_cache_names import SHARED_INPUTS
 from edge_prompt_runtime.engines import Float32, HeldPast, Int64, Past
 from edge_prompt_runtime.engines.onnxruntime_buffers import LEAST_ROOM, Buffer, Buffers
 

@@ -12,8 +12,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from edge_prompt.cache import STATEFUL_INPUT
-from edge_prompt.errors import InputError, ManifestError
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.formats.kv_cache_names import STATEFUL_INPUT
 from edge_prompt_runtime.engines import Arrays, CachedRun, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.openvino_paged import PagedRows, new_slot, page

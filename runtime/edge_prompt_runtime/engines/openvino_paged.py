@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as ops
 from openvino._offline_transformations import paged_attention_transformation
 
-from edge_prompt.cache import SLIDING_WINDOWS
+from edge_prompt.formats.kv_cache_names import SLIDING_WINDOWS
 from edge_prompt_runtime.engines import Float32, HeldPast, Int64, Past
 
 LEAST_BLOCKS = 4
@@ -36,7 +36,7 @@ def page(model: openvino.Model) -> bool:
     Afterwards its tokens have one axis, all rows one after the other; so have its logits, `[places, 1, vocab_size]`.
 
     Args:
-        model: A graph whose cache is state, with the runtime information `edge_prompt.cache.SLIDING_WINDOWS`.
+        model: A graph whose cache is state, with the runtime information `SLIDING_WINDOWS`.
     """
     path = ["edge_prompt", SLIDING_WINDOWS]
     if not model.has_rt_info(path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import openvino
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.cores import available_cores, said
 from edge_prompt_runtime.engines.settings import EngineSettings
 

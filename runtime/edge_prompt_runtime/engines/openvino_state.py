@@ -14,7 +14,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from edge_prompt.cache import PRESENT, STATEFUL_INPUT, past_names
+from edge_prompt.formats.kv_cache_names import PRESENT, STATEFUL_INPUT, past_names
 from edge_prompt_runtime.engines import Float32, Int64, Past
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.cores import require_cores
 
 PRECISIONS = ("f32", "bf16")

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.decoding import Cancellation, Decoding
 from edge_prompt_runtime.generation.pieces import Decoder
 from edge_prompt_runtime.generation.results import FinishReason, Generation, Piece, TokenLogprobs

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.fields import Fields
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.generation.settings import GenerationSettings
 from edge_prompt_runtime.generation.warned import GenerationConfigWarning
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.errors import LogitsError
+from edge_prompt.base.errors import LogitsError
 from edge_prompt_runtime.generation.results import TokenLogprobs
 from edge_prompt_runtime.generation.settings import GenerationSettings
 

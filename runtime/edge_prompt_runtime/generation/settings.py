@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple, NoReturn
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 
 DEFAULT_MAX_NEW_TOKENS = 256
 """Where neither the caller nor the model says when to end."""

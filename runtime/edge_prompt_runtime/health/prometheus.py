@@ -10,7 +10,7 @@ from threading import Thread
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.health.stats import Latency, Stats, Traffic
 
 LOG = logging.getLogger("edge_prompt.prometheus")

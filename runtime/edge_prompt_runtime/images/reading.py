@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.errors import EdgePromptError, InputError
-from edge_prompt.files import opened
-from edge_prompt.image_settings import require_pixels
+from edge_prompt.base.errors import EdgePromptError, InputError
+from edge_prompt.formats.image_settings import require_pixels
+from edge_prompt.storage.files import opened
 
 if TYPE_CHECKING:
     from PIL import Image

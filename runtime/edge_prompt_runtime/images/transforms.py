@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.errors import InputError
-from edge_prompt.image_settings import ImageSettings, Size, padded_size, require_pixels, resized_size
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.image_settings import ImageSettings, Size, padded_size, require_pixels, resized_size
 from edge_prompt_runtime.images.reading import read_image
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_prompt.bundle import TOKENIZER_NAME, Bundle
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt_runtime.engines import Int64
 from edge_prompt_runtime.generation.decoding import Cancellation
 from edge_prompt_runtime.generation.loop import generate_pieces

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.files import read_json
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.storage.files import read_json
 from edge_prompt_runtime.generation.model_defaults import GENERATION_CONFIG_NAME, settings_from
 from edge_prompt_runtime.generation.row import RowRequest
 from edge_prompt_runtime.requests import Request

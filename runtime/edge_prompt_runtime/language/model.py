@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.manifest import Manifest
+from edge_prompt.formats.manifest import Manifest
 from edge_prompt_runtime.engines import Engine, Float32, Int64
 from edge_prompt_runtime.language.compiling import CompiledPrompts
 from edge_prompt_runtime.language.decoding import Rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_prompt.bundle import Bundle
+from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.engines import Engine
 from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.language.model import LanguageModel

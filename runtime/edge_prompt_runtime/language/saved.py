@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_prompt.arrays import FloatArray, read_hashed_npz, write_npz_to
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import CardError
-from edge_prompt.fields import Fields
-from edge_prompt.files import read_hashed_json
-from edge_prompt.signed import signature_path
-from edge_prompt.together import read_as_named, read_unchanged, write_together
+from edge_prompt.base.errors import CardError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.signed_files import signature_path
+from edge_prompt.storage.files import read_hashed_json
+from edge_prompt.storage.transaction import read_as_named, read_unchanged, write_together
+from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.npy import FloatArray, read_hashed_npz, write_npz_to
 from edge_prompt_runtime.engines import Past
 
 FORMAT_VERSION = 1

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.preprocessing import modality_of
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_runtime.tasks import Task
 
 Offsets = tuple[tuple[int, int], ...]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import LanguagePreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_runtime.generation.chat import ChatTemplate, Message, read_chat_template
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_runtime.requests import Request
 from edge_prompt_runtime.tasks import Task
 from edge_prompt_runtime.tokenizing import TextTokenizer, TokenBatch, require_known_tokens, token_batch_of

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_prompt.errors import InputError, RequestTimeoutError
+from edge_prompt.base.errors import InputError, RequestTimeoutError
 from edge_prompt_runtime.closing import Closing
 from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.runtime import Runtime

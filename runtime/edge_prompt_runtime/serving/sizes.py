@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import TextPreprocessing
 
 CHARACTERS_A_TOKEN = 4.5
 """How long a token is, about, in languages that are written in letters."""

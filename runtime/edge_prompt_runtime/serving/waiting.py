@@ -10,7 +10,7 @@ from threading import Condition
 from time import monotonic
 from typing import Any, NamedTuple
 
-from edge_prompt.errors import ClosedError, QueueFullError
+from edge_prompt.base.errors import ClosedError, QueueFullError
 from edge_prompt_runtime.loaded import TaskName
 
 

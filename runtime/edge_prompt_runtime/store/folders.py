@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_prompt.card import CARD_SUFFIX
-from edge_prompt.errors import MissingFileError
-from edge_prompt.files import FileState, state_inside, state_of
-from edge_prompt.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
-from edge_prompt.signed import SIGNATURE_SUFFIX
+from edge_prompt.base.errors import MissingFileError
+from edge_prompt.formats.card import CARD_SUFFIX
+from edge_prompt.formats.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
+from edge_prompt.formats.signed_files import SIGNATURE_SUFFIX
+from edge_prompt.storage.files import FileState, state_inside, state_of
 
 Signature = tuple[FileState | None, ...]
 """What tells the files of a prompt from those that replace them; None for what is not there."""
@@ -21,7 +21,7 @@ _BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
 """What ends the names of a prompt's other files, but for its signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
-"""What may be a file's name without the suffix; see `edge_prompt.files.state_inside`."""
+"""What may be a file's name without the suffix; see `edge_prompt.storage.files.state_inside`."""
 
 
 class Found(NamedTuple):

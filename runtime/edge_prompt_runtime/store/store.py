@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from edge_prompt.errors import EdgePromptError
+from edge_prompt.base.errors import EdgePromptError
 from edge_prompt_runtime.health.recorder import Recorder
 from edge_prompt_runtime.store.folders import Found, PromptFolders
 from edge_prompt_runtime.tasks import Task

@@ -7,7 +7,7 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from edge_prompt.extras import require_extra
+from edge_prompt.base.extras import require_extra
 from edge_prompt_runtime.store.store import TaskStore
 
 LOG = logging.getLogger("edge_prompt")

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.unending import unending
-from edge_prompt.errors import ManifestError
-from edge_prompt.files import read_json, sha256_of, write_json
-from edge_prompt.manifest import MANIFEST_NAME
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.storage.files import read_json, sha256_of, write_json
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.model_defaults import GENERATION_CONFIG_NAME
 from edge_prompt_runtime.generation.results import Generation

@@ -14,8 +14,8 @@ import transformers
 from transformers import AutoModelForSequenceClassification
 
 from edge_prompt import read_bundle
-from edge_prompt.manifest import write_manifest
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export import export_backbone
 
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]

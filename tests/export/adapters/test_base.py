@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from edge_prompt.errors import AdapterError
-from edge_prompt.manifest import Backbone
+from edge_prompt.base.errors import AdapterError
+from edge_prompt.formats.manifest import Backbone
 from edge_prompt_export.adapters.base import FINGERPRINT_KEY, base_name, require_base
 from edge_prompt_export.adapters.reading import Adapter, AdapterConfig
 from edge_prompt_export.adapters.tensors import TensorFile

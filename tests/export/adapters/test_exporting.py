@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from edge_prompt import Dense, Head, read_bundle, write_prompt
-from edge_prompt.errors import AdapterError, FingerprintError, PromptShapeError, WriteError
+from edge_prompt.base.errors import AdapterError, FingerprintError, PromptShapeError, WriteError
 from edge_prompt_export import export_adapter, import_adapter
 from edge_prompt_runtime import Runtime
 from tests.known_faults import PEFT_FINDS_NO_CACHE

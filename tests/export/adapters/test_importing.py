@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModel
 
 from edge_prompt import read_prompt
-from edge_prompt.errors import AdapterError, EdgePromptError, HeadError, InputError, MissingFileError
+from edge_prompt.base.errors import AdapterError, EdgePromptError, HeadError, InputError, MissingFileError
 from edge_prompt_export import import_adapter
 
 Edit = Callable[..., None]

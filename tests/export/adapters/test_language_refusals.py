@@ -10,7 +10,7 @@ import peft
 import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from edge_prompt.errors import AdapterError
+from edge_prompt.base.errors import AdapterError
 from edge_prompt_export import import_adapter
 
 Places = Callable[[str], Path]

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, T5Config, T5EncoderModel, T5ForConditionalGeneration
 
 from edge_prompt import read_prompt
-from edge_prompt.errors import AdapterError, InputError
+from edge_prompt.base.errors import AdapterError, InputError
 from edge_prompt_export import import_adapter
 
 LENGTH = 5

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from edge_prompt.errors import AdapterError, EdgePromptError, MissingFileError
+from edge_prompt.base.errors import AdapterError, EdgePromptError, MissingFileError
 from edge_prompt_export.adapters.safetensors_file import read_safetensors
 
 ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}

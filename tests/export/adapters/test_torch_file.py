@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_prompt.errors import AdapterError, MissingFileError
+from edge_prompt.base.errors import AdapterError, MissingFileError
 from edge_prompt_export.adapters.torch_file import read_bin
 
 

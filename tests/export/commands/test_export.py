@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.bundle import read_bundle
 from edge_prompt.cli import main
-from edge_prompt.preprocessing import TextPreprocessing
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.preprocessing import TextPreprocessing
 
 
 def test_a_backbone_becomes_a_bundle(tiny_backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

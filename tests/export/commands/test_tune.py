@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_prompt.cli import main
-from edge_prompt.prompt import read_prompt
+from edge_prompt.formats.prompt import read_prompt
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.errors import MissingFileError, TrainingDataError
+from edge_prompt.base.errors import MissingFileError, TrainingDataError
 from edge_prompt_export.tuning.data import (
     Example,
     labels_of,

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_prompt.errors import InputError
-from edge_prompt.image_settings import ImageSettings
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning import image_batches
 from edge_prompt_export.tuning.examples import Batch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.errors import MissingFileError, TrainingDataError
+from edge_prompt.base.errors import MissingFileError, TrainingDataError
 from edge_prompt_export.tuning.image_data import LabelledImage, read_labelled_images
 
 Written = Callable[[str, str], Path]

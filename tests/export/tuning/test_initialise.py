@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.batches import Row

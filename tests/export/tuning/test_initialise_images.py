@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_prompt.errors import InputError
-from edge_prompt.kinds import fits
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.kinds import fits
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.image_batches import ImageRows

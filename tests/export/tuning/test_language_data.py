@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.errors import MissingFileError, TrainingDataError
+from edge_prompt.base.errors import MissingFileError, TrainingDataError
 from edge_prompt_export.tuning.labelled import read_labelled
 from edge_prompt_export.tuning.language_data import Chat, Pair, read_language
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import InputError, TrainingDataError
+from edge_prompt.base.errors import InputError, TrainingDataError
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.language_data import Chat, Pair

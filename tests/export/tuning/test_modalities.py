@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.errors import InputError, MissingFileError, TrainingDataError
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError, MissingFileError, TrainingDataError
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.image_data import LabelledImage

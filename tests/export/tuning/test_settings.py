@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_export.tuning.initialise import INITS as TEXT_INITS
 from edge_prompt_export.tuning.initialise_images import IMAGE_INITS
 from edge_prompt_export.tuning.settings import BATCH_SIZES, INITS, KINDS, LEARNING_RATES, VIRTUAL_TOKENS, TuneSettings

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from edge_prompt.errors import InputError, TrainingDataError, UnsupportedArchitectureError
-from edge_prompt.prompt import read_prompt
+from edge_prompt.base.errors import InputError, TrainingDataError, UnsupportedArchitectureError
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import tune_prompt
 from edge_prompt_export.loading import LoadedBackbone, load_backbone
 from edge_prompt_export.tuning.data import Example

@@ -14,10 +14,10 @@ import pytest
 import torch
 import transformers
 
+from edge_prompt.base.errors import InputError, TrainingDataError, UnsupportedArchitectureError
 from edge_prompt.cli import main
-from edge_prompt.errors import InputError, TrainingDataError, UnsupportedArchitectureError
-from edge_prompt.preprocessing import ImagePreprocessing
-from edge_prompt.prompt import read_prompt
+from edge_prompt.formats.preprocessing import ImagePreprocessing
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import tune_prompt
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.loading import LoadedBackbone

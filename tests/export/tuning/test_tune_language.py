@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import InputError
-from edge_prompt.prompt import read_prompt
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone, tune_prompt
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_export.tuning.data import Example

@@ -15,15 +15,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_prompt import Bundle, extras, read_bundle
-from edge_prompt.cli import main
-from edge_prompt.errors import (
+from edge_prompt import Bundle, read_bundle
+from edge_prompt.base import extras
+from edge_prompt.base.errors import (
     InputError,
     MissingExtraError,
     MissingFileError,
     ParityError,
     UnsupportedArchitectureError,
 )
+from edge_prompt.cli import main
 from edge_prompt_export import ArrayInput, ModuleDescription, export_backbone
 from edge_prompt_export.weights import bundle as weights_bundle
 from edge_prompt_export.weights.bundle import compress_bundle

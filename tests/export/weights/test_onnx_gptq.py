@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_prompt.bundle import read_bundle
+from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_export import export_backbone
 from edge_prompt_export.weights.onnx_gptq import Gptq, rounded, second_moments
 from edge_prompt_export.weights.onnx_quantizer import quantized

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import EdgePromptError, InputError, MissingExtraError
+from edge_prompt.base.errors import EdgePromptError, InputError, MissingExtraError
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime.bench import measuring
 from edge_prompt_runtime.bench.fresh import EndedError, start

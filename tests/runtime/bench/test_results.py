@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge_prompt.errors import ResultsError
+from edge_prompt.base.errors import ResultsError
 from edge_prompt_runtime.bench.machine import machine, peak_resident_bytes, resident_bytes, versions
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, as_written, read_results, write_results
 from edge_prompt_runtime.bench.tables import tables

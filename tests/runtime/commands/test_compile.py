@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_prompt.arrays import read_npz, write_npz
-from edge_prompt.errors import CardError, EdgePromptError
+from edge_prompt.base.errors import CardError, EdgePromptError
+from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.commands.compile_ import command
 from edge_prompt_runtime.language.saved import arrays_path, card_path
@@ -77,7 +77,7 @@ def test_it_is_refused_once_graph_or_weights_have_changed(
 
 
 def test_arrays_of_other_sizes_are_refused(compiled: Path, tiny_language_bundle: Path, engine: str) -> None:
-    from edge_prompt.files import sha256_of
+    from edge_prompt.storage.files import sha256_of
 
     path, card = arrays_path(compiled, engine), card_path(compiled, engine)
     write_npz(path, {name: array[:, :, 1:] for name, array in read_npz(path, frozenset("0123")).items()})

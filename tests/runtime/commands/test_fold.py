@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_prompt import Head, read_bundle, read_prompt, write_prompt
-from edge_prompt.arrays import write_npy
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.folding import Folder
 from tests.conftest import MakePrompt
@@ -100,7 +100,7 @@ def test_a_shape_that_pixels_could_have_is_folded_without_a_question(
     import shutil
     from dataclasses import replace
 
-    from edge_prompt.manifest import write_manifest
+    from edge_prompt.formats.manifest import write_manifest
 
     bundle = shutil.copytree(tiny_image_bundle, tmp_path / "bundle")
     manifest = read_bundle(bundle).manifest

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edge_prompt import read_bundle
-from edge_prompt.image_settings import ImageSettings
-from edge_prompt.manifest import write_manifest
-from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing, ImagePreprocessing, Preprocessing
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing, ImagePreprocessing, Preprocessing
 
 Command = Callable[..., tuple[int, str, str]]
 

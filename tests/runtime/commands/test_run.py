@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge_prompt import read_bundle
-from edge_prompt.manifest import write_manifest
-from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.cores import available_cores
 from tests.conftest import MakeImage, MakePrompt

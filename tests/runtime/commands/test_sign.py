@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_prompt.arrays import read_npz, write_npz
-from edge_prompt.errors import CardError, TrustError
-from edge_prompt.files import read_json, sha256_of, write_json
+from edge_prompt.base.errors import CardError, TrustError
+from edge_prompt.storage.files import read_json, sha256_of, write_json
+from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime import Runtime, Trust
 from edge_prompt_runtime.commands.compile_ import command as compile_command
 from edge_prompt_runtime.language.saved import arrays_path, card_path

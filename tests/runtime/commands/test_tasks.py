@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_prompt.arrays import write_npy
-from edge_prompt.card import card_path
+from edge_prompt.formats.card import card_path
+from edge_prompt.untrusted.npy import write_npy
 from tests.conftest import MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_prompt.bundle import read_bundle
-from edge_prompt.errors import InputError
-from edge_prompt.files import read_json, write_json
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.storage.files import read_json, write_json
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.model_cache import MADE_FOR_NAME, folder_of, machine
 from edge_prompt_runtime.engines.settings import CACHE_PRECISIONS

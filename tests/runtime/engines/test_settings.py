@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.cores import CAN_CHOOSE, available_cores, running_on
 from edge_prompt_runtime.engines.settings import MEMORY_ARENAS, EngineSettings
@@ -124,7 +124,7 @@ def test_a_thread_is_where_it_was_afterwards() -> None:
 def test_openvino_has_one_choice_of_cores_a_process(tiny_bundle: Path) -> None:
     code = f"""
 import sys
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import Runtime
 Runtime({str(tiny_bundle)!r}, "openvino", cores=[{LAST}])
 Runtime({str(tiny_bundle)!r}, "openvino", cores=[{LAST}]).embed("w1")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import UnknownTaskError
+from edge_prompt.base.errors import UnknownTaskError
 from edge_prompt_runtime import Runtime
 from tests.conftest import AssertClose, MakePrompt
 from tests.runtime.language.conftest import language, prompts, tasks  # noqa: F401 - fixtures

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from edge_prompt.errors import InputError, LogitsError
+from edge_prompt.base.errors import InputError, LogitsError
 from edge_prompt_runtime.generation.loop import collect, generate_pieces
 from edge_prompt_runtime.generation.results import Generation, Piece
 from edge_prompt_runtime.generation.row import RowRequest

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
-from edge_prompt.errors import InputError, ManifestError
-from edge_prompt.files import read_json
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.storage.files import read_json
 from edge_prompt_runtime.generation.model_defaults import (
     GENERATION_CONFIG_NAME,
     TOP_K_OF_SAMPLING,

@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from edge_prompt.errors import LogitsError
+from edge_prompt.base.errors import LogitsError
 from edge_prompt_runtime.generation.sampling import Sampler, candidates, logprobs_of, penalised
 from edge_prompt_runtime.generation.settings import GenerationSettings
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.settings import (
     DEFAULT_MAX_NEW_TOKENS,
     MAX_STOP_CHARACTERS,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.health.counts import Call
 from edge_prompt_runtime.health.prometheus import CONTENT_TYPE, Exposition, escaped, expose, text_of
 from edge_prompt_runtime.health.recorder import Recorder

@@ -12,7 +12,7 @@ from threading import Barrier
 import pytest
 
 from edge_prompt import Bundle
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.health.counts import Call
 from edge_prompt_runtime.health.recorded import recorded

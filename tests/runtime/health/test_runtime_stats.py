@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_prompt.errors import EdgePromptError, InputError, UnknownTaskError
+from edge_prompt.base.errors import EdgePromptError, InputError, UnknownTaskError
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.health.prometheus import expose
 from tests.conftest import MakePrompt

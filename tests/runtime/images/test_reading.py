@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from edge_prompt.errors import EdgePromptError, InputError, MissingFileError, ReadError
+from edge_prompt.base.errors import EdgePromptError, InputError, MissingFileError, ReadError
 from edge_prompt_runtime.images import read_image
 
 Picture = Callable[[int, int], Image.Image]

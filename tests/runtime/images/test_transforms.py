@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_prompt.errors import InputError, ManifestError, MissingFileError
-from edge_prompt.fields import Fields
-from edge_prompt.image_settings import ImageSettings, output_size
+from edge_prompt.base.errors import InputError, ManifestError, MissingFileError
+from edge_prompt.formats.image_settings import ImageSettings, output_size
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_export.image_processors import settings_of
 from edge_prompt_runtime.images import ImageSizes, prepare_image, prepare_images, preprocess
 

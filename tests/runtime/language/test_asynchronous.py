@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import Runtime
 
 TEXT = "the oil price rose"

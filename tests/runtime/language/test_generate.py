@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edge_prompt.errors import InputError, UnknownTaskError
-from edge_prompt.prompt import read_prompt
+from edge_prompt.base.errors import InputError, UnknownTaskError
+from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.results import Generation
 from tests.conftest import MakePrompt

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import Runtime
 from tests.conftest import MakePrompt
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edge_prompt import Bundle
-from edge_prompt.errors import InputError
-from edge_prompt.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime.requests import Requests, open_requests
 
 INPUTS = {

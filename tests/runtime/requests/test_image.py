@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from edge_prompt import Bundle
-from edge_prompt.errors import InputError, MissingFileError
-from edge_prompt.image_settings import ImageSettings
-from edge_prompt.preprocessing import ImagePreprocessing
+from edge_prompt.base.errors import InputError, MissingFileError
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_runtime.images import prepare_image
 from edge_prompt_runtime.requests import Requests, open_requests
 from tests.conftest import MakeImage

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edge_prompt import read_bundle
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import ChatTemplateError, InputError
+from edge_prompt.base.errors import ChatTemplateError, InputError
+from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.generation.chat import ChatTemplate
 from edge_prompt_runtime.requests.language import Reader
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_prompt import Bundle
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import TruncationWarning
 from edge_prompt_runtime.requests import Requests, open_requests
 from edge_prompt_runtime.tasks import Task, base_task

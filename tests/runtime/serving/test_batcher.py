@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import ClosedError, InputError, QueueFullError, RequestTimeoutError, UnknownTaskError
+from edge_prompt.base.errors import ClosedError, InputError, QueueFullError, RequestTimeoutError, UnknownTaskError
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.serving import Batcher
 from tests.conftest import AssertClose, MakeImage, MakePrompt

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from edge_prompt import read_bundle, write_prompt
-from edge_prompt.card import card_path
-from edge_prompt.errors import (
+from edge_prompt.base.errors import (
     ArrayFileError,
     CardError,
     FingerprintError,
@@ -21,6 +20,7 @@ from edge_prompt.errors import (
     UnknownTaskError,
     UnsafePathError,
 )
+from edge_prompt.formats.card import card_path
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.store.folders import PromptFolders
 from tests.conftest import MakePrompt, floats

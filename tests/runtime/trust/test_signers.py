@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_prompt import EdgePromptError, read_prompt
-from edge_prompt.errors import InputError, MissingFileError, TrustError
-from edge_prompt.signed import signature_path
+from edge_prompt.base.errors import InputError, MissingFileError, TrustError
+from edge_prompt.formats.signed_files import signature_path
 from edge_prompt_runtime import Runtime, Trust
 from edge_prompt_runtime.commands.sign import sign_bundle, sign_prompt
 from edge_prompt_runtime.signatures import Signer, certificate_signer

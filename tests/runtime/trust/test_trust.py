@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing import verifying
 
 from edge_prompt import EdgePromptError, read_bundle, read_prompt
-from edge_prompt.arrays import write_npy
-from edge_prompt.errors import InputError, ManifestError, TrustError
-from edge_prompt.files import sha256_of
-from edge_prompt.manifest import MANIFEST_NAME
-from edge_prompt.prompt import write_prompt
-from edge_prompt.signed import signature_path
+from edge_prompt.base.errors import InputError, ManifestError, TrustError
+from edge_prompt.formats.manifest import MANIFEST_NAME
+from edge_prompt.formats.prompt import write_prompt
+from edge_prompt.formats.signed_files import signature_path
+from edge_prompt.storage.files import sha256_of
+from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime, Trust
 from edge_prompt_runtime.commands.sign import sign_bundle, sign_prompt
 from edge_prompt_runtime.signatures import Signer, key_signer
@@ -276,7 +276,7 @@ def test_each_large_file_is_read_once_to_be_signed(
         hashed.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr("edge_prompt.bundle.sha256_of", noted)
+    monkeypatch.setattr("edge_prompt.formats.bundle.sha256_of", noted)
     sign_bundle(bundle, signer)
     assert sorted([*hashed, MANIFEST_NAME]) == sorted(read_bundle(bundle).sha256)
 

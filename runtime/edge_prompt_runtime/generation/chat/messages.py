@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 
 Message = Mapping[str, Any]
 """`{"role": "user", "content": "…"}`; more fields pass on to the template as they are."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_prompt.bundle import Bundle
-from edge_prompt.errors import ChatTemplateError, ManifestError
-from edge_prompt.fields import Fields
-from edge_prompt.files import read_json, read_start
+from edge_prompt.base.errors import ChatTemplateError, ManifestError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.storage.files import read_json, read_start
+from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.generation.chat.template import MAX_SOURCE_CHARACTERS, ChatTemplate
 
 TEMPLATE_NAME = "chat_template.jinja"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edge_prompt.errors import ChatTemplateError, MissingExtraError
+from edge_prompt.base.errors import ChatTemplateError, MissingExtraError
 from edge_prompt_runtime.generation.chat.messages import Message, plain_messages, plain_value
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edge_prompt.errors import InputError
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.chat.messages import MAX_DEPTH, plain_messages
 
 HELLO = {"role": "user", "content": "hello"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge_prompt.errors import ChatTemplateError, ManifestError
+from edge_prompt.base.errors import ChatTemplateError, ManifestError
 from edge_prompt_runtime.generation.chat import ChatTemplate
 from edge_prompt_runtime.generation.chat.reading import CONFIG_NAME, DEFAULT, TEMPLATE_NAME, chat_template_of
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from edge_prompt.errors import ChatTemplateError, InputError, MissingExtraError
+from edge_prompt.base.errors import ChatTemplateError, InputError, MissingExtraError
 from edge_prompt_runtime.generation.chat import ChatTemplate
 from edge_prompt_runtime.generation.chat.template import MAX_SOURCE_CHARACTERS
 from tests.runtime.generation.chat.conftest import CHATML, GEMMA, LLAMA_3, SPECIAL, TEMPLATES

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, the version, optional packages, and lazy imports."""

@@ -1,0 +1,304 @@
+"""The manifest of a bundle, `edge_prompt.json`: what was exported, from what, for which engines and kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, KindShape
+from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
+from edge_prompt.formats.preprocessing import (
+    ArrayPreprocessing,
+    LanguagePreprocessing,
+    Preprocessing,
+    preprocessing_as_json,
+    read_preprocessing,
+)
+from edge_prompt.storage.files import read_hashed_json, write_json
+from edge_prompt.untrusted.json_fields import Fields
+
+MANIFEST_NAME = "edge_prompt.json"
+MANIFEST_FORMAT_VERSION = 1
+
+PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix", "pixel": "pixel_prompt"}
+"""The input of a graph that a prompt fills, by kind. A deep prompt is folded to a prefix before it enters."""
+
+FOLD_INPUTS, FOLD_OUTPUTS = ("deep_prompt",), ("prefix",)
+"""The inputs and outputs of the graph that folds."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network that was exported.
+
+    Attributes:
+        source: The folder name or hub name it was loaded from.
+        revision: The hub revision asked for, or None.
+        model_type: transformers' name of the architecture, e.g. `bert`.
+        architecture: The class that was loaded, e.g. `BertModel`.
+        task: What the network does, in transformers' terms, e.g. `feature-extraction`.
+        num_parameters: How many numbers the graph reaches.
+        feature_size: Width of the feature that heads read.
+        fingerprint: See `edge_prompt.formats.fingerprint`.
+        labels: The class names of the network's own head; empty if it has none.
+    """
+
+    source: str
+    revision: str | None
+    model_type: str
+    architecture: str
+    task: str
+    num_parameters: int
+    feature_size: int
+    fingerprint: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One exported graph.
+
+    Attributes:
+        engine: The engine that runs it: `onnxruntime` or `openvino`.
+        file: The file that the engine opens.
+        weights: The precision of the weights, e.g. `fp32`.
+        inputs: Input names, in order.
+        outputs: Output names, in order.
+        sha256: SHA-256 by file name, of `file` and of every file it needs.
+        weights_file: The file with its weights, where the engine must be told of it.
+        compression: How its weights were made small, for people; empty in fp32.
+    """
+
+    engine: str
+    file: str
+    weights: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    sha256: Mapping[str, str]
+    weights_file: str | None = None
+    compression: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says. Formats: `docs/formats.md`.
+
+    Attributes:
+        backbone: The network.
+        graphs: Its graphs, by engine.
+        fold_graphs: The graphs that fold a deep prompt to a prefix, by engine; empty if it takes no deep prompts.
+        cache: `(num_kv_heads, head_dim)` of the keys and values that a causal language model keeps, a layer; empty for
+            other networks.
+        kinds: The kinds of prompt it takes, and their shapes.
+        refused_kinds: Why it does not take a kind that its family could, by kind.
+        preprocessing: From a request to inputs.
+        files: SHA-256 by name of the other files of the bundle (tokenizer, configuration, reference).
+        parity: What was measured when it was exported; free-form, for people.
+        versions: The version of each package that wrote it.
+    """
+
+    backbone: Backbone
+    graphs: Mapping[str, Graph]
+    kinds: Mapping[str, KindShape]
+    refused_kinds: Mapping[str, str]
+    preprocessing: Preprocessing
+    files: Mapping[str, str]
+    parity: Mapping[str, Any]
+    versions: Mapping[str, str]
+    fold_graphs: Mapping[str, Graph] = field(default_factory=dict)
+    cache: tuple[tuple[int, int], ...] = ()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest into a bundle's folder, atomically."""
+    value = asdict(manifest)
+    value["graphs"] = list(value["graphs"].values())
+    value["fold_graphs"] = list(value["fold_graphs"].values())
+    value["preprocessing"] = preprocessing_as_json(manifest.preprocessing)
+    value["kinds"] = {
+        kind: [axis if length is None else length for axis, length in zip(KIND_AXES[kind], shape, strict=True)]
+        for kind, shape in manifest.kinds.items()
+    }
+    write_json(folder / MANIFEST_NAME, {"format_version": MANIFEST_FORMAT_VERSION, **value})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of the bundle in `folder`; the files it names are not looked at.
+
+    Raises:
+        MissingFileError: There is no manifest.
+        ManifestError: It is malformed or from a newer format.
+    """
+    return read_hashed_manifest(folder)[0]
+
+
+def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
+    """As `read_manifest`, with the SHA-256 of the very bytes that were read."""
+    path = folder / MANIFEST_NAME
+    value, sha256 = read_hashed_json(path, ManifestError)
+    fields = Fields(value, str(path), ManifestError)
+    fields.require_version(MANIFEST_FORMAT_VERSION)
+    preprocessing = read_preprocessing(fields.inside("preprocessing"))
+    graphs = _graphs(fields, "graphs")
+    cache = _cache(fields)
+    if bool(cache) is not isinstance(preprocessing, LanguagePreprocessing):
+        fields.refuse("a cache and no language model, or the other way round", "both or neither")
+    for graph in graphs.values():
+        if cache:
+            _require_language_model(fields, graph, len(cache))
+        else:
+            _require_request_inputs(fields, graph, preprocessing)
+    fold_graphs = _graphs(fields, "fold_graphs")
+    for graph in fold_graphs.values():
+        if graph.inputs != FOLD_INPUTS or graph.outputs != FOLD_OUTPUTS:
+            fields.refuse(
+                f"a fold graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:9]}", "deep_prompt to prefix"
+            )
+    if not graphs:
+        fields.refuse("no graph", "at least one")
+    kinds = _kinds(fields.inside("kinds"))
+    if cache:
+        _require_cached_kinds(fields, kinds, cache)
+    else:
+        for graph in graphs.values():
+            _require_prompt_inputs(fields, graph, kinds)
+    if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
+        fields.refuse("deep prompts without what folds them", "a fold graph an engine, and the kind prefix")
+    manifest = Manifest(
+        backbone=_backbone(fields.inside("backbone")),
+        graphs=graphs,
+        kinds=kinds,
+        refused_kinds=fields.string_values("refused_kinds"),
+        preprocessing=preprocessing,
+        files=_digests(fields.inside("files")),
+        parity=fields.take("parity", dict),
+        versions=fields.string_values("versions"),
+        fold_graphs=fold_graphs,
+        cache=cache,
+    )
+    return manifest, sha256
+
+
+def _backbone(fields: Fields) -> Backbone:
+    return Backbone(
+        source=fields.take("source", str),
+        revision=fields.optional("revision", str),
+        model_type=fields.take("model_type", str),
+        architecture=fields.take("architecture", str),
+        task=fields.take("task", str),
+        num_parameters=fields.take("num_parameters", int),
+        feature_size=fields.size("feature_size", least=1),
+        fingerprint=fields.sha256("fingerprint"),
+        labels=fields.distinct("labels"),
+    )
+
+
+def _graphs(fields: Fields, name: str) -> dict[str, Graph]:
+    """The graphs in the list `name`, one an engine."""
+    graphs = [_graph(each) for each in fields.objects(name)]
+    if len({graph.engine for graph in graphs}) != len(graphs):
+        fields.refuse(f"{len(graphs)} {name}, several for one engine", "one an engine")
+    return {graph.engine: graph for graph in graphs}
+
+
+def _graph(fields: Fields) -> Graph:
+    graph = Graph(
+        engine=fields.take("engine", str),
+        file=fields.take("file", str),
+        weights=fields.take("weights", str),
+        inputs=fields.distinct("inputs"),
+        outputs=fields.distinct("outputs"),
+        sha256=_digests(fields.inside("sha256")),
+        weights_file=fields.optional("weights_file", str),
+        compression=fields.optional("compression", dict) or {},
+    )
+    for file in (graph.file, graph.weights_file):
+        if file is not None and file not in graph.sha256:
+            fields.refuse(f"no digest of {file[:80]!r}", "a digest of every file of the graph")
+    return graph
+
+
+def _require_request_inputs(fields: Fields, graph: Graph, preprocessing: Preprocessing) -> None:
+    """Refuse a graph that wants what no request and no prompt brings."""
+    names, known = set(graph.inputs), {*preprocessing.input_names, *PROMPT_INPUTS.values()}
+    if len(known) < len(preprocessing.input_names) + len(PROMPT_INPUTS):
+        fields.refuse(f"requests with the arrays {list(preprocessing.input_names)[:9]}", "names that no prompt has")
+    if not preprocessing.required_inputs <= names <= known:
+        needed = ", ".join(sorted(preprocessing.required_inputs))
+        fields.refuse(
+            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others than {', '.join(sorted(known))}"
+        )
+    if not isinstance(preprocessing, ArrayPreprocessing) and "features" not in graph.outputs:
+        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "'features' among them")
+
+
+def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, KindShape]) -> None:
+    """Refuse a graph that has no input for a kind, which would be ignored, or one for a kind that the bundle lacks."""
+    found = set(graph.inputs) & set(PROMPT_INPUTS.values())
+    wanted = {PROMPT_INPUTS[kind] for kind in kinds if kind in PROMPT_INPUTS}
+    if found != wanted:
+        fields.refuse(
+            f"the inputs {list(graph.inputs)[:9]} and the kinds {list(kinds)}", "an input for each kind, and no others"
+        )
+
+
+def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> None:
+    """Refuse a graph that is not of a causal language model with so many layers, its cache in buffers or as state."""
+    inputs = (*TOKEN_INPUTS, *past_names(num_layers))
+    outputs = ("logits", *present_names(num_layers))
+    forms = (shared_form(inputs, outputs), stateful_form(inputs, outputs))
+    if not any(set(graph.inputs) == set(ins) and set(graph.outputs) == set(outs) for ins, outs in forms):
+        fields.refuse(
+            f"a graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:3]}",
+            f"one of a language model with {num_layers} layers",
+        )
+
+
+def _require_cached_kinds(fields: Fields, kinds: Mapping[str, KindShape], cache: tuple[tuple[int, int], ...]) -> None:
+    """Refuse kinds that do not enter through the graph's embeddings or its cache."""
+    heads, head_dim = cache[0]
+    wanted = {"soft": kinds.get("soft"), "prefix": (len(cache), 2, heads, None, head_dim)}
+    uniform = len(set(cache)) == 1
+    if (
+        "soft" not in kinds
+        or any(shape != wanted.get(kind) for kind, shape in kinds.items())
+        or ("prefix" in kinds and not uniform)
+    ):
+        fields.refuse(f"the kinds {dict(kinds)} of a language model", "soft, and a prefix of the sizes of its cache")
+
+
+def _cache(fields: Fields) -> tuple[tuple[int, int], ...]:
+    layers = fields.optional("cache", list) or []
+    for layer in layers:
+        sizes = layer if isinstance(layer, list) else []
+        if len(sizes) != 2 or not all(type(size) is int and 0 < size < 2**31 for size in sizes):
+            fields.refuse(f"a cache of {str(layer)[:40]} in a layer", "heads and their size, two counts")
+    return tuple((heads, head_dim) for heads, head_dim in layers)
+
+
+def _kinds(fields: Fields) -> dict[str, KindShape]:
+    kinds: dict[str, KindShape] = {}
+    for kind in fields.value:
+        axes = KIND_AXES.get(kind, ())
+        lengths = fields.take(kind, list)
+        if not axes or len(lengths) != len(axes):
+            fields.refuse(f"{kind[:40]!r} of {len(lengths)} axes", f"a kind of {', '.join(KIND_AXES)}, with its axes")
+        free = [axis == FREE_AXIS for axis in axes]
+        if not all(
+            length == FREE_AXIS if is_free else type(length) is int and 0 < length < 2**31
+            for is_free, length in zip(free, lengths, strict=True)
+        ):
+            fields.refuse(
+                f"{kind!r} with lengths {str(lengths)[:80]}", f"a length an axis, or {FREE_AXIS!r} on its own axis"
+            )
+        if kind == "prefix" and lengths[1] != 2:
+            fields.refuse(f"a prefix of {lengths[1]} parts a layer", "2, keys and values")
+        kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
+    return kinds
+
+
+def _digests(fields: Fields) -> dict[str, str]:
+    return {name: fields.sha256(name) for name in fields.value}

@@ -1,0 +1,161 @@
+"""A prompt: the learned numbers of one task, with the card and the head that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edge_prompt.base.errors import CardError, MissingFileError
+from edge_prompt.formats.card import TEMPLATE_FIELD, Card, HeadFile, card_fields, card_path, read_hashed_card
+from edge_prompt.formats.head import Dense, Head, read_hashed_head, require_head, write_head_to
+from edge_prompt.formats.kinds import KIND_AXES, require_kind, require_shape
+from edge_prompt.storage.files import resolve_inside
+from edge_prompt.storage.transaction import Digests, Write, read_as_named, read_unchanged, write_together
+from edge_prompt.untrusted.npy import FloatArray, read_hashed_npy, require_writable, write_npy_to
+
+__all__ = ["HEAD_SUFFIX", "PROMPT_SUFFIX", "Dense", "Head", "Prompt", "read_prompt", "write_prompt"]
+
+PROMPT_SUFFIX = ".npy"
+HEAD_SUFFIX = ".head.npz"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it was read from disk.
+
+    Attributes:
+        array: float32 or float16, C-ordered; its axes are those of the kind (`edge_prompt.formats.kinds.KIND_AXES`).
+        card: What the card beside it says; None for a bare `.npy` file.
+        head: The task's own head, if it has one.
+        path: Where it was read from.
+        sha256: SHA-256 by file name of the very bytes that were read, of all its files.
+    """
+
+    array: FloatArray
+    card: Card | None
+    head: Head | None
+    path: Path
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_prompt(path: Path) -> Prompt:
+    """Read a prompt file, its card if there is one, and the head that the card names; check each against the others.
+
+    Raises:
+        MissingFileError: The prompt, or the head that its card names, is not there.
+        ArrayFileError: An array file is malformed.
+        CardError: The card is malformed or contradicts the array or the head.
+        UnsafePathError: The card names a head outside its folder.
+        HeadError: The head's arrays do not fit each other or the labels.
+    """
+    return read_unchanged(lambda: (card_path(path), path, _head_path(path)), lambda: _read(path))
+
+
+def _read(path: Path) -> Prompt:
+    card_file = card_path(path)
+    try:
+        card, card_sha256 = read_hashed_card(card_file)
+    except MissingFileError:
+        if card_file.exists():  # and is no file
+            raise
+        array, sha256 = read_hashed_npy(path)
+        if not card_file.exists():  # a card that came meanwhile may be that of the very array that was read
+            return Prompt(array, None, None, path, {path.name: sha256})
+        card, card_sha256 = read_hashed_card(card_file)
+    array, sha256 = read_as_named(path, card.sha256, read_hashed_npy)
+    if card.shape != array.shape:
+        raise CardError(
+            found=f"{card_file} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
+            wanted="a card that describes the array beside it",
+            remedy="restore the two files that belong together",
+        )
+    _require_digest(path, sha256, card.sha256, card_file)
+    digests = {card_file.name: card_sha256, path.name: sha256}
+    if card.head is None:
+        return Prompt(array, card, None, path, digests)
+    head, digests[card.head.file] = _read_head(path, card, card.head)
+    return Prompt(array, card, head, path, digests)
+
+
+def write_prompt(
+    path: Path,
+    array: FloatArray,
+    kind: str,
+    fingerprint: str,
+    *,
+    head: Head | None = None,
+    labels: tuple[str, ...] = (),
+    template: str = TEMPLATE_FIELD,
+    max_tokens: int | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Card:
+    """Write a prompt, its head if it has one, and its card, which names the digests of both.
+
+    Whenever it is interrupted, `read_prompt` finds the old prompt whole or the new one whole; so does whoever reads it
+    while it is replaced.
+
+    Returns:
+        The card that was written.
+
+    Raises:
+        PromptKindError: There is no such kind.
+        PromptShapeError: The array has not the axes of its kind.
+        ArrayFileError: The array is not of finite float32 or float16 numbers.
+        HeadError: Head and labels do not fit each other.
+        WriteError: A file cannot be written.
+    """
+    require_kind(kind, dict.fromkeys(KIND_AXES, ()), str(path))
+    require_shape(array.shape, kind, (None,) * len(KIND_AXES[kind]), str(path))
+    if head is not None:
+        require_head(head, labels, path)
+    require_writable(path, array)
+    head_path = _head_path(path)
+    card = Card(kind, array.shape, "", fingerprint, labels, template, None, max_tokens, provenance or {})
+
+    def described(digests: Digests) -> Card:
+        if head is None:
+            return replace(card, sha256=digests[path])
+        activation = None if head.dense is None else head.dense.activation
+        return replace(card, sha256=digests[path], head=HeadFile(head_path.name, digests[head_path], activation))
+
+    files: dict[Path, Write | None] = {  # the array comes last: folders are listed by it
+        head_path: None if head is None else lambda stream: write_head_to(stream, head),
+        path: lambda stream: write_npy_to(stream, array),
+    }
+    digests = write_together(
+        files, card_path(path), lambda found: card_fields(described(found)), lambda fields: _named(path, fields)
+    )
+    return described(digests)
+
+
+def _head_path(prompt_path: Path) -> Path:
+    """Where the head of the prompt at `prompt_path` is written."""
+    return prompt_path.with_name(prompt_path.stem + HEAD_SUFFIX)
+
+
+def _named(path: Path, card: Mapping[str, Any]) -> Digests:
+    """The digests that a card, which may be anything, gives of the files that `write_prompt` writes."""
+    head = card.get("head")
+    head = head if isinstance(head, dict) and head.get("file") == _head_path(path).name else {}
+    return {path: str(card.get("sha256")), _head_path(path): str(head.get("sha256"))}
+
+
+def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> tuple[Head, str]:
+    head_path = resolve_inside(prompt_path.parent, head_file.file)
+    head, found = read_as_named(
+        head_path, head_file.sha256, lambda place: read_hashed_head(place, head_file.activation)
+    )
+    _require_digest(head_path, found, head_file.sha256, card_path(prompt_path))
+    require_head(head, card.labels, head_path)
+    return head, found
+
+
+def _require_digest(path: Path, found: str, sha256: str, card: Path) -> None:
+    if found != sha256:
+        raise CardError(
+            found=f"{path} has SHA-256 {found[:12]}…, its card {card.name} says {sha256[:12]}…",
+            wanted="the very file that the card describes",
+            remedy="restore the files that belong together",
+        )

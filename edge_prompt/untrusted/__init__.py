@@ -1,0 +1,1 @@
+"""Readers that trust nothing: size and work are bounded before they are spent."""

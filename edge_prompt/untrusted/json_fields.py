@@ -1,0 +1,101 @@
+"""Typed reading of untrusted JSON objects: each field is taken by name and type, or refused by name and type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from edge_prompt.base.errors import AdapterError, CardError, ManifestError, ResultsError
+
+T = TypeVar("T", str, int, float, bool, dict[str, Any], list[Any])
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one JSON object.
+
+    Attributes:
+        value: The object.
+        where: The file and the path in it, for messages.
+        error: What to raise.
+    """
+
+    value: Mapping[str, Any]
+    where: str
+    error: type[ManifestError | CardError | AdapterError | ResultsError]
+
+    def take(self, name: str, kind: type[T]) -> T:
+        """The field `name`, which must be there and of type `kind`."""
+        if name not in self.value:
+            self.refuse(f"no field {name!r}", f"{name!r} as {kind.__name__}")
+        found = self.value[name]
+        if isinstance(found, bool) is not (kind is bool) or not isinstance(
+            found, (int, float) if kind is float else kind
+        ):
+            self.refuse(f"{name!r} is {type(found).__name__}", f"{name!r} as {kind.__name__}")
+        try:
+            return kind(found)
+        except OverflowError:  # an integer beyond all floats
+            self.refuse(f"{name!r} is an integer of {len(str(found))} digits", f"{name!r} as {kind.__name__}")
+
+    def optional(self, name: str, kind: type[T]) -> T | None:
+        """The field `name`, or None where it is missing or null."""
+        return None if self.value.get(name) is None else self.take(name, kind)
+
+    def size(self, name: str, least: int = 0) -> int:
+        """The field `name` as a count: an integer from `least` to 2**31 - 1."""
+        count = self.take(name, int)
+        if not least <= count < 2**31:
+            self.refuse(f"{name!r} is {str(count)[:20]}", f"a count from {least} to 2147483647")
+        return count
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        """The field `name` as a list of strings."""
+        found = self.take(name, list)
+        if not all(isinstance(item, str) for item in found):
+            self.refuse(f"{name!r} holds more than strings", "a list of strings")
+        return tuple(found)
+
+    def distinct(self, name: str) -> tuple[str, ...]:
+        """The field `name` as a list of strings, no two of them the same."""
+        found = self.strings(name)
+        if len(set(found)) != len(found):
+            self.refuse(f"{name!r} holds a string twice", "different strings")
+        return found
+
+    def sha256(self, name: str) -> str:
+        """The field `name` as a SHA-256 in hexadecimal."""
+        found = self.take(name, str)
+        if not _SHA256.fullmatch(found):
+            self.refuse(f"{name!r} is {found[:80]!r}", "a SHA-256 in 64 lower-case hexadecimal digits")
+        return found
+
+    def inside(self, name: str) -> Fields:
+        """The object in field `name`."""
+        return Fields(self.take(name, dict), f"{self.where}: {name}", self.error)
+
+    def string_values(self, name: str) -> dict[str, str]:
+        """The object in field `name`, whose values are strings."""
+        inside = self.inside(name)
+        return {key: inside.take(key, str) for key in inside.value}
+
+    def objects(self, name: str) -> list[Fields]:
+        """The objects in the list `name`."""
+        found = self.take(name, list)
+        if not all(isinstance(item, dict) for item in found):
+            self.refuse(f"{name!r} holds more than objects", "a list of objects")
+        return [Fields(item, f"{self.where}: {name}[{place}]", self.error) for place, item in enumerate(found)]
+
+    def require_version(self, newest: int) -> None:
+        """Refuse a `format_version` that this code does not know."""
+        version = self.take("format_version", int)
+        if not 1 <= version <= newest:
+            self.refuse(f"format version {str(version)[:20]}", f"1 to {newest}", "install a newer edge-prompt")
+
+    def refuse(self, found: str, wanted: str, remedy: str = "restore the file or write it anew") -> NoReturn:
+        """Raise the error of this file."""
+        raise self.error(found=f"{self.where}: {found}", wanted=wanted, remedy=remedy)

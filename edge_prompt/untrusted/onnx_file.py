@@ -1,0 +1,212 @@
+"""What an ONNX file may hold, looked at before an engine opens it: known operators, and weights in known files only.
+
+An ONNX file is a protobuf message (https://protobuf.dev/programming-guides/encoding/). It is walked here field by
+field, with nothing but its bytes: no length is believed, weights are stepped over, and nothing is built.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.storage.files import opened
+
+MAX_DEPTH = 16
+"""Of graphs within attributes of nodes; protobuf's own reader goes as deep as ten of them."""
+
+MOST_FIELDS = 1 << 22
+"""Of all messages together: a language model of 30 layers has 50,000, and each takes its time."""
+
+MOST_TEXT_BYTES = 512
+"""Of the name of an operator, its domain, or a key or value that says where weights lie."""
+
+STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+"""Of the operators that every engine defines alike."""
+
+MICROSOFT_OPERATORS = frozenset(
+    {
+        "BiasGelu",
+        "FastGelu",
+        "GatherBlockQuantized",
+        "Gelu",
+        "GroupQueryAttention",
+        "MatMulNBits",
+        "RotaryEmbedding",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
+)
+"""Those of ONNX Runtime's own, of the domain `com.microsoft`, that export writes. Others of it open files."""
+
+_MICROSOFT = "com.microsoft"
+_DATA_LOCATION = 14
+_OFFSETS = ("offset", "length")
+_EXTERNAL_KEYS = frozenset({"location", "checksum", *_OFFSETS})
+
+_INSIDE: Mapping[str, Mapping[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+    "entry": {},
+}
+"""The messages in each message, by the number of the field, as `onnx.proto` has them."""
+
+_TEXTS: Mapping[str, Mapping[int, str]] = {
+    "node": {4: "operator", 7: "domain"},
+    "entry": {1: "key", 2: "value"},
+}
+"""The texts of each message that are looked at."""
+
+
+def require_known_onnx(path: Path, file: str, sizes: Mapping[str, int]) -> None:
+    """Refuse an ONNX file with operators that export does not write, or with weights in files that it may not read.
+
+    Args:
+        path: The file.
+        file: Its name in the bundle.
+        sizes: Bytes of each file that belongs to the graph, by its name in the bundle.
+
+    Raises:
+        ManifestError: It is malformed, or such a file.
+    """
+    with opened(path) as stream:
+        try:
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:  # nothing can be mapped of an empty file
+            _refuse(str(path), "an empty file", "an ONNX model")
+        with content:
+            require_known_model(content, str(path), file, sizes)
+
+
+def require_known_model(content: bytes | mmap.mmap, where: str, file: str, sizes: Mapping[str, int]) -> None:
+    """The same, of the bytes of a file that messages call `where`."""
+    _Walk(content, where, PurePosixPath(file).parent, sizes).message("model", 0, len(content), 0)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A walk through one file.
+
+    Attributes:
+        content: Its bytes.
+        where: Its name, for messages.
+        folder: Where it lies in the bundle: what it says of other files begins there.
+        sizes: Bytes of the files that it may name.
+        left: How many fields there may yet be.
+    """
+
+    content: bytes | mmap.mmap
+    where: str
+    folder: PurePosixPath
+    sizes: Mapping[str, int]
+    left: list[int] = field(default_factory=lambda: [MOST_FIELDS])
+
+    def message(self, kind: str, start: int, end: int, depth: int) -> dict[str, str]:
+        """Walk through a message and those in it; gives the texts in it that are looked at."""
+        if depth > MAX_DEPTH:
+            _refuse(self.where, f"graphs in more than {MAX_DEPTH} others", "a model as export writes it")
+        inside, named = _INSIDE[kind], _TEXTS.get(kind, {})
+        texts: dict[str, str] = {}
+        external: dict[str, str] = {}
+        elsewhere = False  # a tensor that was brought home may still say where it lay
+        for number, first, last in self.fields(start, end):
+            if number == _DATA_LOCATION:
+                elsewhere = elsewhere or first != last
+            elif number in named:
+                texts[named[number]] = self.text(first, last)
+            elif number in inside:
+                found = self.message(inside[number], first, last, depth + (inside[number] == "graph"))
+                if inside[number] == "entry":
+                    self.add_entry(external, found)
+        if kind == "node":
+            self.require_known_operator(texts.get("domain", ""), texts.get("operator", ""))
+        elif kind == "tensor" and elsewhere:
+            self.require_known_place(external)
+        return texts
+
+    def fields(self, place: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Number, begin and end of each field that has a length; others are stepped over.
+
+        Of where a tensor's data lie, which is a number, an empty span is 0 and stands for the tensor itself.
+        """
+        content, left = self.content, self.left
+        while place < end:
+            left[0] -= 1
+            tag, place = (content[place], place + 1) if content[place] < 128 else self.varint(place, end, 5)
+            wire = tag & 7
+            if wire == 2:
+                short = place < end and content[place] < 128
+                length, start = (content[place], place + 1) if short else self.varint(place, end, 5)
+                place = start + length
+            elif wire == 0:
+                start = place
+                value, place = self.varint(place, end, 10)
+            else:
+                place += {1: 8, 5: 4}.get(wire, end + 1)
+            if place > end or not 8 <= tag < 2**32 or left[0] < 0:
+                self.refuse_malformed()
+            if wire == 2:
+                yield tag >> 3, start, place
+            elif wire == 0 and tag >> 3 == _DATA_LOCATION:
+                yield _DATA_LOCATION, start, place if value else start
+
+    def varint(self, place: int, end: int, most_bytes: int) -> tuple[int, int]:
+        """The number that begins at `place`, and where it ends."""
+        value, index, found = 0, 0, self.content[place : min(end, place + most_bytes)]
+        while index < len(found) and found[index] > 127:
+            value |= (found[index] & 127) << 7 * index
+            index += 1
+        if index == len(found):
+            self.refuse_malformed()
+        return value | found[index] << 7 * index, place + index + 1
+
+    def text(self, start: int, end: int) -> str:
+        """A text, which has a bound."""
+        if end - start > MOST_TEXT_BYTES:
+            _refuse(self.where, f"a name of {end - start} bytes", f"at most {MOST_TEXT_BYTES}")
+        return self.content[start:end].decode("utf-8", "replace")
+
+    def add_entry(self, external: dict[str, str], entry: Mapping[str, str]) -> None:
+        """Add a key and its value to what a tensor says of where it lies."""
+        key = entry.get("key", "")
+        if key not in _EXTERNAL_KEYS or key in external:
+            _refuse(self.where, f"weights told of by {key[:40]!r}", f"{', '.join(sorted(_EXTERNAL_KEYS))}, each once")
+        external[key] = entry.get("value", "")
+
+    def require_known_operator(self, domain: str, operator: str) -> None:
+        """Refuse a custom operator, which is code of somebody else's, or one that export does not write."""
+        if domain not in STANDARD_DOMAINS and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
+            _refuse(self.where, f"the operator {operator[:80]!r} of {domain[:80]!r}", "operators that export writes")
+
+    def require_known_place(self, external: Mapping[str, str]) -> None:
+        """Refuse weights that lie in a file that the manifest does not name for this graph, or beyond its end."""
+        location = external.get("location", "")
+        name = str(self.folder / location)
+        if name not in self.sizes or not location:
+            _refuse(self.where, f"weights in {location[:200]!r}", "files that the manifest names for this graph")
+        numbers = [external.get(key, "0") for key in _OFFSETS]
+        if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
+            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "a place and a length in bytes")
+        if sum(map(int, numbers)) > self.sizes[name]:
+            _refuse(self.where, f"weights at {numbers[0]} of {location!r}", f"within its {self.sizes[name]} bytes")
+
+    def refuse_malformed(self) -> NoReturn:
+        """Refuse what is no protobuf message, one that readers read differently, or one without end."""
+        _refuse(self.where, "a malformed ONNX file", "an ONNX model")
+
+
+def _refuse(where: str, found: str, wanted: str) -> NoReturn:
+    raise ManifestError(
+        found=f"{where}: {found}",
+        wanted=wanted,
+        remedy="do not use this bundle, or export the backbone yourself",
+    )

@@ -1,0 +1,163 @@
+"""What an OpenVINO IR may hold, looked at before an engine opens it: operators of OpenVINO's own sets, and no entities.
+
+An IR is an XML file beside the bytes of its weights. It is looked at here as bytes: that it is well-formed says expat,
+how deep it is and what its layers are is counted, and no tree is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+from xml.parsers import expat
+
+import numpy as np
+
+from edge_prompt.base.errors import ManifestError
+from edge_prompt.storage.files import read_start
+
+MAX_IR_BYTES = 32 << 20
+"""More than any needs: that of a language model of 30 layers has 3 MB. Expat keeps every name that it meets."""
+
+MAX_DEPTH = 64
+"""Of elements; what export writes has 8."""
+
+_ATTRIBUTES = rb"((?:\s+[\w:.-]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*)\s*/?>"
+_LAYER = re.compile(rb"<layer(?=[\s/>])" + _ATTRIBUTES)
+_DATA = re.compile(rb"<data(?=[\s/>])" + _ATTRIBUTES)
+_ATTRIBUTE = re.compile(rb"([\w:.-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
+_TAG = re.compile(rb"<(/?)[^<>\"'/]*(?:(?:\"[^\"]*\"|'[^']*'|/(?!>))[^<>\"'/]*)*(/?)>")
+_PROLOG = re.compile(rb"<\?xml[^<>?]*\?>")
+
+_VERSION = re.compile(rb"opset[1-9][0-9]?")
+"""Of OpenVINO's own sets of operators; others are of extensions, which are code of somebody else's."""
+
+_PLACE = re.compile(rb"[0-9]{1,18}")
+
+_PLAIN_LAYER = re.compile(rb'<layer id="[0-9]+" name="[^"]*" type="\w+" version="opset[1-9][0-9]?"')
+_PLAIN_PLACE = re.compile(rb' offset="([0-9]{1,18})" size="([0-9]{1,18})"')
+"""As OpenVINO writes them: where all are such, they need not be taken apart one by one."""
+
+_BLOCK_BYTES = 1 << 15
+
+
+def require_known_ir(path: Path, weights_bytes: int) -> None:
+    """Refuse an IR with layers that are not of OpenVINO's own operators, or with weights beyond the end of their file.
+
+    Args:
+        path: The file.
+        weights_bytes: The size of the file of its weights; 0 if it has none.
+
+    Raises:
+        ManifestError: It is malformed, or such a file.
+    """
+    content, _ = read_start(path, MAX_IR_BYTES + 1)
+    require_known_net(content, str(path), weights_bytes)
+
+
+def require_known_net(content: bytes, where: str, weights_bytes: int) -> None:
+    """The same, of the bytes of a file that messages call `where`."""
+    if len(content) > MAX_IR_BYTES:
+        _refuse(where, f"more than {MAX_IR_BYTES} bytes", "an OpenVINO IR")
+    start = _PROLOG.match(content)
+    begin = start.end() if start else 0
+    if b"\0" in content:  # as UTF-16 has them, in which expat would see elements and what looks here would not
+        _refuse(where, "another encoding", "UTF-8")
+    if b"<!" in content or content.find(b"<?", begin) >= 0 or (b"path" in content and _names_a_path(content)):
+        _refuse(where, "declarations, comments, instructions or paths", "elements and attributes alone")
+    _require_well_formed(content, where)
+    if _depth(content, begin) > MAX_DEPTH:
+        _refuse(where, f"elements in more than {MAX_DEPTH} others", "an IR as export writes it")
+    _require_known_layers(content, where)
+    _require_known_places(content, where, weights_bytes)
+
+
+def _require_known_layers(content: bytes, where: str) -> None:
+    """Refuse layers of other operators than those of OpenVINO's own sets."""
+    layers = content.count(b"<layer") - content.count(b"<layers")
+    if sum(1 for _ in _PLAIN_LAYER.finditer(content)) == layers:
+        return
+    for attributes in _elements(_LAYER, content):
+        version = attributes.get(b"version", b"")
+        if not _VERSION.fullmatch(version):
+            kind = attributes.get(b"type", b"")[:80].decode("utf-8", "replace")
+            _refuse(
+                where, f"the operator {kind!r} of {version[:80].decode('utf-8', 'replace')!r}", "operators of opsets"
+            )
+
+
+def _require_known_places(content: bytes, where: str, weights_bytes: int) -> None:
+    """Refuse constants that begin or end beyond the weights."""
+    count = farthest = 0
+    for found in _PLAIN_PLACE.finditer(content):
+        count, farthest = count + 1, max(farthest, int(found[1]) + int(found[2]))
+    if count == content.count(b"offset"):
+        if farthest > weights_bytes:
+            _refuse(where, f"weights to byte {farthest}", f"within the {weights_bytes} bytes that there are")
+        return
+    for attributes in _elements(_DATA, content):
+        if b"offset" in attributes and b"size" in attributes:
+            place, size = attributes[b"offset"], attributes[b"size"]
+            numbers = _PLACE.fullmatch(place) and _PLACE.fullmatch(size)
+            if not numbers or int(place) + int(size) > weights_bytes:
+                said = b"weights at %b, of %b bytes" % (place[:40], size[:40])
+                _refuse(where, said.decode("utf-8", "replace"), f"within the {weights_bytes} bytes that there are")
+
+
+def _names_a_path(content: bytes) -> bool:
+    """Whether an element is called a path: OpenVINO lets the runtime information name another file of weights."""
+    return re.search(rb"<[\w:.-]*path[\s/>]", content) is not None
+
+
+def _require_well_formed(content: bytes, where: str) -> None:
+    """Refuse what is no XML in UTF-8: of well-formed XML without declarations every reader sees the same elements."""
+    roots: list[str] = []
+
+    def first(name: str, _attributes: object) -> None:
+        roots.append(name)
+        parser.StartElementHandler = None
+
+    parser = expat.ParserCreate("utf-8")
+    parser.StartElementHandler = first
+    try:
+        parser.Parse(content, True)  # noqa: FBT003 - expat takes no keywords
+    except expat.ExpatError as error:
+        _refuse(where, f"malformed XML ({error})", "an OpenVINO IR")
+    if roots != ["net"]:
+        _refuse(where, f"an element {roots[0][:40]!r}", "an OpenVINO IR, whose element is 'net'")
+
+
+def _elements(pattern: re.Pattern[bytes], content: bytes) -> Iterator[dict[bytes, bytes]]:
+    """The attributes of each element that `pattern` finds."""
+    for found in pattern.finditer(content):
+        yield {name: double or single for name, double, single in _ATTRIBUTE.findall(found[1])}
+
+
+def _depth(content: bytes, begin: int) -> int:
+    """How many elements lie within each other at most, in well-formed XML."""
+    depth = deepest = 0
+    if content.count(b"<", begin) != content.count(b">", begin):  # one stands in a text: tags are found one by one
+        for found in _TAG.finditer(content, begin):
+            depth += -1 if found[1] else 1
+            deepest = max(deepest, depth)
+            depth -= bool(found[2])
+        return deepest
+    while (start := content.find(b"<", begin)) >= 0:
+        begin = content.find(b">", start + _BLOCK_BYTES) + 1 or len(content)
+        block = np.frombuffer(content, np.uint8, begin - start, start)
+        opening, closing = np.flatnonzero(block == ord("<")), np.flatnonzero(block == ord(">"))
+        steps = np.where(block[opening + 1] == ord("/"), -1, 1)
+        steps[block[closing - 1] == ord("/")] = 0  # it opens and closes
+        depths = np.cumsum(steps) + depth
+        # one that opens and closes counts as one more while it is open
+        deepest, depth = max(deepest, int(depths.max()) + 1), int(depths[-1])
+    return deepest
+
+
+def _refuse(where: str, found: str, wanted: str) -> NoReturn:
+    raise ManifestError(
+        found=f"{where}: {found}",
+        wanted=wanted,
+        remedy="do not use this bundle, or export the backbone yourself",
+    )
