@@ -31,7 +31,7 @@ from edge_prompt import Head, write_prompt
 from edge_prompt_runtime import Classification, Runtime, TruncationWarning
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import in_turn
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.serving import Batcher
 from examples.real_data import text_task
 

@@ -32,7 +32,7 @@ from benchmarks.publish import Measured, options, publish
 from benchmarks.resident import ALL_BYTES, Resident, resident_of
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.runtime import PROMPTS_BUDGET_BYTES
 from examples.real_data import minilm
 

@@ -38,10 +38,10 @@ from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
-from edge_prompt_runtime.engines import ENGINES, open_engine
+from edge_prompt_runtime.engines.base import ENGINES, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings
-from edge_prompt_runtime.feeds import prompt_feeds
-from edge_prompt_runtime.loaded import LoadedTasks
+from edge_prompt_runtime.execution.feeds import prompt_feeds
+from edge_prompt_runtime.tasks.registry import LoadedTasks
 from examples.real_data import minilm
 
 VIRTUAL_TOKENS = 16

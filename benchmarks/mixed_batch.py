@@ -34,7 +34,7 @@ from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime import Classification, Runtime, TruncationWarning
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us, ratios_to_neighbours
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from examples.language_scores import smollm2_bundle
 from examples.real_data import text_task
 

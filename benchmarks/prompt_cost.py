@@ -37,7 +37,7 @@ from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import CLOCKS, interleaved_us, ratios_to_neighbours
-from edge_prompt_runtime.engines import ENGINES, Engine
+from edge_prompt_runtime.engines.base import ENGINES, Engine
 from examples.real_data import minilm
 from examples.real_images import dinov2
 

@@ -15,7 +15,7 @@ from edge_prompt_export.families.conditioned import ConditionedModule
 from edge_prompt_export.families.vision import ConditionedVision
 from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
 from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
-from edge_prompt_runtime.engines import Engine, open_file
+from edge_prompt_runtime.engines.base import Engine, open_file
 from edge_prompt_runtime.engines.settings import EngineSettings
 
 OUTPUT = "features"

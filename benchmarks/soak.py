@@ -30,7 +30,7 @@ from edge_prompt import EdgePromptError, Head, read_bundle, write_prompt
 from edge_prompt.formats.manifest import Manifest
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.machine import resident_bytes
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 
 TASKS, REPLACED, THREADS, LOOKS = 200, 50, 8, 10
 BUDGET_BYTES = 8 << 20

@@ -48,9 +48,9 @@ from edge_prompt_export import export_adapter
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
-from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.feeds import feeds_of, prompt_feeds
-from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.engines.base import ENGINES
+from edge_prompt_runtime.execution.feeds import feeds_of, prompt_feeds
+from edge_prompt_runtime.inputs.requests import open_requests
 from examples.real_data import minilm
 
 VIRTUAL_TOKENS, RANK, NEAR = 16, 8, 1e-3

@@ -33,7 +33,7 @@ from edge_prompt_export.tuning.probe import fit_head
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from examples.real_images import IMAGE_SIZE, IMAGE_TASKS, Digit, digits, dinov2, examples_of
 from examples.tune_image_prompts import PROMPTS
 

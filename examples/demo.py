@@ -26,9 +26,9 @@ from rich.table import Table
 from edge_prompt_export import export_backbone
 from edge_prompt_export.tuning.data import Example
 from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.engines.base import open_engine
+from edge_prompt_runtime.execution.feeds import feeds_of
+from edge_prompt_runtime.inputs.requests import open_requests
 from examples.real_data import CACHE, TEXT_TASKS, minilm, text_task
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"

@@ -16,7 +16,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 
 from edge_prompt import Head, read_bundle, write_prompt
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from tests.deprecations import our_deprecations_are_errors
 from tests.tiny_language import write_tiny_language
 

@@ -10,11 +10,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 OURS = tuple(str(ROOT / name) for name in ("edge_prompt", "export", "runtime", "benchmarks", "examples", "tests"))
 DEPRECATIONS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning)
 MACHINERY = (

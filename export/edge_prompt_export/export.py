@@ -30,7 +30,7 @@ from edge_prompt_export.parity import measure_parity, write_reference
 from edge_prompt_export.scratch import scratch_in
 from edge_prompt_export.weights.bundle import compress_bundle, require_compressible
 from edge_prompt_export.weights.calibration import calibration_feeds
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 from edge_prompt_runtime.reference import TOLERANCE
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,12 @@ from edge_prompt.formats.prompt import PROMPT_SUFFIX
 from edge_prompt.storage.files import folder_written_atomically, resolve_inside, sha256_of
 from edge_prompt_export.scratch import scratch_in
 from edge_prompt_export.tuning.image_data import IMAGE_SUFFIXES
-from edge_prompt_runtime.engines import Arrays, open_engine
-from edge_prompt_runtime.feeds import feeds_of, rows_that_run_together
-from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.engines.base import Arrays, open_engine
+from edge_prompt_runtime.execution.feeds import feeds_of, rows_that_run_together
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.reference import BASE, compare_reference, difference, reference_prompts
-from edge_prompt_runtime.requests import open_requests
-from edge_prompt_runtime.tasks import Task, as_inputs, base_task, load_task
+from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.task import Task, as_inputs, base_task, load_task
 
 logger = logging.getLogger(__name__)
 

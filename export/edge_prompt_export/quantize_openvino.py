@@ -13,7 +13,7 @@ import openvino
 from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
 
 from edge_prompt_export.quiet import quiet
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 OPENVINO_INT8_FILE = "openvino_int8.xml"
 

@@ -6,20 +6,20 @@ from edge_prompt.base.lazy_imports import lazily
 from edge_prompt_runtime.runtime import Runtime
 
 if TYPE_CHECKING:
+    from edge_prompt_runtime.answers.results import Classification, TokenLabel
     from edge_prompt_runtime.generation.results import Generation, Piece
-    from edge_prompt_runtime.generation.warned import GenerationConfigWarning
-    from edge_prompt_runtime.results import Classification, TokenLabel
-    from edge_prompt_runtime.tokenizing import TruncationWarning
-    from edge_prompt_runtime.trust import Trust
+    from edge_prompt_runtime.generation.warnings import GenerationConfigWarning
+    from edge_prompt_runtime.inputs.text.tokenizer import TruncationWarning
+    from edge_prompt_runtime.signing.trust import Trust
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             **dict.fromkeys(("Generation", "Piece"), "edge_prompt_runtime.generation.results"),
-            "GenerationConfigWarning": "edge_prompt_runtime.generation.warned",
-            **dict.fromkeys(("Classification", "TokenLabel"), "edge_prompt_runtime.results"),
-            "TruncationWarning": "edge_prompt_runtime.tokenizing",
-            "Trust": "edge_prompt_runtime.trust",
+            "GenerationConfigWarning": "edge_prompt_runtime.generation.warnings",
+            **dict.fromkeys(("Classification", "TokenLabel"), "edge_prompt_runtime.answers.results"),
+            "TruncationWarning": "edge_prompt_runtime.inputs.text.tokenizer",
+            "Trust": "edge_prompt_runtime.signing.trust",
         },
     )
 

@@ -14,13 +14,13 @@ from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
 from edge_prompt.formats.manifest import MANIFEST_NAME, Graph
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_npz
-from edge_prompt_runtime.engines import open_engine
-from edge_prompt_runtime.feeds import outputs_together
-from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.engines.base import open_engine
+from edge_prompt_runtime.execution.feeds import outputs_together
+from edge_prompt_runtime.execution.network import GraphNetwork, Network
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.requests import open_requests
-from edge_prompt_runtime.running import GraphNetwork, Network
-from edge_prompt_runtime.tasks import Float32, as_inputs, base_task
+from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.task import Float32, as_inputs, base_task
 
 BASE = "base"
 """Stands for no prompt where others stand for a kind."""

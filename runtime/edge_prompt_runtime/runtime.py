@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.asynchronous import Asynchronous
-from edge_prompt_runtime.health.recorded import recorded
-from edge_prompt_runtime.task_methods import Tasks
+from edge_prompt_runtime.aio import Asynchronous
+from edge_prompt_runtime.metrics.instrumentation import recorded
+from edge_prompt_runtime.tasks.methods import Tasks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from edge_prompt_runtime.generation.decoding import Cancellation
+    from edge_prompt_runtime.answers.results import Classification, Detection, Segmentation, TokenLabel
+    from edge_prompt_runtime.execution.network import Outputs
+    from edge_prompt_runtime.generation.interfaces import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
-    from edge_prompt_runtime.health.stats import Stats
-    from edge_prompt_runtime.loaded import TaskName
-    from edge_prompt_runtime.requests import Request
-    from edge_prompt_runtime.results import Classification, Detection, Segmentation, TokenLabel
-    from edge_prompt_runtime.running import Outputs
-    from edge_prompt_runtime.tasks import Float32, Task
-    from edge_prompt_runtime.trust import Trust
+    from edge_prompt_runtime.inputs.requests import Request
+    from edge_prompt_runtime.metrics.stats import Stats
+    from edge_prompt_runtime.signing.trust import Trust
+    from edge_prompt_runtime.tasks.registry import TaskName
+    from edge_prompt_runtime.tasks.task import Float32, Task
 
     Single = str | Path | bytes | Image
     """A text, or an image as its path, its bytes, or a Pillow image."""
@@ -95,7 +95,7 @@ class Runtime(Tasks, Asynchronous):
         # here, so that who imports this class waits for nothing that only an open bundle needs
         from edge_prompt_runtime.engines.cores import cores_of  # noqa: PLC0415
         from edge_prompt_runtime.engines.settings import EngineSettings  # noqa: PLC0415
-        from edge_prompt_runtime.opening import open_bundle  # noqa: PLC0415
+        from edge_prompt_runtime.factory import open_bundle  # noqa: PLC0415
 
         cache = None if model_cache is None else Path(model_cache)
         opened = open_bundle(

@@ -14,7 +14,7 @@ from benchmarks.prompt_cost import Call, image_network, measure_on, require_equa
 from benchmarks.prompt_graphs import made_by, opened_graphs
 from benchmarks.publish import Measured
 from edge_prompt_export.families.conditioned import ConditionedModule
-from edge_prompt_runtime.engines import Engine
+from edge_prompt_runtime.engines.base import Engine
 from tests.benchmarks.written import written
 
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from edge_prompt.formats.bundle import TOKENIZER_NAME
 from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.generation.pieces import REPLACEMENT, Pieces
+from edge_prompt_runtime.generation.detokenizer import REPLACEMENT, Pieces
 from edge_prompt_runtime.generation.results import Generation
 from examples.demo_lm import QUESTION, speed_of
 from examples.language_scores import PROMPTS, right_share, smollm2_bundle

@@ -7,8 +7,8 @@ from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.tasks import base_task
-from edge_prompt_runtime.tokenizing import TextTokenizer
+from edge_prompt_runtime.inputs.text.tokenizer import TextTokenizer
+from edge_prompt_runtime.tasks.task import base_task
 from examples.demo import PROMPTS
 from examples.real_data import TEXT_TASKS, minilm, text_task
 

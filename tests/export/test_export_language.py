@@ -18,7 +18,7 @@ from edge_prompt.formats.kv_cache_names import past_names, present_names
 from edge_prompt_export import export_backbone
 from edge_prompt_export.loading import load_backbone
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.engines.openvino_paged import page
+from edge_prompt_runtime.engines.openvino.paged_attention import page
 from edge_prompt_runtime.reference import TOLERANCE
 from tests.tiny_language import (
     HEAD_DIM,

@@ -28,8 +28,8 @@ from edge_prompt_export.openvino_graph import (
     share_weights,
 )
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.reference import TOLERANCE, difference
+from edge_prompt_runtime.tasks.deep_prompts import Folder
 
 LAYERS, HIDDEN_SIZE = 2, 32
 NUMBERS_A_LAYER = 2 * HIDDEN_SIZE + 2 * (HIDDEN_SIZE * HIDDEN_SIZE + HIDDEN_SIZE)

@@ -23,8 +23,8 @@ from edge_prompt.cli import main
 from edge_prompt_export import quantize
 from edge_prompt_export.quantize import MOST_IMAGES, quantize_bundle
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.reference import TOLERANCE, check_reference, difference
+from edge_prompt_runtime.tasks.deep_prompts import Folder
 from tests.conftest import BuildOnce
 
 KINDS = ("soft", "deep", "prefix", "pixel")

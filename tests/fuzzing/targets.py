@@ -116,13 +116,13 @@ def _adapter(content: bytes, folder: Path) -> None:
 
 
 def _image(content: bytes, _folder: Path) -> object:
-    from edge_prompt_runtime.images.reading import read_image
+    from edge_prompt_runtime.inputs.image.files import read_image
 
     return read_image(content)
 
 
 def _compiled(content: bytes, folder: Path) -> object:
-    from edge_prompt_runtime.language.saved import arrays_path, card_path, read_compiled
+    from edge_prompt_runtime.language.compiled_files import arrays_path, card_path, read_compiled
 
     arrays, card = unpack(content, 2)
     prompt, bundle = _laid(b"x", folder / "x.npy"), Bundle(folder, seeds.language_manifest())
@@ -134,13 +134,13 @@ def _compiled(content: bytes, folder: Path) -> object:
 
 
 def _tokenizer_config(content: bytes, folder: Path) -> object:
-    from edge_prompt_runtime.generation.chat.reading import chat_template_of
+    from edge_prompt_runtime.inputs.chat.template_files import chat_template_of
 
     return chat_template_of(None, _laid(content, folder / "x.json"))
 
 
 def _template(content: bytes, folder: Path) -> object:
-    from edge_prompt_runtime.generation.chat.reading import chat_template_of
+    from edge_prompt_runtime.inputs.chat.template_files import chat_template_of
 
     template = chat_template_of(_laid(content, folder / "x.jinja"), None)
     assert template is not None
@@ -165,7 +165,7 @@ def _openvino(content: bytes, folder: Path) -> None:
 
 def _results(content: bytes, folder: Path) -> None:
     """Read, compared with itself as `--compare` does, and shown."""
-    from edge_prompt_runtime.bench.comparing import compare
+    from edge_prompt_runtime.bench.comparison import compare
     from edge_prompt_runtime.bench.comparison_table import comparison_tables
     from edge_prompt_runtime.bench.results import read_results
     from edge_prompt_runtime.bench.tables import tables

@@ -31,7 +31,7 @@ from edge_prompt.base.errors import AdapterError, MissingFileError
 from edge_prompt.cli import COMMANDS, main
 from edge_prompt.storage.files import folder_written_atomically, read_json, sha256_of
 from edge_prompt.untrusted.npy import read_npz, write_npz
-from edge_prompt_runtime.language.saved import arrays_path, card_path, read_compiled
+from edge_prompt_runtime.language.compiled_files import arrays_path, card_path, read_compiled
 
 NETWORKS = """
 import sys
@@ -337,8 +337,8 @@ def import_all() -> None:
     modules = [lazy.module for lazy in COMMANDS.values()]
     modules += ["torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "openvino", "nncf", "onnxscript"]
     modules += [f"edge_prompt_export.{name}" for name in ("quantize_onnx", "quantize_openvino", "weights.onnx")]
-    modules += ["edge_prompt_export.weights.openvino", "edge_prompt_runtime.engines.onnxruntime"]
-    modules += ["edge_prompt_runtime.engines.openvino", "transformers.models.bert.modeling_bert"]
+    modules += ["edge_prompt_export.weights.openvino", "edge_prompt_runtime.engines.onnxruntime.engine"]
+    modules += ["edge_prompt_runtime.engines.openvino.engine", "transformers.models.bert.modeling_bert"]
     with contextlib.redirect_stdout(io.StringIO()):
         for module in modules:
             importlib.import_module(module)

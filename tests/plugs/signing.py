@@ -11,7 +11,7 @@ from edge_prompt.base.errors import TrustError
 from edge_prompt.formats.signed_files import signature_path
 from edge_prompt_runtime import Trust
 from edge_prompt_runtime.commands.sign import sign_prompt
-from edge_prompt_runtime.signatures import ModelSignatures, key_signer
+from edge_prompt_runtime.signing.signatures import ModelSignatures, key_signer
 from tests.keys import write_key
 from tests.plugs.stepping import step
 from tests.plugs.writers import FILES, NEW, NEWEST, OLD, Step, Writer, prompt

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import edge_prompt
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 
 EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
 NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2", "asyncio"}
@@ -38,8 +38,8 @@ def test_an_import_loads_nothing_that_only_an_open_bundle_needs() -> None:
     assert not modules & {
         "numpy",
         "edge_prompt.formats.bundle",
-        "edge_prompt_runtime.opening",
-        "edge_prompt_runtime.engines",
+        "edge_prompt_runtime.factory",
+        "edge_prompt_runtime.engines.base",
     }
 
 
@@ -57,7 +57,7 @@ def test_a_name_that_is_not_there_is_refused() -> None:
 
 def test_what_only_language_models_need_is_loaded_for_them_alone(tiny_bundle: Path) -> None:
     modules = modules_after(f"from edge_prompt_runtime import Runtime\nRuntime({str(tiny_bundle)!r}).embed('w1')")
-    assert "edge_prompt_runtime.requests.text" in modules
+    assert "edge_prompt_runtime.inputs.text.requests" in modules
     assert not {name for name in modules if name.startswith("edge_prompt_runtime.language.")}
     assert not modules & {f"edge_prompt_runtime.generation.{name}" for name in ("loop", "sampling", "model_defaults")}
 
@@ -90,7 +90,7 @@ def test_token_arrays_need_no_tokenizer(tiny_bundle: Path, engine: str) -> None:
 
 
 def test_jinja_is_loaded_once_a_chat_template_is_rendered() -> None:
-    made = "from edge_prompt_runtime.generation.chat import ChatTemplate\ntemplate = ChatTemplate('x', {})"
+    made = "from edge_prompt_runtime.inputs.chat import ChatTemplate\ntemplate = ChatTemplate('x', {})"
     assert "jinja2" not in packages_after(made)
     packages = packages_after(f"{made}\ntemplate.render([{{'role': 'user', 'content': 'x'}}])")
     assert "jinja2" in packages

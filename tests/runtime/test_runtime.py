@@ -26,7 +26,7 @@ from edge_prompt.formats.manifest import write_manifest
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.results import softmax
+from edge_prompt_runtime.answers.results import softmax
 from tests.conftest import AssertClose, MakePrompt
 
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11", "w12 w13", "w14 w15 w16 w17", "w18"]

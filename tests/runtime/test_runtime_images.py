@@ -17,8 +17,8 @@ from PIL import Image
 from edge_prompt.base.errors import InputError
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.answers.results import softmax
 from edge_prompt_runtime.reference import TOLERANCE, check_reference
-from edge_prompt_runtime.results import softmax
 from tests.conftest import AssertClose, MakeImage, MakePrompt
 
 KINDS = ("soft", "deep", "prefix", "pixel")

@@ -12,7 +12,7 @@ from torch import Tensor
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt_export.tuning.augment import AUGMENTATIONS
 from edge_prompt_export.tuning.examples import Batch
-from edge_prompt_runtime.images import prepare_image
+from edge_prompt_runtime.inputs.image import prepare_image
 
 LARGEST_KEPT_BYTES = 2**31
 """Preprocessed images are kept up to this, float32; those beyond are read anew in every epoch."""
@@ -24,7 +24,7 @@ class ImageRows:
     They are prepared by the device's own code, so a prompt is tuned on the very numbers it will meet.
 
     Args:
-        images: Paths, arrays, or whatever else `edge_prompt_runtime.images` reads.
+        images: Paths, arrays, or whatever else `edge_prompt_runtime.inputs.image` reads.
         labels: The class of each, as a number.
         settings: How they are prepared.
         augment: A key of `AUGMENTATIONS`, for training.

@@ -17,7 +17,7 @@ from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.examples import Batch
 from edge_prompt_export.tuning.language_data import Chat, Pair
 from edge_prompt_export.tuning.settings import TuneSettings
-from edge_prompt_runtime.tokenizing import begun_tokens
+from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens
 
 
 class LanguageRow(NamedTuple):

@@ -17,7 +17,7 @@ from edge_prompt.formats.bundle import Bundle, read_bundle
 from edge_prompt.formats.manifest import Graph, Manifest, write_manifest
 from edge_prompt.storage.files import sha256_of
 from edge_prompt_export.weights.compressed import WEIGHTS, Compress, KeepFold
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 from edge_prompt_runtime.reference import compare_reference
 
 logger = logging.getLogger(__name__)

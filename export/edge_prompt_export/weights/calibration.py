@@ -13,7 +13,7 @@ from edge_prompt.base.errors import InputError, MissingFileError, UnsupportedArc
 from edge_prompt.formats.kv_cache_names import SHARED_INPUTS, STATEFUL_INPUT
 from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing, modality_of
 from edge_prompt_export.loading import LoadedBackbone
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 MOST_ROWS, ROW_TOKENS = 64, 128
 """Rows of so many tokens, from all over the file: more change little."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 WEIGHTS = ("fp32", "fp16", "int8", "int4")
 """What the weights of a graph may be stored in."""

@@ -16,7 +16,7 @@ from edge_prompt_export.weights.compressed import Compressed
 from edge_prompt_export.weights.onnx_blocks import BLOCKS, OUTER_BLOCKS, Same, multiplied, to_blocks
 from edge_prompt_export.weights.onnx_gptq import Gptq, second_moments
 from edge_prompt_export.weights.onnx_halves import to_halves
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 
 def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:

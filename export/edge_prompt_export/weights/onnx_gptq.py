@@ -16,7 +16,7 @@ import onnx_ir
 import onnxruntime
 from numpy.typing import NDArray
 
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 DAMPING = 0.01
 """Of the mean of the diagonal, which is added to it; the paper's own."""

@@ -19,7 +19,7 @@ import openvino
 
 from edge_prompt_export.quiet import quiet
 from edge_prompt_export.weights.compressed import Compressed
-from edge_prompt_runtime.engines import Arrays
+from edge_prompt_runtime.engines.base import Arrays
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},

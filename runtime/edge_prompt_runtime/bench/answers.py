@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from edge_prompt_runtime.answers import CLASSIFICATION_TASKS
-from edge_prompt_runtime.loaded import TaskName
+from edge_prompt_runtime.answers.encoder import CLASSIFICATION_TASKS
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.tasks.registry import TaskName
 
 Arrays = Mapping[str, NDArray[Any]]
 

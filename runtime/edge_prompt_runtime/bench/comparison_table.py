@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console, RenderableType
 from rich.markup import escape
 
-from edge_prompt_runtime.bench.comparing import Change, Comparison
+from edge_prompt_runtime.bench.comparison import Change, Comparison
 from edge_prompt_runtime.bench.tables import grouped, number, table
 
 

@@ -90,7 +90,7 @@ def _pixels(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
         size = (preprocessing.height or UNKNOWN_SIZE, preprocessing.width or UNKNOWN_SIZE)
         shape = (plan.batch, preprocessing.channels, *size)
         return {"pixel_values": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-    from edge_prompt_runtime.images import prepare_image  # noqa: PLC0415 - only pictures need Pillow
+    from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - only pictures need Pillow
 
     pixels = prepare_image(picture(plan), preprocessing.settings).pixel_values
     return {"pixel_values": np.repeat(pixels[None], plan.batch, axis=0)}

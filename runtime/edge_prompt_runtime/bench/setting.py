@@ -15,11 +15,11 @@ from edge_prompt_runtime.bench.answers import Arrays, never_ending
 from edge_prompt_runtime.bench.inputs import request_of
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.prompts import Measured, given_prompts, load, load_fitting, made_prompts
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.engines.cores import available_cores
-from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.reference import TOLERANCE, difference
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.tasks.registry import TaskName
 
 Tell = Callable[[str, int, int], None]
 """Told what is measured, how many of its rounds are done, and of how many."""

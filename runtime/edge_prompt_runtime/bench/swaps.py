@@ -9,10 +9,10 @@ import numpy as np
 
 from edge_prompt_runtime.bench.answers import Arrays
 from edge_prompt_runtime.bench.prompts import Measured
-from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.loaded import TaskName
-from edge_prompt_runtime.requests import open_requests
+from edge_prompt_runtime.execution.feeds import feeds_of
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.tasks.registry import TaskName
 
 
 def warm_swap(runtime: Runtime, arrays: Arrays, names: Sequence[TaskName]) -> Callable[[], object]:

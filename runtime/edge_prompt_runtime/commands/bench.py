@@ -17,15 +17,15 @@ from rich.progress import Progress
 from edge_prompt.base.errors import WriteError
 from edge_prompt.storage.files import explained
 from edge_prompt.storage.temporaries import temporary_file
-from edge_prompt_runtime.bench.comparing import compare
+from edge_prompt_runtime.bench.comparison import compare
 from edge_prompt_runtime.bench.comparison_table import print_comparison
-from edge_prompt_runtime.bench.measuring import measure
+from edge_prompt_runtime.bench.measurement import measure
 from edge_prompt_runtime.bench.plan import DEFAULT_LENGTHS, DEFAULT_TOKENS, Plan
 from edge_prompt_runtime.bench.results import as_written, read_results, write_results
 from edge_prompt_runtime.bench.setting import Tell
 from edge_prompt_runtime.bench.tables import print_results
 from edge_prompt_runtime.commands.engine_options import cores_option
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.engines.settings import PRECISIONS
 
 ABOUT_A_FILE = frozenset({"bundle", "compare_with"})

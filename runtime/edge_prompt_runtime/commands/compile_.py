@@ -8,11 +8,11 @@ import click
 
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import read_bundle
-from edge_prompt_runtime.engines import ENGINES, open_engine
-from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.engines.base import ENGINES, open_engine
+from edge_prompt_runtime.language.compiled_files import write_compiled
 from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.language.saved import write_compiled
-from edge_prompt_runtime.tasks import base_task, load_task
+from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.task import base_task, load_task
 
 
 @click.command("compile")

@@ -13,8 +13,8 @@ from edge_prompt.formats.fingerprint import require_fingerprint
 from edge_prompt.formats.kinds import fits, kind_of
 from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt, write_prompt
 from edge_prompt.untrusted.npy import FloatArray
-from edge_prompt_runtime.engines import ENGINES, first_installed
-from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.engines.base import ENGINES, first_installed
+from edge_prompt_runtime.tasks.deep_prompts import Folder
 
 
 @click.command("fold")

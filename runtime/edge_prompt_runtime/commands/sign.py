@@ -14,10 +14,16 @@ from edge_prompt.formats.signed_files import BUNDLE_SIGNATURE_NAME, signature_pa
 from edge_prompt.storage.files import read_hashed_json, sha256_of
 from edge_prompt.storage.transaction import read_as_named
 from edge_prompt.untrusted.json_fields import Fields
-from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.language import saved
-from edge_prompt_runtime.signatures import Signer, certificate_signer, key_signer, sigstore_signer, write_signature
-from edge_prompt_runtime.trust import APART, require_no_unknown_file
+from edge_prompt_runtime.engines.base import ENGINES
+from edge_prompt_runtime.language import compiled_files as saved
+from edge_prompt_runtime.signing.signatures import (
+    Signer,
+    certificate_signer,
+    key_signer,
+    sigstore_signer,
+    write_signature,
+)
+from edge_prompt_runtime.signing.trust import APART, require_no_unknown_file
 
 
 @click.command("sign")

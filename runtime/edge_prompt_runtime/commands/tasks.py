@@ -19,11 +19,11 @@ from edge_prompt.base.errors import EdgePromptError
 from edge_prompt.formats.bundle import PROMPTS_FOLDER, Bundle
 from edge_prompt.formats.manifest import MANIFEST_NAME, Manifest
 from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt
-from edge_prompt_runtime.commands.trusting import trust_options
-from edge_prompt_runtime.language.saved import ARRAYS_SUFFIX
-from edge_prompt_runtime.store.folders import PromptFolders
-from edge_prompt_runtime.tasks import Float32, Task, base_task, load_task
-from edge_prompt_runtime.trust import Trust, read_trusted_bundle
+from edge_prompt_runtime.commands.trust_options import trust_options
+from edge_prompt_runtime.language.compiled_files import ARRAYS_SUFFIX
+from edge_prompt_runtime.signing.trust import Trust, read_trusted_bundle
+from edge_prompt_runtime.tasks.folders import PromptFolders
+from edge_prompt_runtime.tasks.task import Float32, Task, base_task, load_task
 
 MOST_LABELS = 6
 """Labels that the table names."""

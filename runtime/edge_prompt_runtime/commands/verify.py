@@ -12,11 +12,11 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.manifest import MANIFEST_NAME
 from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_runtime.commands.items import BATCH_SIZE, ITEMS, labelled
-from edge_prompt_runtime.commands.trusting import trust_options
-from edge_prompt_runtime.engines import ENGINES
+from edge_prompt_runtime.commands.trust_options import trust_options
+from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.reference import bounds_of, check_reference
 from edge_prompt_runtime.runtime import Runtime
-from edge_prompt_runtime.trust import Trust, read_trusted_bundle
+from edge_prompt_runtime.signing.trust import Trust, read_trusted_bundle
 
 
 @click.command("verify")

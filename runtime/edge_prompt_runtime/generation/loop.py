@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Sequence
 import numpy as np
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.generation.decoding import Cancellation, Decoding
-from edge_prompt_runtime.generation.pieces import Decoder
+from edge_prompt_runtime.generation.detokenizer import Decoder
+from edge_prompt_runtime.generation.interfaces import Cancellation, Decoding
 from edge_prompt_runtime.generation.results import FinishReason, Generation, Piece, TokenLogprobs
 from edge_prompt_runtime.generation.row import Row, RowRequest
 

@@ -15,7 +15,7 @@ from typing import Any
 from edge_prompt.base.errors import InputError, ManifestError
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.generation.settings import GenerationSettings
-from edge_prompt_runtime.generation.warned import GenerationConfigWarning
+from edge_prompt_runtime.generation.warnings import GenerationConfigWarning
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 

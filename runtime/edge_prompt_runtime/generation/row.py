@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.generation.pieces import Decoder, Pieces
+from edge_prompt_runtime.generation.detokenizer import Decoder, Pieces
 from edge_prompt_runtime.generation.results import FinishReason, Piece
 from edge_prompt_runtime.generation.sampling import Sampler
 from edge_prompt_runtime.generation.settings import GenerationSettings

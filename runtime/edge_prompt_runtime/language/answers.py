@@ -11,21 +11,21 @@ import numpy as np
 
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
-from edge_prompt_runtime.engines import Int64
-from edge_prompt_runtime.generation.decoding import Cancellation
+from edge_prompt_runtime.answers.results import Classification, classification_of
+from edge_prompt_runtime.engines.base import Int64
+from edge_prompt_runtime.generation.detokenizer import Decoder
+from edge_prompt_runtime.generation.interfaces import Cancellation
 from edge_prompt_runtime.generation.loop import generate_pieces
 from edge_prompt_runtime.generation.model_defaults import settings_from
-from edge_prompt_runtime.generation.pieces import Decoder
 from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.generation.row import RowRequest
-from edge_prompt_runtime.language.generating import read_generation_config, row_requests
+from edge_prompt_runtime.inputs.chat.requests import Reader
+from edge_prompt_runtime.inputs.requests import Request
+from edge_prompt_runtime.language.compiled_files import read_compiled
 from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.language.saved import read_compiled
+from edge_prompt_runtime.language.row_requests import read_generation_config, row_requests
 from edge_prompt_runtime.language.scoring import label_scores
-from edge_prompt_runtime.requests import Request
-from edge_prompt_runtime.requests.language import Reader
-from edge_prompt_runtime.results import Classification, classification_of
-from edge_prompt_runtime.tasks import Task
+from edge_prompt_runtime.tasks.task import Task
 
 
 class LanguageAnswers:

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.formats.manifest import Manifest
-from edge_prompt_runtime.engines import Engine, Float32, Int64
-from edge_prompt_runtime.language.compiling import CompiledPrompts
-from edge_prompt_runtime.language.decoding import Rows
-from edge_prompt_runtime.requests import Request
-from edge_prompt_runtime.tasks import Task
+from edge_prompt_runtime.engines.base import Engine, Float32, Int64
+from edge_prompt_runtime.inputs.requests import Request
+from edge_prompt_runtime.language.compile import CompiledPrompts
+from edge_prompt_runtime.language.rows import Rows
+from edge_prompt_runtime.tasks.task import Task
 
 
 class LanguageModel:
-    """A network that keeps what it has read; see `edge_prompt_runtime.running.Network`.
+    """A network that keeps what it has read; see `edge_prompt_runtime.execution.network.Network`.
 
     Args:
         manifest: The bundle's manifest.
@@ -39,7 +39,7 @@ class LanguageModel:
     def groups(
         self, request: Request, tasks: Sequence[Task], _outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], dict[str, NDArray[Any]]]]:
-        """The logits of all rows together; see `edge_prompt_runtime.running.Network`."""
+        """The logits of all rows together; see `edge_prompt_runtime.execution.network.Network`."""
         arrays = request.of_rows(range(request.rows))
         logits = self.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
         yield list(range(request.rows)), {"logits": logits}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt_runtime.engines import Int64
+from edge_prompt_runtime.engines.base import Int64
 from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.tasks import Task
+from edge_prompt_runtime.tasks.task import Task
 
 Float64 = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from edge_prompt.base.errors import InputError, RequestTimeoutError
 from edge_prompt_runtime.closing import Closing
-from edge_prompt_runtime.loaded import TaskName
 from edge_prompt_runtime.runtime import Runtime
+from edge_prompt_runtime.serving.queue import Row, Waiting, closed
 from edge_prompt_runtime.serving.sizes import groups_by_size, longest_row, size_of
-from edge_prompt_runtime.serving.waiting import Row, Waiting, closed
+from edge_prompt_runtime.tasks.registry import TaskName
 
 CALLS = ("classify", "embed", "label_tokens", "detect", "segment", "generate")
 """Calls of a runtime that take rows, a task each."""

@@ -13,8 +13,9 @@ from benchmarks.report.figures import HEADLINES, headlines, verdicts
 from benchmarks.report.folder import Folder, Run, read_folder, read_runs, write_runs
 from benchmarks.report.page import prose, took, when, write_page
 from edge_prompt_runtime.bench.results import Results
+from tests.places import ROOT
 
-CSS = Path(__file__).parents[3] / "benchmarks" / "report" / "page.css"
+CSS = ROOT / "benchmarks" / "report" / "page.css"
 VOID = {"meta", "link", "br", "img", "hr"}
 
 

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import tomllib
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
 from edge_prompt.base import extras
 from edge_prompt.base.errors import MissingExtraError
 from edge_prompt.base.extras import EXTRA_PACKAGES, require_extra
+from tests.places import ROOT
 
 
 @pytest.mark.parametrize("extra", EXTRA_PACKAGES)
@@ -29,5 +29,5 @@ def test_a_missing_package_is_named_with_the_pip_line(
 
 
 def test_each_extra_is_one_that_the_distribution_has() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert EXTRA_PACKAGES.keys() <= project["project"]["optional-dependencies"].keys()

@@ -18,7 +18,7 @@ from edge_prompt_export.loading import LoadedBackbone
 from edge_prompt_export.tuning import image_batches
 from edge_prompt_export.tuning.examples import Batch
 from edge_prompt_export.tuning.image_batches import ImageRows
-from edge_prompt_runtime.images import prepare_image
+from edge_prompt_runtime.inputs.image import prepare_image
 
 SIZES = [(40, 30), (32, 32), (20, 50), (64, 64), (31, 33)]
 

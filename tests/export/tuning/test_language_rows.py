@@ -14,7 +14,7 @@ from edge_prompt_export.tuning.data import Example
 from edge_prompt_export.tuning.language_data import Chat, Pair
 from edge_prompt_export.tuning.language_rows import LanguageRow, LanguageRows, language_rows, template_of
 from edge_prompt_export.tuning.settings import TuneSettings
-from edge_prompt_runtime.requests.language import Reader
+from edge_prompt_runtime.inputs.chat.requests import Reader
 from tests.tiny_language import POSITIONS, write_tiny_language
 
 PLAIN = TuneSettings(kind="soft", virtual_tokens=4)

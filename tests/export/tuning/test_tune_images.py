@@ -28,8 +28,8 @@ from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.tuning.settings import TuneSettings
 from edge_prompt_export.tuning.tune import tune_examples
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.engines import ENGINES
-from edge_prompt_runtime.images import prepare_images
+from edge_prompt_runtime.engines.base import ENGINES
+from edge_prompt_runtime.inputs.image import prepare_images
 
 KINDS = ("soft", "deep", "prefix", "pixel")
 QUICK = TuneSettings(kind="deep", virtual_tokens=3, epochs=2, batch_size=8)

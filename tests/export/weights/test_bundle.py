@@ -29,8 +29,8 @@ from edge_prompt_export import ArrayInput, ModuleDescription, export_backbone
 from edge_prompt_export.weights import bundle as weights_bundle
 from edge_prompt_export.weights.bundle import compress_bundle
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.folding import Folder
 from edge_prompt_runtime.reference import check_reference
+from edge_prompt_runtime.tasks.deep_prompts import Folder
 from tests.conftest import BuildOnce
 from tests.tiny_language import HIDDEN_SIZE, VOCAB_SIZE, write_tiny_language
 

@@ -12,7 +12,7 @@ from edge_prompt.base.errors import CardError, EdgePromptError
 from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.commands.compile_ import command
-from edge_prompt_runtime.language.saved import arrays_path, card_path
+from edge_prompt_runtime.language.compiled_files import arrays_path, card_path
 from tests.conftest import MakePrompt
 
 

@@ -10,7 +10,7 @@ import pytest
 from edge_prompt import Head, read_bundle, read_prompt, write_prompt
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.folding import Folder
+from edge_prompt_runtime.tasks.deep_prompts import Folder
 from tests.conftest import MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]

@@ -14,7 +14,7 @@ from edge_prompt.storage.files import read_json, sha256_of, write_json
 from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime import Runtime, Trust
 from edge_prompt_runtime.commands.compile_ import command as compile_command
-from edge_prompt_runtime.language.saved import arrays_path, card_path
+from edge_prompt_runtime.language.compiled_files import arrays_path, card_path
 from tests.conftest import MakePrompt
 from tests.keys import KeyPair, write_certified_key, write_key
 

@@ -12,9 +12,9 @@ import pytest
 
 from edge_prompt import read_bundle
 from edge_prompt_export import export_backbone
-from edge_prompt_runtime.engines import Engine, HeldPast, Int64, Past, open_engine
-from edge_prompt_runtime.engines.openvino_paged import as_cache, as_float32
-from edge_prompt_runtime.engines.openvino_state import StatefulRows, new_stateful
+from edge_prompt_runtime.engines.base import Engine, HeldPast, Int64, Past, open_engine
+from edge_prompt_runtime.engines.openvino.paged_attention import as_cache, as_float32
+from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.settings import EngineSettings
 from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 

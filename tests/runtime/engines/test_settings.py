@@ -25,11 +25,11 @@ from pathlib import Path
 from threading import Event, Thread
 import numpy as np
 from edge_prompt import read_bundle
-from edge_prompt_runtime.engines import open_graph
+from edge_prompt_runtime.engines.base import open_graph
 from edge_prompt_runtime.engines.settings import EngineSettings
-from edge_prompt_runtime.feeds import feeds_of
-from edge_prompt_runtime.requests import open_requests
-from edge_prompt_runtime.tasks import base_task
+from edge_prompt_runtime.execution.feeds import feeds_of
+from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.tasks.task import base_task
 
 def tasks():
     found = {}

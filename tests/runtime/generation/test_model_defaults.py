@@ -15,7 +15,7 @@ from edge_prompt_runtime.generation.model_defaults import (
     settings_from,
 )
 from edge_prompt_runtime.generation.settings import GenerationSettings
-from edge_prompt_runtime.generation.warned import GenerationConfigWarning
+from edge_prompt_runtime.generation.warnings import GenerationConfigWarning
 
 INSTRUCT = {
     "bos_token_id": 128000,

@@ -1,0 +1,104 @@
+"""OpenVINO on the CPU: one compiled network, and as many infer requests as ever ran at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from edge_prompt.base.errors import InputError, ManifestError
+from edge_prompt.formats.kv_cache_names import STATEFUL_INPUT
+from edge_prompt_runtime.engines.base import Arrays, CachedRun, Float32, HeldPast
+from edge_prompt_runtime.engines.cores import running_on
+from edge_prompt_runtime.engines.openvino.paged_attention import PagedRows, new_slot, page
+from edge_prompt_runtime.engines.openvino.properties import compiled, properties_of, require_on_cores
+from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
+from edge_prompt_runtime.engines.settings import EngineSettings
+
+
+class GraphEngine:
+    """An OpenVINO IR in a compiled model.
+
+    Raises:
+        ManifestError: OpenVINO cannot load the graph.
+        InputError: The processor does not have the precision, or OpenVINO does not have a setting.
+    """
+
+    def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
+        with running_on(settings.cores):
+            self._compiled = self._open(graph_file, weights_file, settings)
+        require_on_cores(self._compiled, settings)
+        self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
+        self._idle_cached: deque[Any] = deque()
+
+    def _open(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> openvino.CompiledModel:
+        properties = properties_of(settings)
+        core = openvino.Core()
+        if settings.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise InputError(
+                found="the precision bf16 on a processor without it",
+                wanted="a processor with AVX512-BF16 or AMX",
+                remedy="leave the precision out, or quantise the bundle to int8",
+            )
+        try:
+            model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
+            self._rows = _rows_of(model, paged=settings.cache_precision in {None, settings.precision})
+            if settings.model_cache is not None and self._rows is None:
+                # what is paged is written and not read again: what its heads are is lost, as of 2026.4
+                properties["CACHE_DIR"] = str(settings.model_cache)
+            return compiled(core, model, properties)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise ManifestError(
+                found=f"{graph_file}: OpenVINO {openvino.__version__} cannot load it ({reason})",
+                wanted="a graph that it can run",
+                remedy="install a newer openvino or export the backbone again",
+            ) from error
+
+    def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""
+        request = self._request()
+        request.infer(dict(feeds), share_inputs=True, share_outputs=True)
+        found = {name: request.get_tensor(name).data.copy() for name in outputs}
+        self._idle.append(request)  # one that failed is not used again: what it holds is not what anybody asked for
+        return found
+
+    def begin(self, held: Sequence[HeldPast]) -> CachedRun:
+        """See `Engine.begin`."""
+        assert self._rows is not None  # noqa: S101 - the manifest says that it keeps a cache
+        new, rows = self._rows
+        try:
+            own = self._idle_cached.pop()
+        except IndexError:
+            own = new(self._compiled)
+        return rows(own, held, self._idle_cached, self._no_soft_prompt)
+
+    @cached_property
+    def _no_soft_prompt(self) -> Float32:
+        """No virtual token of a causal language model."""
+        width = self._compiled.input("soft_prompt").get_partial_shape()[2].get_length()
+        return np.zeros((1, 0, width), np.float32)
+
+    def _request(self) -> openvino.InferRequest:
+        """A request that nobody uses; whoever takes it appends it to the idle ones again."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
+
+
+def _rows_of(model: openvino.Model, *, paged: bool) -> tuple[Callable[..., Any], Callable[..., CachedRun]] | None:
+    """What a request with a cache is made by, and rows on it; None for a graph that keeps none.
+
+    The cache is in blocks where it may be `paged` and the graph can be turned into that, or else the state that it is:
+    blocks are of the precision that is computed in.
+    """
+    if not any(STATEFUL_INPUT in port.names for port in model.inputs):
+        return None
+    return (new_slot, PagedRows) if paged and page(model) else (new_stateful, StatefulRows)

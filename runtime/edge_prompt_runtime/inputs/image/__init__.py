@@ -1,0 +1,16 @@
+"""Images of a request: read, resized, cropped, normalised and padded as the network's authors had it.
+
+Importing this loads no Pillow; the first image does.
+"""
+
+from edge_prompt_runtime.inputs.image.files import read_image
+from edge_prompt_runtime.inputs.image.transforms import (
+    ImageBatch,
+    ImageSizes,
+    PreparedImage,
+    prepare_image,
+    prepare_images,
+    preprocess,
+)
+
+__all__ = ["ImageBatch", "ImageSizes", "PreparedImage", "prepare_image", "prepare_images", "preprocess", "read_image"]

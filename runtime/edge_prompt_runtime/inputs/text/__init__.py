@@ -1,0 +1,1 @@
+"""Texts: tokens that fit beside a prompt."""

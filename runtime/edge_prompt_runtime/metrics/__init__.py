@@ -1,0 +1,1 @@
+"""What a runtime counts while it answers, and how it is shown."""

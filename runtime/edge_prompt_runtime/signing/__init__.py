@@ -1,0 +1,1 @@
+"""Signatures of bundles and prompts, and whose are trusted."""

@@ -1,1 +1,0 @@
-"""A store of tasks: folders of prompts, served by name."""

@@ -1,0 +1,5 @@
+"""Where the project lies, for tests in folders of any depth."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_prompt import read_bundle
+from edge_prompt.base.errors import ChatTemplateError, InputError
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt_runtime.inputs.chat import ChatTemplate
+from edge_prompt_runtime.inputs.chat.requests import Reader
+
+CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the oil price"}]
+
+
+@pytest.fixture
+def bundle(tiny_language_bundle: Path) -> Bundle:
+    return read_bundle(tiny_language_bundle)
+
+
+def without_templates(bundle: Bundle) -> Bundle:
+    files = {
+        name: sha256
+        for name, sha256 in bundle.manifest.files.items()
+        if name not in {"chat_template.jinja", "tokenizer_config.json"}
+    }
+    return replace(bundle, manifest=replace(bundle.manifest, files=files))
+
+
+def test_a_chat_is_what_its_text_is_without_a_token_added(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    text = "<|system|>be brief<|end|><|user|>the oil price<|end|><|assistant|>"
+    wanted = reader.tokenizer.encode(text, add_special_tokens=False).ids
+    np.testing.assert_array_equal(reader.tokens_of_chat(CHAT), wanted)
+    assert reader.tokens_of_chat(CHAT).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("inputs", "count", "single"),
+    [(CHAT, 1, True), ([CHAT, CHAT], 2, False), ([CHAT, "a text", [1, 2]], 3, False), ([[1, 2], CHAT], 2, False)],
+)
+def test_one_chat_and_several_requests_are_told_apart(bundle: Bundle, inputs: Any, count: int, single: bool) -> None:
+    items, alone = Reader(bundle).items(inputs)
+    assert (len(items), alone) == (count, single)
+
+
+def test_a_chat_to_a_model_without_a_template_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match=r"a chat, and no chat template in .*; wanted a text"):
+        Reader(without_templates(bundle)).tokens_of_chat(CHAT)
+
+
+def test_a_malformed_chat_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="message 1: no 'content'"):
+        Reader(bundle).tokens_of_chat([CHAT[0], {"role": "user"}])
+
+
+def test_what_the_template_refuses_is_refused(bundle: Bundle) -> None:
+    reader = Reader(bundle)
+    reader._chat_template = ChatTemplate("{{ raise_exception('only two turns') }}", {})
+    with pytest.raises(ChatTemplateError, match="only two turns"):
+        reader.tokens_of_chat(CHAT)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_prompt import Bundle
+from edge_prompt.base.errors import InputError
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt_runtime.inputs.requests import Requests, open_requests
+
+INPUTS = {
+    "signal": ArrayInput("float32", (None, 2, None)),
+    "step": ArrayInput("int64", (None,)),
+    "seen": ArrayInput("bool", (None, 4)),
+}
+ARRAYS = {
+    "signal": np.arange(18, dtype=np.float32).reshape(3, 2, 3),
+    "step": np.array([5, 6, 7]),
+    "seen": np.ones((3, 4), bool),
+}
+
+
+@pytest.fixture
+def requests(bundle: Bundle) -> Requests:
+    return open_requests(replace(bundle, manifest=replace(bundle.manifest, preprocessing=ArrayPreprocessing(INPUTS))))
+
+
+def test_rows_of_arrays_are_not_masked(requests: Requests) -> None:
+    assert not requests.masked
+
+
+def test_arrays_are_taken_as_they_are(requests: Requests) -> None:
+    request = requests.take(ARRAYS)
+    assert (request.rows, request.offsets, request.sizes) == (3, (), ())
+    for name, array in ARRAYS.items():
+        assert request.arrays[name] is array
+    for name, array in request.of_rows([0, 2]).items():
+        np.testing.assert_array_equal(array, ARRAYS[name][[0, 2]])
+
+
+def test_a_free_axis_takes_any_length(requests: Requests) -> None:
+    signal = np.zeros((3, 2, 100), np.float32)
+    assert requests.take({**ARRAYS, "signal": signal}).arrays["signal"] is signal
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "wanted"),
+    [
+        ("signal", np.float64, np.float32),
+        ("signal", np.float16, np.float32),
+        ("signal", np.int64, np.float32),
+        ("step", np.int32, np.int64),
+        ("step", np.uint8, np.int64),
+    ],
+)
+def test_a_dtype_of_the_same_kind_or_a_lesser_one_is_converted(
+    requests: Requests, name: str, dtype: Any, wanted: Any
+) -> None:
+    taken = requests.take({**ARRAYS, name: ARRAYS[name].astype(dtype)}).arrays[name]
+    np.testing.assert_array_equal(taken, ARRAYS[name].astype(wanted), strict=True)
+
+
+def test_lists_of_numbers_are_arrays(requests: Requests) -> None:
+    given: dict[str, Any] = {name: array.tolist() for name, array in ARRAYS.items()}
+    for name, array in requests.take(given).arrays.items():
+        np.testing.assert_array_equal(array, ARRAYS[name], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        ({}, r"arrays named \[\]"),
+        ({"signal": ARRAYS["signal"]}, r"arrays named \['signal'\]"),
+        ({**ARRAYS, "soft_prompt": ARRAYS["signal"]}, "arrays named .*'soft_prompt'"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][0]}, r"signal of shape \[2, 3\]"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][:, :1]}, r"signal of shape \[3, 1, 3\]"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][:, :, :0]}, r"signal of shape \[3, 2, 0\]"),
+        ({**ARRAYS, "signal": ARRAYS["signal"].astype(complex)}, "dtype complex128"),
+        ({**ARRAYS, "signal": ARRAYS["signal"].astype(str)}, "dtype <U32"),
+        ({**ARRAYS, "step": np.array(5)}, r"step of shape \[\]"),
+        ({**ARRAYS, "step": ARRAYS["step"].astype(np.float32)}, "step of shape .* and dtype float32"),
+        ({**ARRAYS, "seen": ARRAYS["seen"].astype(np.int64)}, "seen of shape .* and dtype int64"),
+        ({**ARRAYS, "step": ARRAYS["step"][:2]}, r"arrays of \[2, 3\] rows; wanted as many rows in each"),
+    ],
+)
+def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
+    with pytest.raises(InputError, match=found):
+        requests.take(arrays)
+
+
+def test_a_refusal_says_what_is_wanted(requests: Requests) -> None:
+    wanted = r"signal float32 \[batch, 2, free\], step int64 \[batch\], seen bool \[batch, 4\]"
+    with pytest.raises(InputError, match=wanted):
+        requests.take({})
+
+
+@pytest.mark.parametrize("inputs", ["a text", ["a text"], b"bytes", ARRAYS["signal"], 3])
+def test_nothing_but_arrays_by_name_is_taken(requests: Requests, inputs: Any) -> None:
+    with pytest.raises(InputError, match=f"a request of type {type(inputs).__name__}; wanted arrays by name"):
+        requests.items(inputs)
+    with pytest.raises(InputError, match="1 requests; wanted arrays by name"):
+        requests.encode([inputs], [])
