@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from benchmarks.publish import Measured
 from edge_prompt.formats.preprocessing import modality_of
-from edge_prompt_export.loading import LoadedBackbone
-from edge_prompt_export.tuning.classifiers import features_of
-from edge_prompt_export.tuning.examples import Examples
-from edge_prompt_export.tuning.labelled import Labelled
-from edge_prompt_export.tuning.loop import LoopSettings, train
-from edge_prompt_export.tuning.measure import accuracy_of
-from edge_prompt_export.tuning.modalities import MODALITIES
-from edge_prompt_export.tuning.probe import fit_head
-from edge_prompt_export.tuning.prompted import PromptedClassifier
-from edge_prompt_export.tuning.settings import DTYPES, TuneSettings
-from edge_prompt_export.tuning.tune import round_prompt, tune_examples
+from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.labelled import Labelled
+from edge_prompt_export.modalities.recipes import MODALITIES
+from edge_prompt_export.training.classifiers import features_of
+from edge_prompt_export.training.examples import Examples
+from edge_prompt_export.training.figures import accuracy_of
+from edge_prompt_export.training.loop import LoopSettings, train
+from edge_prompt_export.training.probe import fit_head
+from edge_prompt_export.training.prompted import PromptedClassifier
+from edge_prompt_export.training.settings import DTYPES, TuneSettings
+from edge_prompt_export.tune import round_prompt, tune_examples
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 
 FINE_TUNING_HEAD_RATE = 1e-3

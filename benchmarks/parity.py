@@ -19,9 +19,9 @@ from rich.table import Table
 from edge_prompt.formats.manifest import PROMPT_INPUTS
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export import export_backbone
-from edge_prompt_export.families.conditioned import Tensors
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.backbone.conditioned_module import Tensors
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference
 from examples.real_data import minilm

@@ -32,9 +32,9 @@ from transformers.models.vit import ViTConfig, ViTModel
 
 from benchmarks.prompt_graphs import OUTPUT, opened_graphs, request_names
 from benchmarks.publish import Measured, milliseconds, options, publish
-from edge_prompt_export.families.conditioned import ConditionedModule
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
-from edge_prompt_export.families.vision import ConditionedVision
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt_export.modalities.image.network import ConditionedVision
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import CLOCKS, interleaved_us, ratios_to_neighbours
 from edge_prompt_runtime.engines.base import ENGINES, Engine

@@ -11,10 +11,10 @@ import openvino
 from torch import Tensor, nn
 
 from benchmarks.kept import KEPT, digest_of, kept
-from edge_prompt_export.families.conditioned import ConditionedModule
-from edge_prompt_export.families.vision import ConditionedVision
-from edge_prompt_export.onnx_graph import ONNX_FILE, onnx_model
-from edge_prompt_export.openvino_graph import OPENVINO_FILE, openvino_model
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt_export.graphs.onnx.export import ONNX_FILE, onnx_model
+from edge_prompt_export.graphs.openvino.export import OPENVINO_FILE, openvino_model
+from edge_prompt_export.modalities.image.network import ConditionedVision
 from edge_prompt_runtime.engines.base import Engine, open_file
 from edge_prompt_runtime.engines.settings import EngineSettings
 

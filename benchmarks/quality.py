@@ -21,8 +21,8 @@ import torch
 from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
 from benchmarks.quality_options import Budget, quality_options, settings_of
-from edge_prompt_export.loading import load_backbone
-from edge_prompt_export.tuning.settings import TuneSettings
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.training.settings import TuneSettings
 from examples.real_data import TEXT_TASKS, minilm, text_task
 
 FINE_TUNING_RATE = 1e-4

@@ -14,11 +14,13 @@ from nncf import CompressWeightsMode as Mode
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt.formats.manifest import write_manifest
 from edge_prompt.storage.files import folder_written_atomically
-from edge_prompt_export.loading import LoadOptions, load_backbone
-from edge_prompt_export.weights import onnx_blocks, openvino
-from edge_prompt_export.weights.bundle import compress_bundle
-from edge_prompt_export.weights.calibration import calibration_feeds
-from edge_prompt_export.weights.onnx_blocks import Blocks
+from edge_prompt_export.backbone.backbone import LoadOptions
+from edge_prompt_export.compression.bundle import compress_bundle
+from edge_prompt_export.compression.calibration import calibration_feeds
+from edge_prompt_export.compression.onnx import blocks as onnx_blocks
+from edge_prompt_export.compression.onnx.blocks import Blocks
+from edge_prompt_export.compression.openvino import weights as openvino
+from edge_prompt_export.modalities.registry import load_backbone
 from examples.language_scores import smollm2_bundle
 from examples.real_data import CACHE, TEXTS, folder_of
 from examples.real_language import smollm2

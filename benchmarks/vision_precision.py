@@ -29,7 +29,7 @@ from benchmarks.kept import KEPT, digest_of, kept
 from benchmarks.publish import Measured, milliseconds, options, publish
 from edge_prompt import Bundle, read_bundle
 from edge_prompt_export import export_backbone, quantize_bundle
-from edge_prompt_export.tuning.probe import fit_head
+from edge_prompt_export.training.probe import fit_head
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us

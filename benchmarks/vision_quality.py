@@ -22,8 +22,8 @@ from benchmarks.methods import Trial, compare
 from benchmarks.publish import Measured, options, publish
 from benchmarks.quality import drawn
 from benchmarks.quality_options import Budget, quality_options, settings_of
-from edge_prompt_export.loading import load_backbone
-from edge_prompt_export.tuning.settings import TuneSettings
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.training.settings import TuneSettings
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
 from examples.tune_image_prompts import SETTINGS
 

@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from edge_prompt_export import export_backbone
-from edge_prompt_export.tuning.data import Example
+from edge_prompt_export.training.data import Example
 from edge_prompt_runtime import Runtime, TruncationWarning
 from edge_prompt_runtime.engines.base import open_engine
 from edge_prompt_runtime.execution.feeds import feeds_of

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_prompt.storage.files import folder_written_atomically
-from edge_prompt_export.tuning.data import Example
+from edge_prompt_export.training.data import Example
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge_prompt_export import TuneSettings, tune_prompt
-from edge_prompt_export.tuning.measure import Figures
+from edge_prompt_export.training.figures import Figures
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
 
 PROMPTS = Path(__file__).resolve().parent / "prompts" / "vision"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_prompt.formats.card import card_path, read_card, write_card
 from edge_prompt_export import TuneSettings, tune_prompt
-from edge_prompt_export.tuning.measure import Figures
+from edge_prompt_export.training.figures import Figures
 from edge_prompt_runtime import Runtime
 from examples.language_scores import PROMPTS, right_share, right_share_if_told, smollm2_bundle
 from examples.real_language import LANGUAGE_TASKS, TEMPLATE, language_task, smollm2

@@ -10,13 +10,13 @@ from edge_prompt.base.telemetry import refuse_telemetry
 
 if TYPE_CHECKING:
     from edge_prompt.formats.preprocessing import ArrayInput
-    from edge_prompt_export.adapters.exporting import export_adapter
-    from edge_prompt_export.adapters.importing import import_adapter
+    from edge_prompt_export.adapters.exporter import export_adapter
+    from edge_prompt_export.adapters.importer import import_adapter
+    from edge_prompt_export.compression.quantize import quantize_bundle
     from edge_prompt_export.export import export_backbone
-    from edge_prompt_export.families.custom import ModuleDescription
-    from edge_prompt_export.quantize import quantize_bundle
-    from edge_prompt_export.tuning.settings import TuneSettings
-    from edge_prompt_export.tuning.tune import tune_prompt
+    from edge_prompt_export.modalities.custom.network import ModuleDescription
+    from edge_prompt_export.training.settings import TuneSettings
+    from edge_prompt_export.tune import tune_prompt
 
 refuse_telemetry()  # before a converter is imported
 
@@ -33,13 +33,13 @@ __all__ = [
 
 _HOMES = {
     "ArrayInput": "edge_prompt.formats.preprocessing",
-    "ModuleDescription": "edge_prompt_export.families.custom",
-    "TuneSettings": "edge_prompt_export.tuning.settings",
-    "export_adapter": "edge_prompt_export.adapters.exporting",
+    "ModuleDescription": "edge_prompt_export.modalities.custom.network",
+    "TuneSettings": "edge_prompt_export.training.settings",
+    "export_adapter": "edge_prompt_export.adapters.exporter",
     "export_backbone": "edge_prompt_export.export",
-    "import_adapter": "edge_prompt_export.adapters.importing",
-    "quantize_bundle": "edge_prompt_export.quantize",
-    "tune_prompt": "edge_prompt_export.tuning.tune",
+    "import_adapter": "edge_prompt_export.adapters.importer",
+    "quantize_bundle": "edge_prompt_export.compression.quantize",
+    "tune_prompt": "edge_prompt_export.tune",
 }
 
 

@@ -19,17 +19,18 @@ from edge_prompt.formats.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, r
 from edge_prompt.formats.kv_cache_names import shared_form, stateful_form
 from edge_prompt.formats.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
 from edge_prompt.storage.files import folder_written_atomically, sha256_of
-from edge_prompt_export.families.conditioned import ConditionedModule
-from edge_prompt_export.families.custom import ModuleDescription
-from edge_prompt_export.fold_graph import GraphFiles
-from edge_prompt_export.loading import LoadedBackbone, LoadOptions, load_backbone
-from edge_prompt_export.loading_module import load_module
-from edge_prompt_export.onnx_language import write_onnx_of
-from edge_prompt_export.openvino_graph import write_openvino
+from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt_export.base.scratch import scratch_in
+from edge_prompt_export.compression.bundle import compress_bundle, require_compressible
+from edge_prompt_export.compression.calibration import calibration_feeds
+from edge_prompt_export.graphs.fold import GraphFiles
+from edge_prompt_export.graphs.onnx.language import write_onnx_of
+from edge_prompt_export.graphs.openvino.export import write_openvino
+from edge_prompt_export.modalities.custom.checkpoint import load_module
+from edge_prompt_export.modalities.custom.network import ModuleDescription
+from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.parity import measure_parity, write_reference
-from edge_prompt_export.scratch import scratch_in
-from edge_prompt_export.weights.bundle import compress_bundle, require_compressible
-from edge_prompt_export.weights.calibration import calibration_feeds
 from edge_prompt_runtime.engines.base import Arrays
 from edge_prompt_runtime.reference import TOLERANCE
 

@@ -15,7 +15,7 @@ from edge_prompt.base.errors import ParityError
 from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
 from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt.untrusted.npy import FloatArray, write_npy, write_npz
-from edge_prompt_export.families.conditioned import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
+from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import BASE, TOLERANCE, difference
 

@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.methods import LORA_RANK, METHODS, FineTuned, Trial, compare, over_rows, score
 from benchmarks.quality import drawn
-from edge_prompt_export.loading import load_backbone
-from edge_prompt_export.tuning.data import Example
-from edge_prompt_export.tuning.settings import TuneSettings
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.training.data import Example
+from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_runtime.bench.results import Results
 from tests.conftest import HIDDEN_SIZE, LAYERS
 

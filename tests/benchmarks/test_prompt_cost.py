@@ -13,7 +13,7 @@ from transformers import AutoModel, ViTConfig, ViTModel
 from benchmarks.prompt_cost import Call, image_network, measure_on, require_equal, text_network
 from benchmarks.prompt_graphs import made_by, opened_graphs
 from benchmarks.publish import Measured
-from edge_prompt_export.families.conditioned import ConditionedModule
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_runtime.engines.base import Engine
 from tests.benchmarks.written import written
 

@@ -5,7 +5,7 @@ import pytest
 from edge_prompt.formats.bundle import Bundle, read_bundle
 from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime, TruncationWarning
 from edge_prompt_runtime.inputs.text.tokenizer import TextTokenizer
 from edge_prompt_runtime.tasks.task import base_task

@@ -18,8 +18,20 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
-from edge_prompt_export.families.vision import ConditionedVision
+from edge_prompt_export.modalities.image.network import ConditionedVision
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
+from tests.export.training_fixtures import (  # noqa: F401 - fixtures
+    _one_thread,
+    examples,
+    image_folder,
+    loaded,
+    loaded_language,
+    loaded_vision,
+    tiny_image_backbone,
+    train_file,
+    trained_vision,
+    written,
+)
 
 torch.set_num_threads(1)  # networks are tiny and workers several: more threads only wait for each other
 

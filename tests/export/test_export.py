@@ -19,11 +19,11 @@ from edge_prompt.formats.manifest import MANIFEST_NAME
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt.storage.files import sha256_of
 from edge_prompt_export import export, export_backbone
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.export import FORMATS, Format
-from edge_prompt_export.families.conditioned import ConditionedModule
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
-from edge_prompt_export.fold_graph import GraphFiles
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.graphs.fold import GraphFiles
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE
 

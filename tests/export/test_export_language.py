@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt.formats.kv_cache_names import past_names, present_names
 from edge_prompt_export import export_backbone
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.openvino.paged_attention import page
 from edge_prompt_runtime.reference import TOLERANCE

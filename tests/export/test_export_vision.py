@@ -15,7 +15,7 @@ from edge_prompt import Bundle, read_bundle, write_prompt
 from edge_prompt.base.errors import BackboneError
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export import export_backbone
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.parity import LEAST_EFFECT
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference, difference

@@ -12,8 +12,8 @@ from edge_prompt.base.errors import ParityError
 from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle, read_bundle
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt.untrusted.npy import write_npy
-from edge_prompt_export.families.text_encoder import ConditionedTextEncoder
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_export.parity import LEAST_EFFECT, _require, measure_parity, write_reference
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference

@@ -102,9 +102,9 @@ def _torch(content: bytes, folder: Path) -> None:
 
 
 def _adapter(content: bytes, folder: Path) -> None:
+    from edge_prompt_export.adapters.adapter_files import CONFIG_NAME, TENSORS_NAME, read_adapter
     from edge_prompt_export.adapters.heads import head_of
     from edge_prompt_export.adapters.prompts import FORMS, prompts_of
-    from edge_prompt_export.adapters.reading import CONFIG_NAME, TENSORS_NAME, read_adapter
 
     config, tensors = unpack(content, 2)
     _laid(config, folder / CONFIG_NAME)

@@ -337,7 +337,7 @@ def import_all() -> None:
     modules = [lazy.module for lazy in COMMANDS.values()]
     modules += ["torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "openvino", "nncf", "onnxscript"]
     modules += [f"edge_prompt_export.{name}" for name in ("quantize_onnx", "quantize_openvino", "weights.onnx")]
-    modules += ["edge_prompt_export.weights.openvino", "edge_prompt_runtime.engines.onnxruntime.engine"]
+    modules += ["edge_prompt_export.compression.openvino.weights", "edge_prompt_runtime.engines.onnxruntime.engine"]
     modules += ["edge_prompt_runtime.engines.openvino.engine", "transformers.models.bert.modeling_bert"]
     with contextlib.redirect_stdout(io.StringIO()):
         for module in modules:

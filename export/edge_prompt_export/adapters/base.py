@@ -7,7 +7,7 @@ import re
 from edge_prompt.base.errors import AdapterError
 from edge_prompt.formats.manifest import Backbone
 from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
-from edge_prompt_export.adapters.reading import Adapter
+from edge_prompt_export.adapters.adapter_files import Adapter
 
 FINGERPRINT_KEY = "edge_prompt_fingerprint"
 """Where a safetensors file says the fingerprint, if it was written from a prompt of ours."""

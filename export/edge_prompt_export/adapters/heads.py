@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_prompt.base.errors import AdapterError
 from edge_prompt.formats.head import Dense, Head
 from edge_prompt.formats.manifest import Manifest
-from edge_prompt_export.adapters.reading import Adapter
+from edge_prompt_export.adapters.adapter_files import Adapter
 from edge_prompt_export.adapters.tensors import Tensor
 
 Float32 = NDArray[np.float32]

@@ -13,7 +13,7 @@ from edge_prompt.formats.kinds import describe
 from edge_prompt.formats.manifest import Manifest
 from edge_prompt.formats.preprocessing import LEAST_TOKENS
 from edge_prompt.untrusted.npy import FloatArray
-from edge_prompt_export.adapters.reading import Adapter, AdapterConfig
+from edge_prompt_export.adapters.adapter_files import Adapter, AdapterConfig
 from edge_prompt_export.adapters.tensors import Tensor
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from edge_prompt.base.progress import log_to_stderr
+from edge_prompt_export.backbone.backbone import LoadOptions
 from edge_prompt_export.commands.options import loading_options
+from edge_prompt_export.compression.precisions import WEIGHTS
 from edge_prompt_export.export import FORMATS, export_backbone
-from edge_prompt_export.loading import LoadOptions
-from edge_prompt_export.weights.compressed import WEIGHTS
 
 
 @click.command("export")

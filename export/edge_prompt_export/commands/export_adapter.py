@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_prompt_export.adapters.exporting import export_adapter
+from edge_prompt_export.adapters.exporter import export_adapter
 
 _PATH = click.Path(path_type=Path)
 

@@ -11,7 +11,7 @@ import click
 from edge_prompt.base.progress import log_to_stderr
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt_export.adapters.base import RENAMED_OPTION
-from edge_prompt_export.adapters.importing import import_adapter
+from edge_prompt_export.adapters.importer import import_adapter
 
 _PATH = click.Path(path_type=Path)
 

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_prompt_export import loading_image, loading_language, loading_text
-from edge_prompt_export.image_pooling import IMAGE_POOLINGS
-from edge_prompt_export.loading import LoadOptions
-from edge_prompt_export.pooling import POOLINGS
+from edge_prompt_export.backbone.backbone import LoadOptions
+from edge_prompt_export.modalities.image import checkpoint as loading_image
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
+from edge_prompt_export.modalities.language import checkpoint as loading_language
+from edge_prompt_export.modalities.text import checkpoint as loading_text
+from edge_prompt_export.modalities.text.pooling import POOLINGS
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edge_prompt.base.progress import log_to_stderr
-from edge_prompt_export.quantize import MOST_IMAGES, quantize_bundle
+from edge_prompt_export.compression.quantize import MOST_IMAGES, quantize_bundle
 
 
 @click.command("quantize")

@@ -11,16 +11,16 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edge_prompt_export.backbone.backbone import LoadOptions
 from edge_prompt_export.commands.options import loading_options
-from edge_prompt_export.loading import LoadOptions
-from edge_prompt_export.tuning.augment import AUGMENTATIONS
-from edge_prompt_export.tuning.initialise import INITS
-from edge_prompt_export.tuning.initialise_images import IMAGE_INITS
-from edge_prompt_export.tuning.measure import PRECISIONS, Figures
-from edge_prompt_export.tuning.pixel_forms import PIXEL_FORMS
-from edge_prompt_export.tuning.schedule import SCHEDULES
-from edge_prompt_export.tuning.settings import DTYPES, HEADS, KINDS, TuneSettings
-from edge_prompt_export.tuning.tune import tune_prompt
+from edge_prompt_export.modalities.image.augment import AUGMENTATIONS
+from edge_prompt_export.modalities.image.initialise import IMAGE_INITS
+from edge_prompt_export.modalities.image.pixel_forms import PIXEL_FORMS
+from edge_prompt_export.modalities.text.initialise import INITS
+from edge_prompt_export.training.figures import PRECISIONS, Figures
+from edge_prompt_export.training.schedule import SCHEDULES
+from edge_prompt_export.training.settings import DTYPES, HEADS, KINDS, TuneSettings
+from edge_prompt_export.tune import tune_prompt
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,8 +7,8 @@ import pytest
 
 from edge_prompt.base.errors import AdapterError
 from edge_prompt.formats.manifest import Backbone
+from edge_prompt_export.adapters.adapter_files import Adapter, AdapterConfig
 from edge_prompt_export.adapters.base import FINGERPRINT_KEY, base_name, require_base
-from edge_prompt_export.adapters.reading import Adapter, AdapterConfig
 from edge_prompt_export.adapters.tensors import TensorFile
 
 

@@ -16,8 +16,8 @@ from edge_prompt.base.errors import ManifestError, UnknownEngineError
 from edge_prompt.formats.bundle import REFERENCE_NAME
 from edge_prompt.formats.manifest import Graph
 from edge_prompt.untrusted.npy import read_npz
-from edge_prompt_export.families.vision import ConditionedVision
-from edge_prompt_export.loading import load_backbone
+from edge_prompt_export.modalities.image.network import ConditionedVision
+from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import Engine

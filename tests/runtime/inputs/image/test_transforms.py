@@ -14,7 +14,7 @@ from PIL import Image
 from edge_prompt.base.errors import InputError, ManifestError, MissingFileError
 from edge_prompt.formats.image_settings import ImageSettings, output_size
 from edge_prompt.untrusted.json_fields import Fields
-from edge_prompt_export.image_processors import settings_of
+from edge_prompt_export.modalities.image.processors import settings_of
 from edge_prompt_runtime.inputs.image import ImageSizes, prepare_image, prepare_images, preprocess
 
 Picture = Callable[[int, int], Image.Image]

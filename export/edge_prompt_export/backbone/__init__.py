@@ -1,0 +1,1 @@
+"""A frozen network in memory, and what every conditioned module is."""

@@ -1,0 +1,1 @@
+"""What everything stands on: quiet libraries and scratch folders."""

@@ -1,0 +1,1 @@
+"""Compressing graphs for ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""How prompts enter a frozen network: attention, embeddings, virtual tokens and layers."""

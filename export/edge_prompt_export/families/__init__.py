@@ -1,1 +1,0 @@
-"""A family says what is truly different: where inputs are embedded, which output is the feature."""

@@ -1,0 +1,1 @@
+"""From a conditioned module to the graphs of each engine."""

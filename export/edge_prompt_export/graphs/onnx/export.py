@@ -1,0 +1,190 @@
+"""Writing the ONNX graph: opset 20, every size dynamic, weights in the file or beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from edge_prompt.base.errors import UnsupportedArchitectureError
+from edge_prompt.formats.manifest import FOLD_OUTPUTS
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
+from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.graphs.export_args import Positional
+from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
+
+ONNX_FILE = "model.onnx"
+ONNX_DATA_FILE = "model.onnx_data"
+ONNX_FOLD_FILE = "fold.onnx"
+OPSET = 20
+
+EXTERNAL_DATA_ABOVE_BYTES = 2**31 - 2**24
+"""A protobuf file ends at 2 GiB; what is left of it is for the graph itself."""
+
+
+SMALLEST_APART_BYTES = 1024
+"""Smaller tensors stay in the graph's own file."""
+
+_ALIGNMENT_BYTES = 4096
+"""Of a page, so that an engine may map what is there."""
+
+
+def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
+    """Write the module's graph into `folder`, and the graph that folds if it takes deep prompts.
+
+    Weights lie in the graph's own file, or beside it where that would be too large or where two graphs share them.
+
+    Args:
+        module: The conditioned module.
+        folder: Where to.
+        metadata: What made it, for the file's metadata.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UnsupportedArchitectureError: The exporter cannot follow the network.
+    """
+    model = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
+    tidy(model, metadata)
+    size_bytes = sum(weight.const_value.nbytes for weight in model.graph.initializers.values() if weight.const_value)
+    external = size_bytes > EXTERNAL_DATA_ABOVE_BYTES or "deep" in module.kinds
+    onnx_ir.save(model, folder / ONNX_FILE, external_data=ONNX_DATA_FILE if external else None)
+    files = (ONNX_FILE, ONNX_DATA_FILE) if external else (ONNX_FILE,)
+    if "deep" not in module.kinds:
+        return GraphFiles(files)
+    folding = FoldModule(module)
+    fold = onnx_model(folding, folding.trace_inputs(), folding.dynamic_axes(), FOLD_OUTPUTS)
+    tidy(fold, metadata)
+    share_weights(fold, onnx_ir.load(folder / ONNX_FILE), folder)
+    onnx_ir.save(fold, folder / ONNX_FOLD_FILE)
+    return GraphFiles(files, fold=(ONNX_FOLD_FILE, ONNX_DATA_FILE))
+
+
+def onnx_model(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Tensor],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    output_names: Sequence[str],
+) -> onnx_ir.Model:
+    """The module as an ONNX model whose dynamic axes bear names that a reader of the file understands."""
+    shapes = tuple(dict.fromkeys(dynamic_axes[name], Dim.DYNAMIC) for name in inputs)
+    with quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                Positional(module, tuple(inputs)),
+                tuple(inputs.values()),
+                dynamo=True,
+                dynamic_shapes=(shapes,),  # of one argument, *inputs
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=list(output_names),
+                verbose=False,
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            raise UnsupportedArchitectureError(
+                found=f"{name_of(module)} cannot be exported to ONNX ({reason})",
+                wanted="a network that torch.onnx.export can follow",
+                remedy="try --format openvino, or another backbone",
+            ) from error
+    assert program is not None  # noqa: S101 - promised by dynamo=True
+    _name_axes(program.model, dynamic_axes)
+    return program.model
+
+
+def _name_axes(model: onnx_ir.Model, dynamic_axes: Mapping[str, Mapping[int, str]]) -> None:
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        axes = dynamic_axes[str(value.name)]
+        for axis, name in axes.items():
+            names.setdefault(str(_shape(value)[axis]), name)
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        dims = [names.get(str(dim), dim) if isinstance(dim, onnx_ir.SymbolicDim) else dim for dim in _shape(value)]
+        value.shape = onnx_ir.Shape(dims)
+
+
+def _shape(value: onnx_ir.Value) -> onnx_ir.Shape:
+    assert value.shape is not None  # noqa: S101 - the exporter gives every input and output a shape
+    return value.shape
+
+
+def tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
+    """Say what made the file; drop the exporter's notes on every node, which hold paths of the machine it ran on.
+
+    Args:
+        model: The model, changed in place.
+        metadata: What to say.
+    """
+    model.producer_name, model.producer_version = "edge-prompt", metadata["edge-prompt"]
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)
+    model.graph.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+
+
+def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> None:
+    """Point the weights of `model` at the same bytes in the data file of `other`, so that they are stored once.
+
+    What is not there, or is small, stays in the graph.
+    """
+    places = {}
+    for weight in other.graph.initializers.values():
+        if isinstance(weight.const_value, onnx_ir.ExternalTensor):
+            places[_content(weight.const_value)] = weight.const_value
+    for weight in model.graph.initializers.values():
+        if weight.const_value is None:
+            continue
+        place = places.get(_content(weight.const_value))
+        if place is not None:
+            weight.const_value = onnx_ir.ExternalTensor(
+                location=place.location,
+                offset=place.offset,
+                length=place.length,
+                dtype=place.dtype,
+                shape=place.shape,
+                name=str(weight.name),
+                base_dir=folder,
+            )
+
+
+def add_weights(model: onnx_ir.Model, data_file: Path) -> None:
+    """Add what is large and only in the graph, as tables by position are, to a data file that others read, too.
+
+    Args:
+        model: The model, changed in place: the tensors lie in the file then.
+        data_file: The file, beside which the graph will lie.
+    """
+    with data_file.open("ab") as data:
+        for weight in model.graph.initializers.values():
+            tensor = weight.const_value
+            if tensor is None or isinstance(tensor, onnx_ir.ExternalTensor) or tensor.nbytes < SMALLEST_APART_BYTES:
+                continue
+            data.write(bytes(-data.tell() % _ALIGNMENT_BYTES))
+            weight.const_value = onnx_ir.ExternalTensor(
+                location=data_file.name,
+                offset=data.tell(),
+                length=tensor.nbytes,
+                dtype=tensor.dtype,
+                shape=onnx_ir.Shape(tensor.shape.numpy()),
+                name=str(weight.name),
+                base_dir=data_file.parent,
+            )
+            data.write(tensor.tobytes())
+
+
+def _content(tensor: onnx_ir.TensorProtocol) -> tuple[str, tuple[int, ...], str]:
+    """What tells a tensor from others: dtype, shape, and a digest of its bytes."""
+    digest = hashlib.sha256(tensor.tobytes()).hexdigest()
+    return tensor.dtype.name, tuple(tensor.shape.numpy()), digest

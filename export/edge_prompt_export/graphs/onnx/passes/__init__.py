@@ -1,0 +1,1 @@
+"""What is rewritten in an ONNX graph after its export."""

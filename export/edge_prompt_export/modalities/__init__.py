@@ -1,0 +1,1 @@
+"""The modalities: one folder each, from checkpoint to training rows; `registry` chooses."""

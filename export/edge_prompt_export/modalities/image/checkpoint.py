@@ -1,0 +1,86 @@
+"""Loading an image backbone: its head, its size, and how an image is made ready for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForObjectDetection,
+    AutoModelForSemanticSegmentation,
+    PreTrainedConfig,
+)
+from transformers.utils import cached_file
+
+from edge_prompt.base.errors import BackboneError, ManifestError
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.preprocessing import ImagePreprocessing
+from edge_prompt.storage.files import read_json
+from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running, task_of
+from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
+from edge_prompt_export.modalities.image.processors import settings_of
+
+PREPROCESSOR_NAME = "preprocessor_config.json"
+
+AUTO_CLASSES = {
+    "image-feature-extraction": AutoModel,
+    "image-classification": AutoModelForImageClassification,
+    "object-detection": AutoModelForObjectDetection,
+    "semantic-segmentation": AutoModelForSemanticSegmentation,
+}
+
+TASK_OF_HEAD = {
+    "ForImageClassification": "image-classification",
+    "ForImageClassificationWithTeacher": "image-classification",
+    "ForObjectDetection": "object-detection",
+    "ForSemanticSegmentation": "semantic-segmentation",
+}
+"""The task of a checkpoint that brings such a head; all others are taken for their features."""
+
+
+def load(
+    source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
+) -> Checkpoint:
+    """Load an image backbone, or the vision tower of a network for images and text; see `load_backbone`."""
+    task = task or task_of(config, TASK_OF_HEAD, "image-feature-extraction")
+    if task == "image-feature-extraction":
+        config = image_config(config)
+    if pooling not in (None, *IMAGE_POOLINGS):
+        raise BackboneError(
+            found=f"pooling by {pooling!r} for images",
+            wanted=f"one of {', '.join(IMAGE_POOLINGS)}",
+            remedy="pass one of them (--pooling)",
+        )
+    with explained(source), quiet():
+        model, info = AUTO_CLASSES[task].from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
+        )
+    model.eval().requires_grad_(requires_grad=False)
+    settings = _read_settings(source, options)
+    image_size = _image_size(config) if settings is None else settings.fixed_size
+    with running(type(model).__name__), quiet():
+        module = ConditionedVision(model, task, pooling, image_size)
+        module.eval()
+    height, width = image_size or (None, None)
+    preprocessing = ImagePreprocessing(module.num_channels, height, width, settings, module.pooling, normalize=False)
+    return Checkpoint(module, preprocessing, None, set(info["missing_keys"]))
+
+
+def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:
+    """How its authors make an image ready; None if the checkpoint does not say: callers may pass pixel arrays."""
+    with explained(source):
+        found = cached_file(
+            source, PREPROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **options.file_arguments()
+        )
+    return None if found is None else settings_of(read_json(Path(found), ManifestError), PREPROCESSOR_NAME)
+
+
+def _image_size(config: PreTrainedConfig) -> tuple[int, int] | None:
+    size = getattr(image_config(config), "image_size", None)
+    if isinstance(size, int):
+        return size, size
+    return (int(size[0]), int(size[1])) if isinstance(size, (list, tuple)) and len(size) == 2 else None

@@ -1,0 +1,74 @@
+"""Examples of images: read and preprocessed once, moved about anew in every epoch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt_export.modalities.image.augment import AUGMENTATIONS
+from edge_prompt_export.training.examples import Batch
+from edge_prompt_runtime.inputs.image import prepare_image
+
+LARGEST_KEPT_BYTES = 2**31
+"""Preprocessed images are kept up to this, float32; those beyond are read anew in every epoch."""
+
+
+class ImageRows:
+    """Labelled images; see `Examples`.
+
+    They are prepared by the device's own code, so a prompt is tuned on the very numbers it will meet.
+
+    Args:
+        images: Paths, arrays, or whatever else `edge_prompt_runtime.inputs.image` reads.
+        labels: The class of each, as a number.
+        settings: How they are prepared.
+        augment: A key of `AUGMENTATIONS`, for training.
+        seed: For the augmentation.
+    """
+
+    def __init__(
+        self, images: Sequence[Any], labels: Sequence[int], settings: ImageSettings, augment: str, seed: int
+    ) -> None:
+        self._images = images
+        self._labels = torch.tensor(labels)
+        self._settings = settings
+        self._augment = AUGMENTATIONS[augment]
+        self._random = torch.Generator().manual_seed(seed)
+        self._kept: dict[int, Tensor] = {}
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._images)
+
+    def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
+        """All images once, in an order that `rng` gives, each augmented."""
+        order = list(range(len(self)))
+        rng.shuffle(order)
+        for batch in self._batches(order, batch_size):
+            augmented = self._augment(batch.request["pixel_values"], self._random)
+            yield Batch({"pixel_values": augmented}, batch.labels)
+
+    def ordered(self, batch_size: int) -> Iterator[Batch]:
+        """All images once, as they are."""
+        return self._batches(range(len(self)), batch_size)
+
+    def _batches(self, order: Sequence[int], batch_size: int) -> Iterator[Batch]:
+        for start in range(0, len(order), batch_size):
+            rows = list(order[start : start + batch_size])
+            pixel_values = torch.stack([self._prepared(row) for row in rows])
+            yield Batch({"pixel_values": pixel_values}, self._labels[rows])
+
+    def _prepared(self, row: int) -> Tensor:
+        if row not in self._kept:
+            prepared = torch.from_numpy(prepare_image(self._images[row], self._settings).pixel_values)
+            if self._kept_bytes + prepared.nbytes > LARGEST_KEPT_BYTES:
+                return prepared
+            self._kept[row] = prepared
+            self._kept_bytes += prepared.nbytes
+        return self._kept[row]

@@ -1,0 +1,46 @@
+"""Loading a causal language model: a folder, a hub name, or a GGUF file as transformers reads it."""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig
+
+from edge_prompt.base.errors import BackboneError
+from edge_prompt.formats.preprocessing import LanguagePreprocessing
+from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running
+from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.modalities.language.network import ConditionedCausalLM
+from edge_prompt_export.modalities.text.checkpoint import load_tokenizer
+
+AUTO_CLASSES = {"text-generation": AutoModelForCausalLM}
+
+_EXPERTS = "batched_mm"
+"""How a mixture of experts is computed: the one of transformers' ways that both converters follow. It gathers the
+weights of each token's experts: as much as decoding reads anyway, and more memory for long requests."""
+
+
+def load(
+    source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
+) -> Checkpoint:
+    """Load a causal language model; see `load_backbone`."""
+    if pooling is not None:
+        raise BackboneError(
+            found=f"pooling by {pooling!r} for {task or 'text-generation'}",
+            wanted="none: its outputs are logits",
+            remedy="leave --pooling out",
+        )
+    with explained(source), quiet():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
+        )
+    model.set_experts_implementation(_EXPERTS)
+    model.eval().requires_grad_(requires_grad=False)
+    tokenizer = load_tokenizer(source, options)
+    with running(type(model).__name__), quiet():
+        module = ConditionedCausalLM(model)
+        module.eval()
+    preprocessing = LanguagePreprocessing(
+        max_positions=module.max_positions,
+        vocab_size=int(module.embedding.weight.shape[0]),
+    )
+    return Checkpoint(module, preprocessing, tokenizer, set(info["missing_keys"]))

@@ -1,0 +1,48 @@
+"""What validation measures of a language model: its loss, and whether it says the right thing."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from edge_prompt_export.modalities.language.prompted import PromptedLanguageModel
+from edge_prompt_export.modalities.language.rows import LanguageRows
+from edge_prompt_export.training.examples import Examples
+from edge_prompt_export.training.figures import Figures, measuring
+
+_BATCH_SIZE = 16
+
+
+def language_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
+    """The loss of a language model, and its accuracy on labels or the exact match of what it says.
+
+    A greedy text is the completion to its end just where the most likely token is the right one at every place.
+    """
+    assert isinstance(module, PromptedLanguageModel)  # noqa: S101 - what the modality tunes
+    assert isinstance(examples, LanguageRows)  # noqa: S101 - what it is tuned on
+    with measuring(module, precision):
+        return _of_labels(module, examples) if examples.label_tokens else _of_completions(module, examples)
+
+
+def _of_completions(module: PromptedLanguageModel, examples: LanguageRows) -> Figures:
+    loss, tokens, right = 0.0, 0, 0
+    for batch in examples.ordered(_BATCH_SIZE):
+        logits = module(batch)
+        loss += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
+        tokens += len(batch.labels)
+        lengths = batch.request["scored"].sum(1).tolist()
+        hits = logits.argmax(1) == batch.labels
+        right += sum(bool(row.all()) for row in hits.split(lengths))
+    return Figures(right / len(examples), loss / tokens, "exact match")
+
+
+def _of_labels(module: PromptedLanguageModel, examples: LanguageRows) -> Figures:
+    loss, tokens, right = 0.0, 0, 0
+    for rows in examples.by_length(_BATCH_SIZE):
+        scores = module.label_scores([row.input_ids[: -row.completion] for row in rows], examples.label_tokens)
+        labels = torch.tensor([row.label for row in rows])
+        right += int((scores.argmax(1) == labels).sum())
+        loss -= float(scores.gather(1, labels[:, None]).sum())
+        tokens += sum(row.completion for row in rows)
+    return Figures(right / len(examples), loss / tokens)

@@ -1,0 +1,145 @@
+"""The language model that is tuned: the very module that is exported, its prompt a parameter, everything else frozen.
+
+A batch starts from the keys and values of the prompt, which are made once for all of its rows: as on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from edge_prompt_export.modalities.language.network import ConditionedCausalLM
+from edge_prompt_export.modalities.language.rows import filled_left
+from edge_prompt_export.training.examples import Batch
+
+
+class Past(NamedTuple):
+    """What a batch has read so far.
+
+    Attributes:
+        cache: Keys, then values, a layer, `[batch, num_kv_heads, length, head_dim]` each.
+        mask: `[batch, length]` int64, 1 where a row has something.
+    """
+
+    cache: tuple[Tensor, ...]
+    mask: Tensor
+
+    def repeated(self, times: int) -> Past:
+        """Each row so many times, one after another."""
+        return Past(
+            tuple(part.repeat_interleave(times, 0) for part in self.cache), self.mask.repeat_interleave(times, 0)
+        )
+
+
+class PromptedLanguageModel(nn.Module):
+    """A causal language model with a prompt as its parameter.
+
+    Args:
+        backbone: The frozen, conditioned module.
+        kind: The prompt's kind, or empty for no prompt.
+        prompt: The prompt, with the axes of a prompt file.
+        dropout: Whether the network's own dropout is on while this module trains.
+
+    Attributes:
+        prompt: The prompt, a parameter.
+        head: None: it speaks through the network's own.
+    """
+
+    head: nn.Linear | None = None
+
+    def __init__(self, backbone: ConditionedCausalLM, kind: str, prompt: Tensor, *, dropout: bool = False) -> None:
+        super().__init__()
+        self._backbone = (backbone,)  # in a tuple, so that its weights are not among this module's parameters
+        self._kind = kind
+        self.prompt = nn.Parameter(prompt.clone())
+        self._dropout = dropout
+        self.eval()
+
+    @property
+    def backbone(self) -> ConditionedCausalLM:
+        """The conditioned module."""
+        return self._backbone[0]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Enter or leave training; the frozen network follows if its dropout is wanted."""
+        self.backbone.train(mode and self._dropout)
+        return super().train(mode)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits before each token of the completions, `[completion tokens, vocab_size]` float32, row by row."""
+        request = batch.request
+        logits, _ = self.read(
+            self.past(len(request["input_ids"])),
+            request["input_ids"],
+            request["attention_mask"],
+            request["scored"].shape[1],
+        )
+        return logits[request["scored"]].float()
+
+    def past(self, batch: int) -> Past:
+        """The prompt's keys and values, for each row of a batch."""
+        backbone = self.backbone
+        empty = backbone.empty_prompts()
+        inputs = empty | (backbone.as_input(self._kind, self.prompt) if self._kind else {})
+        cache = tuple(inputs[name] for name in backbone.cache_names)
+        length = inputs["soft_prompt"].shape[1]
+        if length:
+            _, *made = backbone(
+                input_ids=torch.zeros(1, 0, dtype=torch.long),
+                attention_mask=torch.ones(1, length, dtype=torch.long),
+                position_ids=torch.arange(length)[None],
+                logits_to_keep=torch.zeros(0, dtype=torch.long),
+                **inputs,
+            )
+            cache = tuple(made)
+        mask = torch.ones(batch, cache[0].shape[2], dtype=torch.long)
+        return Past(tuple(part.expand(batch, -1, -1, -1) for part in cache), mask)
+
+    def read(self, past: Past, input_ids: Tensor, mask: Tensor, last: int) -> tuple[Tensor, Past]:
+        """Read tokens after `past`.
+
+        Args:
+            past: What each row has read.
+            input_ids: `[batch, sequence]`.
+            mask: `[batch, sequence]`, 1 where a row has a token.
+            last: How many of the last places to give logits of.
+
+        Returns:
+            The logits `[batch, last, vocab_size]`, and what has been read then.
+        """
+        sequence = input_ids.shape[1]
+        whole = torch.cat([past.mask, mask], 1)
+        logits, *cache = self.backbone(
+            input_ids=input_ids,
+            attention_mask=whole,
+            position_ids=(whole.cumsum(1) - 1).clamp(min=0)[:, -sequence:],
+            logits_to_keep=torch.arange(sequence - last, sequence),
+            soft_prompt=self.backbone.empty_prompts()["soft_prompt"],
+            **dict(zip(self.backbone.cache_names, past.cache, strict=True)),
+        )
+        return logits, Past(tuple(cache), whole)
+
+    def label_scores(self, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> Tensor:
+        """The log-probability of each label after each prompt, the sum over its tokens: `[batch, num_labels]`."""
+        prompt = filled_left(prompts)
+        logits, past = self.read(self.past(len(prompts)), prompt["input_ids"], prompt["attention_mask"], 1)
+        longest = max(map(len, labels))
+        tokens = torch.zeros(len(labels), longest, dtype=torch.long)
+        for number, label in enumerate(labels):
+            tokens[number, : len(label)] = torch.tensor(label)
+        counted = torch.arange(longest) < torch.tensor([len(label) for label in labels])[:, None]
+        logits = logits.repeat_interleave(len(labels), 0)
+        if longest > 1:
+            following, _ = self.read(
+                past.repeated(len(labels)),
+                tokens[:, :-1].repeat(len(prompts), 1),
+                counted[:, 1:].long().repeat(len(prompts), 1),
+                longest - 1,
+            )
+            logits = torch.cat([logits, following], 1)
+        said = tokens.repeat(len(prompts), 1)[:, :, None]
+        probabilities = logits.float().log_softmax(-1).gather(2, said)[:, :, 0]
+        return (probabilities * counted.repeat(len(prompts), 1)).sum(1).reshape(len(prompts), len(labels))

@@ -1,0 +1,127 @@
+"""Loading a text encoder: its head, its tokenizer, its pooling, and how many tokens it takes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
+
+from edge_prompt.base.errors import BackboneError
+from edge_prompt.formats.preprocessing import TextPreprocessing
+from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running, task_of
+from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
+from edge_prompt_export.modalities.text.pooling import POOLINGS
+from edge_prompt_export.modalities.text.sentence_transformers import SentenceSettings, read_sentence_settings
+
+logger = logging.getLogger(__name__)
+
+AUTO_CLASSES = {
+    "feature-extraction": AutoModel,
+    "text-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "fill-mask": AutoModelForMaskedLM,
+}
+
+TASK_OF_HEAD = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
+"""The task of a checkpoint that brings such a head; all others are taken for their features."""
+
+_TOKEN_FALLBACK = 512
+"""Where neither tokenizer nor configuration bounds the length of a text."""
+
+_UNBOUNDED = 1_000_000
+"""transformers writes a huge number where a tokenizer has no bound."""
+
+
+def load(
+    source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
+) -> Checkpoint:
+    """Load a text encoder; see `load_backbone`."""
+    task = task or task_of(config, TASK_OF_HEAD, "feature-extraction")
+    auto_class = _auto_class(source, task, config)
+    with explained(source), quiet():
+        model, info = auto_class.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
+        )
+    tokenizer = load_tokenizer(source, options)
+    model.eval().requires_grad_(requires_grad=False)
+    sentence = read_sentence_settings(source, options.arguments())
+    if sentence.left_out:
+        logger.warning("%s: embeddings are those before %s", source, ", ".join(sentence.left_out))
+    pooling = _pooling(source, pooling or sentence.pooling)
+    with running(type(model).__name__), quiet():
+        module = ConditionedTextEncoder(model, task, pooling)
+        module.eval()
+    return Checkpoint(module, _preprocessing(module, tokenizer, sentence), tokenizer, set(info["missing_keys"]))
+
+
+def _preprocessing(
+    module: ConditionedTextEncoder, tokenizer: PreTrainedTokenizerBase | None, sentence: SentenceSettings
+) -> TextPreprocessing:
+    config = module.model.config
+    bounds = [sentence.max_tokens, module.num_positions, getattr(tokenizer, "model_max_length", None)]
+    known = [bound for bound in bounds if bound is not None and bound < _UNBOUNDED]
+    pad_token_id = getattr(tokenizer, "pad_token_id", None)
+    pad_token_id = getattr(config, "pad_token_id", None) if pad_token_id is None else pad_token_id
+    return TextPreprocessing(
+        max_tokens=min(known, default=getattr(config, "max_position_embeddings", None) or _TOKEN_FALLBACK),
+        max_positions=module.num_positions,
+        vocab_size=int(module.embedding.weight.shape[0]),
+        num_token_types=max(1, getattr(config, "type_vocab_size", 1)),
+        pad_token_id=pad_token_id or 0,
+        pooling=module.pooling,
+        normalize=sentence.normalize,
+    )
+
+
+def _auto_class(source: str, task: str, config: PreTrainedConfig) -> Any:
+    # T5 saved as an encoder says that it is no encoder-decoder, and AutoModel would load it with a random decoder
+    if task == "feature-extraction" and type(config) in AutoModelForTextEncoding._model_mapping:
+        return AutoModelForTextEncoding
+    if not getattr(config, "is_encoder_decoder", False):
+        return AUTO_CLASSES[task]
+    raise BackboneError(
+        found=f"{source} is an encoder-decoder ({config.model_type})",
+        wanted="a text encoder, or an encoder-decoder whose encoder stands alone, for feature-extraction",
+        remedy="choose another backbone",
+    )
+
+
+def _pooling(source: str, name: str) -> str:
+    if name not in POOLINGS:
+        raise BackboneError(
+            found=f"{source} pools by {name!r}",
+            wanted=f"one of {', '.join(POOLINGS)}",
+            remedy="pass one of them (--pooling)",
+        )
+    return name
+
+
+def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of the checkpoint; None if it brings none, which is no error: callers may pass token arrays."""
+    folder = Path(source)
+    names = (
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+        "vocab.json",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+    )
+    if options.gguf_file is None and folder.is_dir() and not any((folder / name).exists() for name in names):
+        return None
+    with explained(source), quiet():
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
+    return tokenizer

@@ -1,0 +1,1 @@
+"""Training a prompt: examples, the loop, the schedule, figures and settings."""

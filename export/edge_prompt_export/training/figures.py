@@ -1,0 +1,84 @@
+"""What validation measures, and in which precision networks run meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from edge_prompt_export.training.examples import Examples
+
+EVALUATION_BATCH_SIZE = 64
+
+PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured on validation examples.
+
+    Attributes:
+        right: The share that was right, 0 to 1.
+        loss: The mean loss a token, in nats; None where it is not looked at.
+        measure: What being right means: `accuracy`, or `exact match` of a generated text.
+    """
+
+    right: float
+    loss: float | None = None
+    measure: str = "accuracy"
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """The greater the better: what is right, and of equals the less surprised."""
+        return self.right, -(self.loss or 0.0)
+
+    def __str__(self) -> str:
+        """For people."""
+        loss = "" if self.loss is None else f", loss {self.loss:.3f}"
+        return f"{self.measure} {self.right:.1%}{loss}"
+
+    def as_json(self) -> dict[str, float]:
+        """For a card."""
+        found = {self.measure.replace(" ", "_"): self.right, "loss": self.loss}
+        return {name: round(value, 4) for name, value in found.items() if value is not None}
+
+
+Measure = Callable[[nn.Module, Examples, str], Figures]
+"""From a module, examples and a key of `PRECISIONS` to figures."""
+
+
+def accuracy_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
+    """How many examples a classifier classifies right."""
+    return Figures(accuracy_of(module, examples, precision))
+
+
+def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:
+    """The share of `examples` that the module classifies right, 0 to 1."""
+    right = 0
+    with measuring(module, precision):
+        for batch in examples.ordered(EVALUATION_BATCH_SIZE):
+            right += int((module(batch).argmax(1) == batch.labels).sum())
+    return right / len(examples)
+
+
+@contextmanager
+def in_precision(name: str) -> Iterator[None]:
+    """Run matrix products in the precision `name`, a key of `PRECISIONS`."""
+    dtype = PRECISIONS[name]
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        yield
+
+
+@contextmanager
+def measuring(module: nn.Module, precision: str) -> Iterator[None]:
+    """Run a module as it will be used: without dropout and gradients; then let it be as it was."""
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad(), in_precision(precision):
+            yield
+    finally:
+        module.train(training)

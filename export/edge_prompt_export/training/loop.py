@@ -1,0 +1,188 @@
+"""The training loop: steps to the end of the schedule, or to the best epoch that validation saw, or to Ctrl-C.
+
+Without validation the last parameters are kept: the learning rate has fallen to nothing by then, so they are settled,
+and a few hundred examples held out to choose an epoch would be missed in training and choose by chance.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edge_prompt_export.training.examples import Batch, Examples
+from edge_prompt_export.training.figures import Figures, Measure, accuracy_figures, in_precision
+from edge_prompt_export.training.schedule import SCHEDULES
+
+LARGEST_GRADIENT_NORM = 1.0
+
+
+class Observer(Protocol):
+    """Told how tuning goes."""
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """An optimiser step was made."""
+
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+        """An epoch ended with these figures on the validation examples; not told where there are none."""
+
+
+class Silent:
+    """An observer that says nothing."""
+
+    def step(self, step: int, steps: int, loss: float) -> None:
+        """See `Observer.step`."""
+
+    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+        """See `Observer.epoch`."""
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        batch_size: Examples a forward.
+        accumulate: Forwards an optimiser step.
+        schedule: A key of `SCHEDULES`.
+        patience: Epochs without improvement of validation after which training ends; None goes on to the end.
+        precision: A key of `PRECISIONS`.
+        seed: For the order of the examples.
+    """
+
+    epochs: int
+    batch_size: int
+    accumulate: int
+    schedule: str
+    patience: int | None
+    precision: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        figures: On the validation examples, after each epoch; empty without such.
+        kept_epoch: The epoch whose parameters were kept, from 1; 0 is the start.
+        interrupted: Whether the user ended it.
+    """
+
+    figures: tuple[Figures, ...]
+    kept_epoch: int
+    interrupted: bool
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """The share that was right after each epoch, 0 to 1."""
+        return tuple(figures.right for figures in self.figures)
+
+
+def train(
+    module: nn.Module,
+    groups: Sequence[dict[str, Any]],
+    training: Examples,
+    validation: Examples | None,
+    settings: LoopSettings,
+    observer: Observer | None = None,
+    measure: Measure = accuracy_figures,
+) -> Outcome:
+    """Train the parameters in `groups` and leave the module in evaluation mode, with the best or the last of them.
+
+    Ctrl-C ends training early and keeps the best so far; without validation, what was reached.
+
+    Args:
+        module: From a `Batch` to logits, a row for each of the batch's labels.
+        groups: AdamW's parameter groups, each with its learning rate.
+        training: The examples to train on.
+        validation: The examples to choose the best epoch by; None keeps the last.
+        settings: How.
+        observer: Who is told.
+        measure: What the best epoch is chosen by.
+    """
+    observer = observer or Silent()
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = torch.optim.AdamW(list(groups), weight_decay=0.0)
+    steps_an_epoch = -(-len(training) // (settings.batch_size * settings.accumulate))
+    steps = settings.epochs * steps_an_epoch
+    factor = SCHEDULES[settings.schedule]
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
+    rng = random.Random(settings.seed)
+    chosen = None if validation is None else _Best(parameters, measure(module, validation, settings.precision))
+    seen: list[Figures] = []
+    epoch, interrupted = 0, False
+    module.train()
+    try:
+        for epoch in range(1, settings.epochs + 1):
+            batches = training.shuffled(settings.batch_size, rng)
+            for step in range(1, steps_an_epoch + 1):
+                loss = _step(module, list(islice(batches, settings.accumulate)), parameters, optimizer, settings)
+                scheduler.step()
+                observer.step((epoch - 1) * steps_an_epoch + step, steps, loss)
+            if chosen is None or validation is None:
+                continue
+            seen.append(measure(module, validation, settings.precision))
+            observer.epoch(epoch, seen[-1], best=chosen.see(epoch, seen[-1]))
+            if settings.patience is not None and epoch - chosen.epoch >= settings.patience:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        module.eval()
+    if chosen is None:
+        return Outcome((), epoch, interrupted)
+    chosen.restore()
+    return Outcome(tuple(seen), chosen.epoch, interrupted)
+
+
+def _step(
+    module: nn.Module,
+    batches: Sequence[Batch],
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: LoopSettings,
+) -> float:
+    """One optimiser step over `batches`; every label counts the same."""
+    rows = sum(len(batch.labels) for batch in batches)
+    optimizer.zero_grad()
+    total = 0.0
+    for batch in batches:
+        with in_precision(settings.precision):
+            logits = module(batch)
+        loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum") / rows
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT_NORM)
+    optimizer.step()
+    return total
+
+
+class _Best:
+    """Keeps the parameters of the best epoch so far, the start being epoch 0."""
+
+    def __init__(self, parameters: Sequence[Tensor], figures: Figures) -> None:
+        self._parameters = parameters
+        self._figures = figures
+        self.epoch = 0
+        self._kept = [parameter.detach().clone() for parameter in parameters]
+
+    def see(self, epoch: int, figures: Figures) -> bool:
+        """Whether that epoch is the best; of equals the later one is, for it has seen more."""
+        if figures.rank < self._figures.rank:
+            return False
+        self._figures, self.epoch = figures, epoch
+        self._kept = [parameter.detach().clone() for parameter in self._parameters]
+        return True
+
+    def restore(self) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._kept, strict=True):
+                parameter.copy_(value)

@@ -1,0 +1,75 @@
+"""The classifier that is tuned: the very module that is exported, its prompt a parameter, everything else frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from torch import Tensor, nn
+
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt_export.training.examples import Batch
+
+
+class PromptedClassifier(nn.Module):
+    """A conditioned backbone with a prompt and a head as its parameters.
+
+    Args:
+        backbone: The frozen, conditioned module.
+        kind: The prompt's kind, or empty for no prompt.
+        prompt: The prompt, with the axes of a prompt file.
+        head: The task's own head; None classifies by the network's own.
+        own_labels: For each class of the task, its row in the network's own head.
+        dropout: Whether the network's own dropout is on while this module trains.
+
+    Attributes:
+        prompt: The prompt, a parameter.
+        head: The head.
+    """
+
+    def __init__(
+        self,
+        backbone: ConditionedModule,
+        kind: str,
+        prompt: Tensor,
+        head: nn.Linear | None,
+        own_labels: Sequence[int] = (),
+        *,
+        dropout: bool = False,
+    ) -> None:
+        super().__init__()
+        self._backbone = (backbone,)  # in a tuple, so that its weights are not among this module's parameters
+        self._kind = kind
+        self.prompt = nn.Parameter(prompt.clone())
+        self.head = head
+        self._own_labels = list(own_labels)
+        self._dropout = dropout
+        self.eval()
+
+    @property
+    def backbone(self) -> ConditionedModule:
+        """The conditioned module."""
+        return self._backbone[0]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Enter or leave training; the frozen network follows if its dropout is wanted."""
+        self.backbone.train(mode and self._dropout)
+        return super().train(mode)
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """The backbone's outputs by name for `batch` under the prompt."""
+        prompts = self.backbone.as_input(self._kind, self.prompt) if self._kind else {}
+        inputs = self.backbone.under(batch.request, prompts)
+        return dict(zip(self.backbone.output_names, self.backbone(**inputs), strict=True))
+
+    def features(self, batch: Batch) -> Tensor:
+        """The feature of each example, `[batch, feature_size]` float32."""
+        return self.outputs(batch)["features"].float()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The logits of each example, `[batch, num_labels]` float32."""
+        if self.head is not None:
+            logits: Tensor = self.head(self.features(batch))
+            return logits
+        own = self.outputs(batch)["logits"].float()
+        return own[:, self._own_labels]

@@ -1,0 +1,210 @@
+"""Tuning a prompt for a task: from examples to a `.npy` file with its card and head."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
+from edge_prompt.base.version import __version__
+from edge_prompt.formats.card import TEMPLATE_FIELD, Card
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.prompt import write_prompt
+from edge_prompt.untrusted.npy import FloatArray
+from edge_prompt_export.backbone.backbone import LABELLED_TASKS, LoadedBackbone, LoadOptions
+from edge_prompt_export.modalities.labelled import Labelled, read_labelled
+from edge_prompt_export.modalities.recipes import MODALITIES, Prompted
+from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.training.classifiers import head_of
+from edge_prompt_export.training.examples import Examples
+from edge_prompt_export.training.figures import Figures
+from edge_prompt_export.training.loop import LoopSettings, Observer, Outcome, train
+from edge_prompt_export.training.settings import DTYPES, TuneSettings
+
+
+@dataclass(frozen=True)
+class TunedPrompt:
+    """What tuning ended with.
+
+    Attributes:
+        path: The prompt file.
+        card: Its card.
+        figures: On the validation examples, as the file was written; None without such examples.
+        outcome: How training went.
+    """
+
+    path: Path
+    card: Card
+    figures: Figures | None
+    outcome: Outcome
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of the validation examples that is right, 0 to 1; None without such examples."""
+        return None if self.figures is None else self.figures.right
+
+
+def tune_prompt(
+    source: str | Path,
+    train_file: str | Path,
+    output: str | Path,
+    *,
+    validation_file: str | Path | None = None,
+    settings: TuneSettings | None = None,
+    task: str | None = None,
+    pooling: str | None = None,
+    options: LoadOptions | None = None,
+    observer: Observer | None = None,
+) -> TunedPrompt:
+    """Tune a prompt on a frozen backbone and write it, with its head and card.
+
+    Args:
+        source: The backbone: a local folder, or a name on the hub.
+        train_file: Texts and labels: `.jsonl`, `.csv` or `.tsv` with the fields `text` and `label`. For language
+            models also `.jsonl` with `prompt` and `completion`, or with `messages`. Images: a folder that holds a
+            folder a class, or a `.csv` with the fields `path` and `label`.
+        output: The `.npy` file to write.
+        validation_file: Examples to choose the best epoch by; None keeps the last.
+        settings: How; None takes the defaults.
+        task: As for `export_backbone`; it must be the same as at export, or the fingerprints differ.
+        pooling: As for `export_backbone`.
+        options: How to load from a hub.
+        observer: Who is told how it goes.
+
+    Returns:
+        What was written.
+
+    Raises:
+        TrainingDataError: The data is malformed, has one class, or classes that do not fit.
+        InputError: A setting is not one of its choices, or the output is no `.npy` file.
+        BackboneError: The backbone cannot be loaded.
+        UnsupportedArchitectureError: It does not take that kind of prompt.
+    """
+    settings = settings or TuneSettings()
+    train_file, output = Path(train_file), Path(output)
+    _require_settings(settings, output)
+    labelled = read_labelled(train_file, None if validation_file is None else Path(validation_file))
+    started = time.monotonic()
+    backbone = load_backbone(str(source), task, pooling, options)
+    name = labelled.require(modality_of(backbone.preprocessing), backbone)
+    settings, modality = settings.complete(name), MODALITIES[name]
+    prompted, outcome, validation = tune_examples(backbone, labelled, settings, observer)
+    array = round_prompt(prompted, settings)
+    figures = None if validation is None else modality.measure(prompted, validation, settings.precision)
+    provenance = {
+        "made_by": f"edge-prompt {__version__}",
+        "backbone": backbone.source_name,
+        "settings": {name: value for name, value in asdict(settings).items() if name != "template"},
+        "data": labelled.described(),
+        "figures": {
+            **_validated(figures),
+            **_validated_by_epoch(outcome),
+            "kept_epoch": outcome.kept_epoch,
+            "interrupted": outcome.interrupted,
+            "seconds": round(time.monotonic() - started),
+        },
+    }
+    card = write_prompt(
+        output,
+        array,
+        settings.kind,
+        backbone.fingerprint,
+        head=None if prompted.head is None else head_of(prompted.head),
+        labels=(backbone.labels if prompted.head is None else ()) or labelled.labels,
+        template=modality.template(backbone, settings),
+        max_tokens=settings.max_tokens,
+        provenance=provenance,
+    )
+    return TunedPrompt(output, card, figures, outcome)
+
+
+def tune_examples(
+    backbone: LoadedBackbone, labelled: Labelled, settings: TuneSettings, observer: Observer | None = None
+) -> tuple[Prompted, Outcome, Examples | None]:
+    """Tune on examples in memory.
+
+    Returns:
+        The prompted network as it was kept, how training went, and the validation examples.
+
+    Raises:
+        UnsupportedArchitectureError: The backbone does not take that kind of prompt.
+        InputError: The backbone takes no such examples, or the prompt leaves no room for a text.
+        TrainingDataError: A class is not among those of the backbone's own head.
+    """
+    name = labelled.require(modality_of(backbone.preprocessing), backbone)
+    settings = settings.complete(name)
+    _require_backbone(backbone, settings)
+    torch.manual_seed(settings.seed)
+    modality = MODALITIES[name]
+    training = modality.examples(backbone, labelled.training, labelled.labels, settings)
+    validation = modality.examples(backbone, labelled.held, labelled.labels, settings) if labelled.held else None
+    prompt = modality.initial(backbone, training, settings)
+    prompted = modality.prompted(backbone, prompt, training, labelled.labels, settings)
+    free = modality.free(prompt, settings)
+    if free is not None:
+        prompted.prompt.register_hook(lambda gradient: gradient * free)  # type: ignore[no-untyped-call]
+    groups: list[dict[str, object]] = [{"params": [prompted.prompt], "lr": settings.learning_rate}]
+    if prompted.head is not None:
+        groups.append({"params": list(prompted.head.parameters()), "lr": settings.head_learning_rate})
+    loop = LoopSettings(
+        settings.epochs,
+        settings.batch_size or 1,
+        settings.accumulate,
+        settings.schedule,
+        settings.patience,
+        settings.precision,
+        settings.seed,
+    )
+    outcome = train(prompted, groups, training, validation, loop, observer, modality.measure)
+    return prompted, outcome, validation
+
+
+def round_prompt(prompted: Prompted, settings: TuneSettings) -> FloatArray:
+    """The prompt in the file's dtype; the module's own becomes the same numbers, so figures are the file's."""
+    array: FloatArray = np.ascontiguousarray(prompted.prompt.detach().numpy().astype(DTYPES[settings.dtype]))
+    with torch.no_grad():
+        prompted.prompt.copy_(torch.from_numpy(array.astype(np.float32)))
+    return array
+
+
+def _validated(figures: Figures | None) -> dict[str, float | None]:
+    if figures is None:
+        return {"validation_accuracy": None}
+    return {f"validation_{name}": value for name, value in figures.as_json().items()}
+
+
+def _validated_by_epoch(outcome: Outcome) -> dict[str, list[float]]:
+    epochs = [figures.as_json() for figures in outcome.figures]
+    names = epochs[0] if epochs else ("accuracy",)
+    return {f"validation_{name}_by_epoch": [epoch[name] for epoch in epochs] for name in names}
+
+
+def _require_settings(settings: TuneSettings, output: Path) -> None:
+    if output.suffix != ".npy":
+        raise InputError(found=f"the output {output}", wanted="a name that ends in .npy", remedy="rename it")
+    if settings.template.count(TEMPLATE_FIELD) != 1:
+        raise InputError(
+            found=f"the template {settings.template!r}",
+            wanted=f"{TEMPLATE_FIELD} in it, once",
+            remedy="put it where the text goes",
+        )
+
+
+def _require_backbone(backbone: LoadedBackbone, settings: TuneSettings) -> None:
+    module = backbone.module
+    if settings.kind not in module.kinds:
+        raise UnsupportedArchitectureError(
+            found=module.refused_kinds.get(settings.kind, f"{backbone.source} takes no {settings.kind} prompts"),
+            wanted=f"a prompt of a kind that it takes: {', '.join(module.kinds)}",
+            remedy=f"tune such a one (--kind {next(iter(module.kinds))})",
+        )
+    if settings.head == "own" and not (module.task in LABELLED_TASKS and module.task.endswith("-classification")):
+        raise InputError(
+            found=f"the backbone's own head is for {module.task}",
+            wanted="one that classifies",
+            remedy="tune with --head linear, or load a checkpoint that classifies",
+        )

@@ -1,1 +1,0 @@
-"""Tuning: gradient descent on the prompt, an argument of the very module that is exported."""
