@@ -1,58 +1,61 @@
-# Everything a fresh machine needs is set up by the first target that needs it.
+# The first target that needs an environment sets it up. `make` lists the targets.
 PYTHON ?= python3
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --dist loadfile
 
-.PHONY: demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz lint format clean
+.PHONY: help demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz lint format clean
 
-demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP)  ## Answer three text tasks with one network by swapping prompts
 	$(BIN)/python examples/demo.py
 
-demo-vision: $(STAMP)  ## the same with an image backbone, and a picture of its answers
+demo-vision: $(STAMP)  ## Do the same with an image network, and draw its answers
 	$(BIN)/python examples/demo_vision.py
 
-demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to the first token
+demo-lm: $(STAMP)  ## Do the same with a language model that generates its answers
 	$(BIN)/python examples/demo_lm.py
 
-test: $(STAMP)  ## every test, those on real weights too
+test: $(STAMP)  ## Run every test, including those on real weights
 	$(BIN)/$(PYTEST)
 
-test-lowest:  ## the tests on the lowest versions that the package's metadata states, in .venv-lowest
+test-lowest:  ## Run the tests on the lowest supported dependency versions
 	$(PYTHON) -m venv --clear .venv-lowest
 	.venv-lowest/bin/python $(INSTALL) -c tests/lowest.txt pip hatchling editables
 	.venv-lowest/bin/python $(INSTALL) -c tests/lowest.txt $(PROJECT) --group bench
 	.venv-lowest/bin/$(PYTEST)
 
-test-newest:  ## the tests on the newest versions of everything, whatever the lock holds back, in .venv-newest
+test-newest:  ## Run the tests on the newest dependency versions
 	$(PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python $(INSTALL) --upgrade pip hatchling editables
 	.venv-newest/bin/python $(INSTALL) $(PROJECT) --group bench
 	.venv-newest/bin/$(PYTEST)
 
-bench: $(STAMP)  ## every benchmark beside its peers, in about an hour: .cache/bench/report.html
+bench: $(STAMP)  ## Run all benchmarks and write a report (about an hour)
 	$(BIN)/python benchmarks/all.py
 
-bench-quick: $(STAMP)  ## the same from few samples, within five minutes: .cache/bench/quick/report.html
+bench-quick: $(STAMP)  ## Run all benchmarks on few samples (within five minutes)
 	$(BIN)/python benchmarks/all.py --quick
 
 SECONDS ?= 900
 FUZZED := $(VENV)/.fuzz-installed
 
-fuzz: $(FUZZED)  ## hostile files for every reader, led by coverage, SECONDS for each; docs/security.md
+fuzz: $(FUZZED)  ## Fuzz every file reader for SECONDS each (default: 900)
 	$(BIN)/python tests/fuzzing/fuzz.py all --seconds $(SECONDS)
 
 $(FUZZED): $(STAMP)
 	$(BIN)/python $(INSTALL) -c constraints.txt --group fuzz
 	touch $@
 
-lint: $(STAMP)
+lint: $(STAMP)  ## Check formatting, lint rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(STAMP)
+format: $(STAMP)  ## Format the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -70,11 +73,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python $(INSTALL) -c constraints.txt $(PROJECT) --group lint --group bench
 	touch $@
 
-lock: $(STAMP)  ## renew both locks: the newest versions that work together, and the lowest that are stated
+lock: $(STAMP)  ## Update the lock files, constraints.txt and tests/lowest.txt
 	$(BIN)/python $(INSTALL) --upgrade --group lock
 	$(COMPILE) --all-extras $(GROUPS:%=--group %) --output-file constraints.txt
 	$(COMPILE) --no-config --resolution lowest-direct --extra quantize --extra sign --extra watch \
 		--group build --group test --group bench --output-file tests/lowest.txt
 
-clean:
+clean:  ## Remove environments, caches and build output
 	rm -rf $(VENV) .venv-lowest .venv-newest .cache build dist
