@@ -3,9 +3,10 @@
     python benchmarks/all.py            all of it; `make bench`
     python benchmarks/all.py --quick    few samples; `make bench-quick`
     python benchmarks/all.py --only swap --only prompt_cost
-    python benchmarks/all.py --report-only --docs    no measuring: the report and docs/results.md of what is there
+    python benchmarks/all.py --report-only    measures nothing: the report of the results that are there
 
-What fails is reported and does not stop the others.
+A script that fails is reported and does not stop the others. Results, charts and the report go to `.cache/bench` only;
+`docs/results.md` is a selection of a full run, edited by hand, and its six charts are copies from there.
 """
 
 from __future__ import annotations
@@ -23,12 +24,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from benchmarks.publish import OUTPUT
 from benchmarks.report.figures import verdicts
 from benchmarks.report.folder import LOGS, Run, read_folder, read_runs, write_runs
-from benchmarks.report.markdown import write_docs
 from benchmarks.report.page import took, write_page
 from benchmarks.run import run_script
 from edge_prompt.base.errors import EdgePromptError
 from edge_prompt_runtime.bench.results import read_results
-from examples.real_data import ROOT
 
 
 class Script(NamedTuple):
@@ -131,10 +130,7 @@ def _progress(run: Run, output: Path) -> str:
     "--output", type=click.Path(path_type=Path), help="Folder.  [default: .cache/bench, or .cache/bench/quick]"
 )
 @click.option("--report-only", is_flag=True, help="Measure nothing; write the report of what the folder holds.")
-@click.option("--docs", is_flag=True, help="Write docs/results.md and its charts, too.")
-def main(
-    *, quick: bool, only: tuple[str, ...], threads: int, output: Path | None, report_only: bool, docs: bool
-) -> None:
+def main(*, quick: bool, only: tuple[str, ...], threads: int, output: Path | None, report_only: bool) -> None:
     """Run all benchmarks and write a report."""
     console = Console(stderr=True)
     output = (output or (OUTPUT / "quick" if quick else OUTPUT)).resolve()
@@ -145,9 +141,6 @@ def main(
     found = read_folder(output, ORDER)
     write_page(output / REPORT, found)
     console.print(f"The report: {output / REPORT}", highlight=False, soft_wrap=True)
-    if docs:
-        write_docs(ROOT / "docs", found)
-        console.print("Written: docs/results.md", highlight=False)
     if not report_only and any(found.runs[name].failed for name in only or ORDER):
         sys.exit(1)
 

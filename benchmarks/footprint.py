@@ -4,8 +4,8 @@
 
 Tasks of all-MiniLM-L6-v2, 1 to 1,000, in MB:
 
-- Ours: soft prompts of 16 virtual tokens, and prefixes of 64, the default of `edge-prompt tune`; both in float16, with
-  a linear head for 8 classes and a card. On disk: the files of a bundle for one engine, and those of all tasks. In
+- Ours: soft prompts of 16 virtual tokens and prefixes of 64, the defaults of `edge-prompt tune` for texts; in float16,
+  with a linear head for 8 classes and a card. On disk: the files of a bundle for one engine, and those of all tasks. In
   memory: what is resident in a fresh process once it answered a request of every task, all prompts kept, and the most
   that ever was; for prefixes besides with the default budget, beyond which prompts are let go and read again.
 - Fine-tuned networks, an opened one a task on the same engines. Each has files of its own, for pages of one file would
