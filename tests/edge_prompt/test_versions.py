@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_prompt.errors import CardError, ManifestError
-from edge_prompt.kinds import KIND_AXES
-from edge_prompt.manifest import MANIFEST_NAME, read_manifest
-from edge_prompt.preprocessing import modality_of
-from edge_prompt.prompt import read_prompt
+from edge_prompt.base.errors import CardError, ManifestError
+from edge_prompt.formats.kinds import KIND_AXES
+from edge_prompt.formats.manifest import MANIFEST_NAME, read_manifest
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.prompt import read_prompt
 
 WRITTEN = Path(__file__).parent / "written"
 BUNDLES = sorted(path.parent for path in WRITTEN.glob(f"*/bundles/*/{MANIFEST_NAME}"))
