@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.publish import OUTPUT
+from benchmarks.lib.processes import run_script
+from benchmarks.lib.publish import OUTPUT
 from benchmarks.report.figures import verdicts
 from benchmarks.report.folder import LOGS, Run, read_folder, read_runs, write_runs
 from benchmarks.report.page import took, write_page
-from benchmarks.run import run_script
 from edge_prompt.base.errors import EdgePromptError
 from edge_prompt_runtime.bench.results import read_results
 
@@ -100,7 +100,7 @@ def run_all(scripts: Sequence[Script], output: Path, threads: int, *, quick: boo
         for script, arguments in steps:
             progress.update(shown, description=script.name)
             minutes = QUICK_MINUTES if quick and script.name != PREPARE else script.minutes
-            path = HERE / f"{script.name}.py"
+            path = HERE / (f"{script.name}.py" if script.name == PREPARE else f"questions/{script.name}.py")
             run = run_script(script.name, path, arguments, output / LOGS, minutes * 60, quick=quick)
             runs[script.name] = run
             write_runs(output, runs)

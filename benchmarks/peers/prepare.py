@@ -14,10 +14,10 @@ from functools import partial
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lib.stored_weights import EXACT, WAYS, bundle_with, shipped
 from benchmarks.peers.environments import PEERS, RecipeError, install
 from benchmarks.peers.models import RECIPES, make
 from benchmarks.peers.places import MODELS
-from benchmarks.stored_weights import EXACT, WAYS, bundle_with, shipped
 from edge_prompt import EdgePromptError
 from examples.real_data import minilm
 

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from benchmarks.lib.publish import Measured
 from benchmarks.peers.results import Sample, first_ms, tokens_per_second
 from benchmarks.peers.variants import Variant
-from benchmarks.publish import Measured
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 
 

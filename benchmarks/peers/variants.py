@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.lib.stored_weights import EXACT, kept, shipped
 from benchmarks.peers.environments import is_installed
 from benchmarks.peers.models import RECIPES, is_made
 from benchmarks.peers.places import LORA, MODELS, NETWORK, PROMPT
 from benchmarks.peers.unending import unending
-from benchmarks.stored_weights import EXACT, kept, shipped
 from edge_prompt import EdgePromptError, read_bundle
 from examples.language_scores import SMOLLM2_BUNDLE
 

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 
-from benchmarks.looks import COLOURS, GRID, INK, MUTED, PAPER, STYLE
-from benchmarks.plots import drawn
+from benchmarks.charts.figures import drawn
+from benchmarks.charts.style import COLOURS, GRID, INK, MUTED, PAPER, STYLE
 from edge_prompt_runtime.bench.results import Chart, Results
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from benchmarks.looks import with_unit
-from benchmarks.plots import NARROW, WIDE
+from benchmarks.charts.axes import beyond
+from benchmarks.charts.figures import NARROW, WIDE
+from benchmarks.charts.style import with_unit
 from benchmarks.report.figures import Verdict, headlines, verdicts
 from benchmarks.report.folder import Folder, Run
 from benchmarks.report.inline import svg
-from benchmarks.spans import beyond
 from edge_prompt.storage.files import written_atomically
 from edge_prompt_runtime.bench.results import Chart, Results, Series
 from edge_prompt_runtime.bench.tables import series_row
@@ -153,7 +153,7 @@ def _samples(one: Series) -> dict[str, str]:
 def facts(results: Results) -> dict[str, str]:
     """When, how and with what a benchmark ran."""
     return {
-        "script": f"benchmarks/{results.name}.py",
+        "script": f"benchmarks/questions/{results.name}.py",
         "begun": when(results.begun),
         "took": took(results.seconds),
         "commit": results.commit or "not of a checkout",

@@ -26,7 +26,7 @@ def test_each_chart_is_one_that_a_benchmark_writes() -> None:
 
 
 def test_every_benchmark_of_the_report_is_named_with_its_script() -> None:
-    named = re.findall(r"`(?:python benchmarks/)?(\w+)\.py`", PAGE.read_text(encoding="utf-8"))
+    named = re.findall(r"`(?:python benchmarks/questions/)?(\w+)\.py`", PAGE.read_text(encoding="utf-8"))
     assert set(named) == set(ORDER)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.publish import Measured
+from benchmarks.lib.publish import Measured
 from edge_prompt_runtime.bench.results import Results, read_results, write_results
 
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from benchmarks.lib.publish import Measured
 from benchmarks.peers.report import BANDWIDTH, Figures, beside_peers, beside_the_limit, measured, with_prompt
 from benchmarks.peers.results import Sample
 from benchmarks.peers.variants import VARIANTS
-from benchmarks.publish import Measured
 from edge_prompt_runtime.bench.results import Ratio, Results
 
 GIGABYTES = 20.0

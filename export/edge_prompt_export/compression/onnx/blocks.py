@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
 
 
 BLOCKS = {"int8": Blocks(8, 64), "int4": Blocks(4, 32)}
-"""By weights; `benchmarks/weights.py` compares others."""
+"""By weights; `benchmarks/questions/weights.py` compares others."""
 
 OUTER_BLOCKS = Blocks(8, 64)
 """Of embeddings and output layers."""

@@ -25,7 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},
     "int4": {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": 32, "ratio": 1.0},
 }
-"""What NNCF is told; `benchmarks/weights.py` compares others."""
+"""What NNCF is told; `benchmarks/questions/weights.py` compares others."""
 
 CALIBRATED: dict[str, dict[str, Any]] = {
     "int8": {},

@@ -1,0 +1,292 @@
+"""What does a batch of mixed tasks bring? Beside a batch of one task, one task at a time, and batches by task.
+
+    python benchmarks/questions/mixed_batch.py
+
+Whole calls of `classify` on all-MiniLM-L6-v2, texts of the test split of Reuters R8 cut at 64 tokens, tokenising
+included, in rows a second:
+
+- A batch of 8 rows of 8 tasks, and the same 8 texts as a batch of one task. Both are run in turn, and a ratio is of a
+  run to the mean of its two neighbours. Where prompts differ in length, shorter ones are filled up to the longest, so
+  the one task is that of the longest prompt; a batch of the shortest stands beside it.
+- The same 8 rows one at a time.
+- 32 rows of tasks at random: as they come, in batches of 8, and by task, each in a batch of its own size.
+
+Kinds: prefixes and soft prompts, all of 16 virtual tokens, and of 4 to 32. On SmolLM2-135M-Instruct, soft prompts of
+100: 8 rows go on by some tokens, as one batch of 8 tasks, of one task, and one at a time. Every way must first answer
+each row as it is answered alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+
+from benchmarks.lib.bundles import minilm_bundle
+from benchmarks.lib.publish import Measured, options, publish
+from benchmarks.peers.unending import unending
+from edge_prompt import Head, read_bundle, write_prompt
+from edge_prompt_runtime import Classification, Runtime, TruncationWarning
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import interleaved_us, ratios_to_neighbours
+from edge_prompt_runtime.engines.base import ENGINES
+from examples.language_scores import smollm2_bundle
+from examples.real_data import text_task
+
+TASKS, MAX_TOKENS, NEAR = 8, 64, 1e-4
+STREAM_ROWS = 32
+LENGTHS = {"equal": (16,), "mixed": (4, 8, 16, 32)}
+GOAL = 0.95
+LANGUAGE_VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS = 100, 28, 8
+MIXED, SINGLE, SHORTEST = "mixed batch of 8 tasks", "batch of one task", "batch of one task, the shortest prompt"
+ONE = "one row at a time"
+AS_THEY_COME, BY_TASK = "32 rows as they come, 8 a batch", "32 rows by task"
+
+
+class Plan(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        kinds: Of prompts of texts.
+        rounds: Pairs of a mixed batch and one of a single task; of other ways a quarter.
+        warm_up_rounds: The most of these that do not count.
+        language_rounds: Pairs on the language model.
+    """
+
+    kinds: tuple[str, ...]
+    rounds: int
+    warm_up_rounds: int
+    language_rounds: int
+
+
+FULL, QUICK = Plan(("prefix", "soft"), 40, 6, 6), Plan(("prefix",), 5, 1, 0)
+
+
+class Case(NamedTuple):
+    """Tasks of a kind on an engine.
+
+    Attributes:
+        name: What it is called.
+        runtime: With the tasks loaded.
+        tasks: Their names, the shortest prompt first and the longest last.
+    """
+
+    name: str
+    runtime: Runtime
+    tasks: tuple[str, ...]
+
+
+def write_tasks(bundle: Path, folder: Path, kind: str, lengths: Sequence[int]) -> tuple[str, ...]:
+    """Prompts with heads, by length; returns their names."""
+    manifest = read_bundle(bundle).manifest
+    names = []
+    for number in range(TASKS):
+        random = np.random.default_rng(number)
+        length = lengths[number * len(lengths) // TASKS]
+        shape = [length if axis is None else axis for axis in manifest.kinds[kind]]
+        head = Head(
+            random.standard_normal((4, manifest.backbone.feature_size), dtype=np.float32), np.zeros(4, np.float32)
+        )
+        write_prompt(
+            folder / f"task{number}.npy",
+            random.standard_normal(shape, dtype=np.float32),
+            kind,
+            manifest.backbone.fingerprint,
+            head=head,
+            labels=("north", "east", "south", "west"),
+            max_tokens=MAX_TOKENS,
+        )
+        names.append(f"task{number}")
+    return tuple(names)
+
+
+def by_task(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of each task."""
+    found: dict[str, list[str]] = {}
+    for text, task in zip(texts, tasks, strict=True):
+        found.setdefault(task, []).append(text)
+    return found
+
+
+def require_equal(name: str, found: Sequence[Classification], wanted: Sequence[Classification]) -> None:
+    """Refuse to time batches that answer otherwise than the rows do alone."""
+    for number, (in_batch, alone) in enumerate(zip(found, wanted, strict=True)):
+        if apart(in_batch, alone) > NEAR:
+            raise SystemExit(f"{name}: row {number} is {in_batch} in a mixed batch, {alone} alone")
+
+
+def apart(found: Classification, wanted: Classification) -> float:
+    """The largest difference of two answers' scores."""
+    return max(abs(found.scores[label] - score) for label, score in wanted.scores.items())
+
+
+def rates(rows: int, samples_us: Sequence[float]) -> tuple[float, ...]:
+    """Rows a second."""
+    return tuple(1e6 * rows / sample for sample in samples_us)
+
+
+def measure_case(case: Case, texts: Sequence[str], plan: Plan) -> Measured:
+    """All ways on one kind and engine."""
+    runtime, tasks = case.runtime, list(case.tasks)
+    rows = list(texts[:TASKS])
+    alone = [runtime.classify(text, task) for text, task in zip(rows, tasks, strict=True)]
+    require_equal(case.name, runtime.classify(rows, tasks), alone)
+    stream = list(texts[:STREAM_ROWS])
+    random = np.random.default_rng(0)
+    stream_tasks = [tasks[number] for number in random.integers(TASKS, size=len(stream))]
+
+    def as_they_come() -> None:
+        for start in range(0, len(stream), TASKS):
+            runtime.classify(stream[start : start + TASKS], stream_tasks[start : start + TASKS])
+
+    def apart_by_task() -> None:
+        for task, own in by_task(stream, stream_tasks).items():
+            runtime.classify(own, task)
+
+    def one_at_a_time() -> None:
+        for text, task in zip(rows, tasks, strict=True):
+            runtime.classify(text, task)
+
+    mixed, single = ratios_to_neighbours(
+        lambda: runtime.classify(rows, tasks),
+        lambda: runtime.classify(rows, tasks[-1]),
+        plan.rounds,
+        most_warm_up_rounds=plan.warm_up_rounds,
+    )
+    ways: dict[str, tuple[int, Callable[[], object]]] = {
+        ONE: (len(rows), one_at_a_time),
+        AS_THEY_COME: (len(stream), as_they_come),
+        BY_TASK: (len(stream), apart_by_task),
+    }
+    if runtime.task(tasks[0]).virtual_tokens < runtime.task(tasks[-1]).virtual_tokens:
+        ways[SHORTEST] = (len(rows), lambda: runtime.classify(rows, tasks[0]))
+    found = interleaved_us(
+        {way: action for way, (_, action) in ways.items()},
+        max(2, plan.rounds // 4),
+        most_warm_up_rounds=plan.warm_up_rounds,
+    )
+    given = {MIXED: rates(len(rows), mixed), SINGLE: rates(len(rows), single)}
+    given |= {way: rates(ways[way][0], samples) for way, samples in found.items()}
+    return published(case.name, given)
+
+
+def published(name: str, given: Mapping[str, tuple[float, ...]]) -> Measured:
+    """Rows a second of each way, by its name, as results."""
+
+    def ratio(top: str, bottom: str, *, paired: bool, goal: float | None = None) -> Ratio:
+        return Ratio(f"{name}: {top} over {bottom}", f"{name}: {top}", f"{name}: {bottom}", paired, goal, at_least=True)
+
+    ratios = [ratio(MIXED, SINGLE, paired=True, goal=GOAL), ratio(MIXED, ONE, paired=False)]
+    if BY_TASK in given:
+        ratios.append(ratio(AS_THEY_COME, BY_TASK, paired=True))
+    return Measured(
+        tuple(
+            Series(f"{name}: {way}", "rows/s", samples, line=way, higher_is_better=True)
+            for way, samples in given.items()
+        ),
+        tuple(ratios),
+        (Chart(f"{name}: rows a second", tuple(f"{name}: {way}" for way in given)),),
+    )
+
+
+def measure_texts(
+    bundle: Path, texts: Sequence[str], plan: Plan, threads: int, lengths: Mapping[str, Sequence[int]] = LENGTHS
+) -> Measured:
+    """Both engines, both kinds, prompts of equal and of mixed lengths."""
+    found = []
+    for engine in ENGINES:
+        runtime = Runtime(bundle, engine, threads)
+        for kind in plan.kinds:
+            for what, some in lengths.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    tasks = write_tasks(bundle, Path(folder), kind, some)
+                    runtime.load_all(folder)
+                found.append(measure_case(Case(f"{engine}, {kind}, {what} lengths", runtime, tasks), texts, plan))
+    return together(found)
+
+
+def measure_language(bundle: Path, rounds: int, threads: int, virtual_tokens: int, most_tokens: int) -> Measured:
+    """A language model: rows that go on by some tokens, under soft prompts of one length."""
+    manifest = read_bundle(bundle).manifest
+    random = np.random.default_rng(0)
+    rows = random.integers(most_tokens // 100, most_tokens, (TASKS, REQUEST_TOKENS)).tolist()
+    shape = [virtual_tokens if axis is None else axis for axis in manifest.kinds["soft"]]
+    tasks = [f"task{number}" for number in range(TASKS)]
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for task in tasks:
+            array = 0.1 * random.standard_normal(shape, dtype=np.float32)
+            write_prompt(Path(folder) / f"{task}.npy", array, "soft", manifest.backbone.fingerprint)
+        for engine in ENGINES:
+            runtime = Runtime(bundle, engine, threads)
+            runtime.load_all(folder)
+            found.append(measure_generation(f"{engine}, language model, soft", runtime, rows, tasks, rounds))
+    return together(found)
+
+
+def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks: list[str], rounds: int) -> Measured:
+    """A mixed batch, one of one task, and rows one at a time, on one engine."""
+
+    def ask(some: list[list[int]], task: str | list[str]) -> list[tuple[int, ...]]:
+        answers = runtime.generate(some, task, max_new_tokens=NEW_TOKENS, temperature=0.0)
+        return [tuple(answer.tokens) for answer in (answers if isinstance(answers, list) else [answers])]
+
+    def one_at_a_time() -> list[tuple[int, ...]]:
+        return [ask([row], task)[0] for row, task in zip(rows, tasks, strict=True)]
+
+    mixed_tokens, alone = ask(rows, tasks), one_at_a_time()
+    lengths = {len(tokens) for tokens in [*mixed_tokens, *ask(rows, tasks[-1])]}
+    if lengths != {NEW_TOKENS}:
+        raise SystemExit(f"{name}: texts of {sorted(lengths)} tokens, {NEW_TOKENS} were asked for")
+    if mixed_tokens != alone:
+        raise SystemExit(f"{name}: a mixed batch gives {mixed_tokens}, its rows alone {alone}")
+    mixed, single = ratios_to_neighbours(
+        lambda: ask(rows, tasks), lambda: ask(rows, tasks[-1]), rounds, most_warm_up_rounds=3
+    )
+    found = interleaved_us({ONE: one_at_a_time}, max(2, rounds // 2), most_warm_up_rounds=1)
+    given = {MIXED: rates(TASKS, mixed), SINGLE: rates(TASKS, single), ONE: rates(TASKS, found[ONE])}
+    return published(name, given)
+
+
+def together(parts: Sequence[Measured]) -> Measured:
+    """All in one; ratios with goals come first."""
+    ratios = [ratio for part in parts for ratio in part.ratios]
+    return Measured(
+        tuple(series for part in parts for series in part.series),
+        tuple(sorted(ratios, key=lambda ratio: ratio.goal is None)),
+        tuple(chart for part in parts for chart in part.charts),
+    )
+
+
+@click.command()
+@options
+def main(*, quick: bool, threads: int, output: Path) -> None:
+    """Measure and publish."""
+    warnings.simplefilter("ignore", TruncationWarning)
+    plan = QUICK if quick else FULL
+    settings = {**plan._asdict(), "threads": threads}
+    texts = [example.text for example in text_task("reuters").test[:STREAM_ROWS]]
+
+    def measure() -> Measured:
+        found = measure_texts(minilm_bundle(), texts, plan, threads)
+        notes: tuple[str, ...] = ("all-MiniLM-L6-v2 has its own weights; prompts and heads are random.",)
+        if plan.language_rounds:
+            language = measure_language(
+                unending(smollm2_bundle()), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
+            )
+            found = together([found, language])
+            notes += ("SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts are random.",)
+        else:
+            notes += ("With --quick, no language model is asked, and no soft prompts.",)
+        return found._replace(notes=notes)
+
+    publish(__file__, __doc__, output, settings, measure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""What does quantisation buy a language model, and what does it cost?
+
+    python benchmarks/questions/weights.py  # the ways of storing weights that are shipped
+    python benchmarks/questions/weights.py --all  # and other settings of the engines' own tools
+    python benchmarks/questions/weights.py --all --engine onnxruntime --only "int4"
+
+SmolLM2-135M-Instruct (de-quantised from 4 bits), 28 tokens of request, 64 generated under no prompt. All variants of an
+engine take turns in one process, each beside fp32 in the same round. The loss is on 5 pieces of 256 tokens of tales,
+news, dialogues, posts and books: perplexity, the divergence (KL) of the next token's distribution from that in fp32, in
+nats, and how often the likeliest token is the same; and on a real task: how many of 94 held-out texts the prompt
+`examples/prompts/language/topics.npy`, which was tuned in fp32, still gives the right topic.
+
+Bundles are made once and kept in .cache/weights; those that are calibrated take minutes (ONNX Runtime: 10 to 20). What
+is not there and would be calibrated is left out of a quick run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter_ns
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from benchmarks.lib.publish import Measured, options, publish
+from benchmarks.lib.stored_weights import EXACT, WAYS, bundle_with, kept, texts
+from benchmarks.peers.unending import BUNDLES, unending
+from benchmarks.questions.language import NEW_TOKENS, generate, request
+from edge_prompt.formats.bundle import TOKENIZER_NAME, read_bundle
+from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.bench.results import Chart, Ratio, Series
+from edge_prompt_runtime.bench.timing import in_turn
+from examples.language_scores import PROMPTS, right_share
+from examples.real_language import LanguageTask, language_task
+
+PIECES = ("grimm-tales", "reuters-r52-test", "friends-transcripts", "20newsgroups-test", "book-excerpts")
+PIECE_TOKENS = 256
+TASK, QUICK_ROWS = "topics", 10
+
+
+def pieces(bundle: Path) -> list[NDArray[np.int64]]:
+    """Token ids to measure the loss on."""
+    tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER_NAME))
+    random = np.random.default_rng(0)
+    found = []
+    for text in texts(PIECES):
+        ids = np.array(tokenizer.encode(text).ids)
+        start = random.integers(0, len(ids) - PIECE_TOKENS)
+        found.append(ids[start : start + PIECE_TOKENS])
+    return found
+
+
+def log_probabilities(runtime: Runtime, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of every next token, `[tokens, vocab_size]`."""
+    logits = runtime.infer({"input_ids": ids[None], "attention_mask": np.ones_like(ids)[None]})["logits"][0]
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+def losses(runtime: Runtime, exact: Runtime, rows: list[NDArray[np.int64]]) -> tuple[float, float, float]:
+    """Perplexity, divergence from `exact`, and the share of places where the likeliest token is the same."""
+    found = []
+    for ids in rows:
+        ours, theirs = (log_probabilities(each, ids) for each in (runtime, exact))
+        surprise = -ours[np.arange(len(ids) - 1), ids[1:]].mean()
+        divergence = (np.exp(theirs) * (theirs - ours)).sum(-1).mean()
+        found.append((surprise, divergence, (ours.argmax(-1) == theirs.argmax(-1)).mean()))
+    surprise, divergence, same = np.mean(found, 0).tolist()
+    return float(np.exp(surprise)), divergence, same
+
+
+def size_bytes(bundle: Path, engine: str) -> int:
+    """Of the files that the engine opens."""
+    return sum((bundle / name).stat().st_size for name in read_bundle(bundle).graph(engine).sha256)
+
+
+def timed_ms(action: Callable[[], object]) -> Callable[[], float]:
+    """What gives how long `action` takes."""
+
+    def taken() -> float:
+        start = perf_counter_ns()
+        action()
+        return (perf_counter_ns() - start) / 1e6
+
+    return taken
+
+
+def speeds(runtimes: Mapping[str, Runtime], tokens: list[int], rounds: int) -> tuple[dict[str, list[float]], ...]:
+    """Milliseconds of a text, and of its first token alone, by variant, round by round."""
+    first = {name: partial(each.generate, tokens, max_new_tokens=1) for name, each in runtimes.items()}
+    text = {name: partial(generate, each, tokens, None) for name, each in runtimes.items()}
+    actions = {f"text {name}": timed_ms(action) for name, action in text.items()}
+    found = in_turn(actions | {f"first {name}": timed_ms(one) for name, one in first.items()}, rounds, warm_up_rounds=1)
+    return tuple({name: found[f"{what} {name}"] for name in runtimes} for what in ("text", "first"))
+
+
+def scores(
+    runtimes: Mapping[str, Runtime], rows: list[NDArray[np.int64]], prompt: Path, task: LanguageTask
+) -> dict[str, dict[str, float]]:
+    """What each variant loses, by what it is called in a series."""
+    found = {}
+    for name, runtime in runtimes.items():
+        perplexity, divergence, same = losses(runtime, runtimes[EXACT], rows)
+        found[name] = {"perplexity": perplexity, DIVERGENCE: divergence, SAME: 100 * same}
+        runtime.load(prompt.stem, prompt)
+        found[name][RIGHT] = 100 * right_share(runtime, prompt.stem, task)
+    return found
+
+
+TEXT, FIRST, BYTES = "generation", "first token", "files"
+DIVERGENCE, SAME, RIGHT = "divergence from fp32", "same token as fp32", "topics right"
+UNITS = {"perplexity": "perplexity", DIVERGENCE: "nats", SAME: "%", RIGHT: "%"}
+HIGHER_IS_BETTER = {SAME, RIGHT}
+
+
+def measure_on(
+    engine: str,
+    bundles: Mapping[str, Path],
+    tokens: list[int],
+    rows: list[NDArray[np.int64]],
+    prompt: Path,
+    task: LanguageTask,
+    rounds: int,
+    threads: int,
+    place: Path = BUNDLES,
+) -> Measured:
+    """All of one engine, of bundles by the name of their variant, `EXACT` among them.
+
+    Speeds are of texts that no token ends, so that all are of one length; these bundles are made in `place`.
+    """
+    endless = {name: Runtime(unending(bundle, place), engine, threads) for name, bundle in bundles.items()}
+    texts, first = speeds(endless, tokens, rounds)
+    del endless
+    runtimes = {name: Runtime(bundle, engine, threads) for name, bundle in bundles.items()}
+    lost = scores(runtimes, rows, prompt, task)
+    series = []
+    for name in runtimes:
+        where = f"{engine}, {name}"
+        rates = tuple(NEW_TOKENS / taken * 1e3 for taken in texts[name])
+        series += [
+            Series(f"{where}: {TEXT}", "tokens/s", rates, engine, higher_is_better=True),
+            Series(f"{where}: {FIRST}", "ms", tuple(first[name]), engine),
+            Series(f"{where}: {BYTES}", "bytes", (float(size_bytes(bundles[name], engine)),), engine),
+            *(
+                Series(f"{where}: {what}", UNITS[what], (value,), engine, higher_is_better=what in HIGHER_IS_BETTER)
+                for what, value in lost[name].items()
+            ),
+        ]
+    ratios = [
+        Ratio(f"{engine}, {name}: {what}, over {EXACT}", f"{engine}, {name}: {what}", f"{engine}, {EXACT}: {what}")
+        for name in runtimes
+        if name != EXACT
+        for what in (TEXT, FIRST, BYTES)
+    ]
+    return Measured(tuple(series), tuple(ratios))
+
+
+def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
+    """Bars of all variants, a colour an engine: speed, what is lost, and what is right."""
+    drawn = {
+        "Generation": TEXT,
+        "Files": BYTES,
+        "Divergence from fp32": DIVERGENCE,
+        "Topics right, under a prompt tuned in fp32": RIGHT,
+    }
+    return tuple(
+        Chart(title, tuple(one.name for one in series if one.name.endswith(f": {what}")))
+        for title, what in drawn.items()
+    )
+
+
+def chosen_bundles(engine: str, only: str, left_out: dict[str, str], *, every: bool, make: bool) -> dict[str, Path]:
+    """The bundles of the variants that are asked for, made if they are not there and `make` says so."""
+    found = {}
+    for name, way in WAYS[engine].items():
+        if name != EXACT and (only not in name or not (every or way.is_shipped)):
+            continue
+        if make or name == EXACT or kept(engine, name).exists():
+            found[name] = bundle_with(engine, name)
+        else:
+            left_out[f"{engine}, {name}"] = "its bundle is not made yet, which a run without --quick does"
+    return found
+
+
+def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, every: bool, quick: bool) -> Measured:
+    """All of it."""
+    found, task, left_out = Measured(()), language_task(TASK), dict[str, str]()
+    if quick:
+        task = task._replace(held=task.held[:: len(task.held) // QUICK_ROWS])
+    for engine in engines:
+        bundles = chosen_bundles(engine, only, left_out, every=every, make=not quick)
+        rows = pieces(bundles[EXACT])[: 1 if quick else None]
+        prompt = PROMPTS / f"{TASK}.npy"
+        found = found.and_also(measure_on(engine, bundles, request(), rows, prompt, task, rounds, threads))
+    a_row = 100 / len(task.held)
+    notes = (
+        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits: of its authors' own weights 4 bits may lose else.",
+        f"Losses are on {len(rows)} pieces of {PIECE_TOKENS} tokens.",
+        f"Topics are of {len(task.held)} held-out texts: one more or less right is {a_row:.1f} points.",
+        "Calibrated: rounded on texts (`--calibrate`), by NNCF for OpenVINO and by GPTQ for ONNX Runtime.",
+    )
+    return found.and_also(Measured((), (), charts_of(found.series), left_out, notes))
+
+
+@click.command()
+@click.option("--engine", "engines", multiple=True, type=click.Choice(list(WAYS)), help="[default: all]")
+@click.option("--rounds", type=click.IntRange(1), help="[default: 4]")
+@click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
+@click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
+@options
+def main(
+    *, engines: tuple[str, ...], rounds: int | None, every: bool, only: str, quick: bool, threads: int, output: Path
+) -> None:
+    """Measure and publish."""
+    engines = engines or (("onnxruntime",) if quick else tuple(WAYS))
+    rounds = rounds or (1 if quick else 4)
+    only = only or ("int8" if quick else "")
+    settings = {"engines": engines, "rounds": rounds, "all": every, "only": only, "threads": threads}
+    publish(
+        __file__,
+        __doc__,
+        output,
+        settings,
+        lambda: measure(engines, only, rounds, threads, every=every, quick=quick),
+    )
+
+
+if __name__ == "__main__":
+    main()
