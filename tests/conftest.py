@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.engines.base import ENGINES
 from tests.deprecations import our_deprecations_are_errors
-from tests.tiny_language import write_tiny_language
+from tests.tiny.language import write_tiny_language
 
 settings.register_profile("untimed", deadline=None)  # a test that fails on a busy machine says nothing
 settings.load_profile("untimed")

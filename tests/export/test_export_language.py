@@ -20,7 +20,7 @@ from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.openvino.paged_attention import page
 from edge_prompt_runtime.reference import TOLERANCE
-from tests.tiny_language import (
+from tests.tiny.language import (
     HEAD_DIM,
     HEADS,
     HIDDEN_SIZE,

@@ -20,7 +20,7 @@ from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_export.tune import tune_examples
 from edge_prompt_runtime import Runtime
 from tests.conftest import BuildOnce
-from tests.tiny_language import CHAT_TEMPLATE, write_tiny_language
+from tests.tiny.language import CHAT_TEMPLATE, write_tiny_language
 
 QUICK = TuneSettings(kind="soft", virtual_tokens=6, learning_rate=0.3, epochs=16, batch_size=4)
 WORDS = ("oil", "price", "state", "meeting", "minister", "rose", "after", "the")

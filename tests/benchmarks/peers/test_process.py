@@ -14,7 +14,7 @@ from edge_prompt.storage.files import read_json, sha256_of, write_json
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.model_defaults import GENERATION_CONFIG_NAME
 from edge_prompt_runtime.generation.results import Generation
-from tests.tiny_language import HIDDEN_SIZE
+from tests.tiny.language import HIDDEN_SIZE
 
 REQUEST, NEW_TOKENS = [5, 6, 7], 24
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.peers.weights import bytes_read
-from tests.tiny_language import HIDDEN_SIZE, VOCAB_SIZE
+from tests.tiny.language import HIDDEN_SIZE, VOCAB_SIZE
 
 TABLE = np.zeros((10, 4), np.float32)
 

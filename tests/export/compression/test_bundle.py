@@ -32,7 +32,7 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import check_reference
 from edge_prompt_runtime.tasks.deep_prompts import Folder
 from tests.conftest import BuildOnce
-from tests.tiny_language import HIDDEN_SIZE, VOCAB_SIZE, write_tiny_language
+from tests.tiny.language import HIDDEN_SIZE, VOCAB_SIZE, write_tiny_language
 
 FAMILIES = ("tiny_bundle", "tiny_image_bundle", "tiny_language_bundle", "wide_bundle")
 """A text encoder, a vision transformer that folds, a causal language model, a module of the user's own."""

@@ -16,7 +16,7 @@ from edge_prompt_runtime.engines.base import Engine, HeldPast, Int64, Past, open
 from edge_prompt_runtime.engines.openvino.paged_attention import as_cache, as_float32
 from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.settings import EngineSettings
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
+from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 
 LENGTHS = (0, 3, 31, 32, 33, 70)
 """Of a prompt: with blocks of 32, before, at and beyond their ends."""

@@ -7,7 +7,7 @@ import pytest
 
 from edge_prompt_runtime import Runtime
 from tests.conftest import MakePrompt
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS
+from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS
 
 BYTES_A_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
 

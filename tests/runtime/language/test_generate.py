@@ -15,7 +15,7 @@ from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.generation.results import Generation
 from tests.conftest import MakePrompt
-from tests.tiny_language import CHAT_TEMPLATE, POSITIONS
+from tests.tiny.language import CHAT_TEMPLATE, POSITIONS
 
 TEXTS = ["the oil price", "states", "ministers of the meeting rose", "é 試 the"]
 NAMES = ["soft", None, "prefix", "soft"]

@@ -14,7 +14,7 @@ from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 from edge_prompt_export.modalities.registry import load_backbone
-from tests.tiny_language import LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
+from tests.tiny.language import LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 from tests.transformers_reference import cache_argument, cache_of
 
 SLIDING = {"sliding_window": 8}

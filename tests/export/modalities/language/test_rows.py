@@ -16,7 +16,7 @@ from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_runtime.inputs.chat.requests import Reader
-from tests.tiny_language import POSITIONS, write_tiny_language
+from tests.tiny.language import POSITIONS, write_tiny_language
 
 PLAIN = TuneSettings(kind="soft", virtual_tokens=4)
 END = 0

@@ -10,7 +10,7 @@ import pytest
 
 from edge_prompt_runtime.engines.base import HeldPast
 from edge_prompt_runtime.engines.onnxruntime.buffers import LEAST_ROOM, MOST_SPARE_BYTES, Buffer, Buffers
-from tests.tiny_language import HEAD_DIM, KV_HEADS, LAYERS
+from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS
 
 
 @pytest.fixture(scope="module")
