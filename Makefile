@@ -54,6 +54,7 @@ lint: $(STAMP)  ## Check formatting, lint rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)  ## Format the code and apply automatic fixes
 	$(BIN)/ruff format .
