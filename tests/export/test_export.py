@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_the_manifest_says_what_was_exported(bundle: Bundle, tiny_backbone: Path
     assert (manifest.preprocessing.max_tokens, manifest.preprocessing.max_positions) == (48, 64)
     assert (manifest.preprocessing.pooling, manifest.preprocessing.normalize) == ("mean", False)
     assert manifest.versions["edge-prompt"] == __version__
-    assert manifest.versions["torch"] == torch.__version__
+    assert manifest.versions["torch"] == version("torch")
 
 
 @pytest.mark.parametrize("name", ["tiny_bundle", "tiny_classifier_bundle", "tiny_tagger_bundle"])
