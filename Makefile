@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --dist loadfile
 
-.PHONY: demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz lint format clean
+.PHONY: demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz docs lint format clean
 
 demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
 	$(BIN)/python examples/demo.py
@@ -40,11 +40,20 @@ bench-quick: $(STAMP)  ## the same from few samples, within five minutes: .cache
 SECONDS ?= 900
 FUZZED := $(VENV)/.fuzz-installed
 
-fuzz: $(FUZZED)  ## hostile files for every reader, led by coverage, SECONDS for each; docs/security.md
+fuzz: $(FUZZED)  ## hostile files for every reader, led by coverage, SECONDS for each; docs/explanation/untrusted_input.md
 	$(BIN)/python tests/fuzzing/fuzz.py all --seconds $(SECONDS)
 
 $(FUZZED): $(STAMP)
 	$(BIN)/python $(INSTALL) -c constraints.txt --group fuzz
+	touch $@
+
+DOCS := $(VENV)/.docs-installed
+
+docs: $(DOCS)  ## build the documentation site into build/site; a broken link or anchor fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(DOCS): $(STAMP)
+	$(BIN)/python $(INSTALL) -c constraints.txt --group docs
 	touch $@
 
 lint: $(STAMP)
@@ -61,7 +70,7 @@ format: $(STAMP)
 INSTALL := -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command 'make lock'
-GROUPS := build test lint bench fuzz lock
+GROUPS := build test lint bench fuzz docs lock
 PROJECT := --no-build-isolation -e '.[quantize,sign,watch]' --group test
 
 $(STAMP): pyproject.toml constraints.txt
