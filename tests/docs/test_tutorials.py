@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHORTER = {
     " --epochs 4": " --epochs 1",
     " --epochs 6": " --epochs 1",
-    "range(40)": "range(3)",
+    "range(80)": "range(3)",
     "edge-prompt bench bundle": "edge-prompt bench bundle --rounds 10 --seconds 1 --starts 1 --lengths ''",
 }
 """What takes long and teaches a random network nothing."""
