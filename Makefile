@@ -5,7 +5,7 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 STAMP := $(VENV)/.installed
 PYTEST := python -m pytest -n auto --dist loadfile
 
-.PHONY: help demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz lint format clean
+.PHONY: help demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz docs lint format clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,15 @@ $(FUZZED): $(STAMP)
 	$(BIN)/python $(INSTALL) -c constraints.txt --group fuzz
 	touch $@
 
+DOCS := $(VENV)/.docs-installed
+
+docs: $(DOCS)  ## Build the documentation site into build/site, strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+$(DOCS): $(STAMP)
+	$(BIN)/python $(INSTALL) -c constraints.txt --group docs
+	touch $@
+
 lint: $(STAMP)  ## Check formatting, lint rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -65,7 +74,7 @@ format: $(STAMP)  ## Format the code and apply automatic fixes
 INSTALL := -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command 'make lock'
-GROUPS := build test lint bench fuzz lock
+GROUPS := build test lint bench fuzz docs lock
 PROJECT := --no-build-isolation -e '.[quantize,sign,watch]' --group test
 
 $(STAMP): pyproject.toml constraints.txt

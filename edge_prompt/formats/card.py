@@ -38,7 +38,7 @@ class HeadFile:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says. Formats: `docs/formats.md`.
+    """What a card says. Formats: `docs/reference/formats.md`.
 
     Attributes:
         kind: A key of `KIND_AXES`.

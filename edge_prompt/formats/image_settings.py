@@ -277,7 +277,7 @@ RESIZE_LAWS: dict[str, tuple[int, Law]] = {
     "multiples": (2, _multiples),
     "multiples_keeping_aspect": (2, _multiples_keeping_aspect),
 }
-"""How many numbers `size` has by the law, and the size that it gives an image; described in `docs/formats.md`."""
+"""How many numbers `size` has under the law, and the size it gives an image; see `docs/reference/formats.md`."""
 
 PAD_LAWS: dict[str, tuple[int, Law]] = {
     "none": (0, _as_it_is),

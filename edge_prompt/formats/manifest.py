@@ -84,7 +84,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says. Formats: `docs/formats.md`.
+    """What a manifest says. Formats: `docs/reference/formats.md`.
 
     Attributes:
         backbone: The network.

@@ -1,7 +1,7 @@
 """What is signed: a bundle, a prompt, a compiled prompt, each by the digests of its files, in a file beside it.
 
-A signature is one of OpenSSF's model-signing; which digests it holds is told in `docs/formats.md`. The digests it is
-compared with are those that the readers computed of what they read, or check whenever they use a file.
+A signature is one of OpenSSF's model-signing; `docs/reference/formats.md` lists the digests it holds. They are compared
+with the digests that the readers compute from what they read, or check whenever they use a file.
 """
 
 from __future__ import annotations

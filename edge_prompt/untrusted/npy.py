@@ -1,7 +1,7 @@
 """NPY and NPZ files, read without trust: nothing is allocated on the word of a header.
 
 NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). What may be in one is
-told in `docs/formats.md`.
+told in `docs/reference/formats.md`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from edge_prompt_runtime.reference import TOLERANCE, check_reference
 from tests.conftest import BuildOnce
 from tests.export.modules import PromptedLinear
 
-GUIDE = Path(edge_prompt.__file__).parents[1] / "docs" / "custom_modules.md"
+GUIDE = Path(edge_prompt.__file__).parents[1] / "docs" / "how_to" / "custom_modules.md"
 
 
 class Reader(nn.Module):

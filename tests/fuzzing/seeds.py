@@ -74,7 +74,7 @@ def npy(*shape: int, dtype: str = "<f4", order: str = "C") -> bytes:
 def npz(**arrays: tuple[int, ...]) -> bytes:
     """An NPZ file of arrays of these shapes."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.ones(shape, np.float32) for name, shape in arrays.items()})
+    np.savez(buffer, allow_pickle=False, **{name: np.ones(shape, np.float32) for name, shape in arrays.items()})
     return buffer.getvalue()
 
 

@@ -205,7 +205,7 @@ def _starts(setting: Setting, folder: Path) -> Part:
     plan, request = setting.plan, folder / "request.npz"
     if not plan.starts:
         return Part()
-    np.savez(request, **dict(setting.arrays))
+    np.savez(request, allow_pickle=False, **dict(setting.arrays))
 
     def started(engine: str) -> Start:
         return start(plan.bundle, engine, request, setting.threads, plan.cores, plan.precision)

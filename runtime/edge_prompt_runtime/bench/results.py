@@ -1,6 +1,6 @@
 """What a benchmark found, with every sample, as a JSON file.
 
-docs/benchmarks.md describes the file.
+docs/how_to/benchmark_a_device.md describes the file.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def command(
     """Measure BUNDLE on this machine: requests, swaps, loading and memory, on each engine.
 
     In place of a bundle, BUNDLE may be a file that --json wrote: it is shown, or compared, and nothing is measured.
-    docs/benchmarks.md says how each figure is made.
+    docs/how_to/benchmark_a_device.md says how each figure is made.
     """
     old = None if compare_with is None else read_results(compare_with)
     if bundle.is_file():

@@ -1,7 +1,7 @@
 """Compiled prompts on disk: a soft prompt's keys and values beside it, so that loading it runs nothing.
 
 They belong to one graph, its weights and one prompt; if any of these changed, they are refused. Formats:
-`docs/formats.md`.
+`docs/reference/formats.md`.
 """
 
 from __future__ import annotations
