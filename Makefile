@@ -7,14 +7,17 @@ PYTEST := python -m pytest -n auto --dist loadfile
 
 .PHONY: demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz lint format clean
 
-demo: $(STAMP)  ## export a real network once, answer three tasks by swapping prompts
-	$(BIN)/python examples/demo.py
+# FULL=1 scores whole test splits instead of a sample.
+DEMO_OPTIONS = $(if $(FULL),--full)
+
+demo: $(STAMP)  ## export a sentence encoder once and answer three tasks by swapping prompts
+	@$(BIN)/python examples/demo.py $(DEMO_OPTIONS)
 
 demo-vision: $(STAMP)  ## the same with an image backbone, and a picture of its answers
-	$(BIN)/python examples/demo_vision.py
+	@$(BIN)/python examples/demo_vision.py $(DEMO_OPTIONS)
 
 demo-lm: $(STAMP)  ## the same with a language model: generated answers, time to the first token
-	$(BIN)/python examples/demo_lm.py
+	@$(BIN)/python examples/demo_lm.py $(DEMO_OPTIONS)
 
 test: $(STAMP)  ## every test, those on real weights too
 	$(BIN)/$(PYTEST)

