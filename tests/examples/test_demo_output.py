@@ -65,6 +65,13 @@ def test_every_table_fits_80_columns_and_cuts_no_word(name: str) -> None:
     assert words_of(table) <= shown  # a word that is cut, or broken between two lines, is none of them
 
 
+def test_brackets_in_texts_are_printed_as_they_are() -> None:
+    texts = demo.answers_table([demo.Answer("tweets", "[red]a[/b]", "a", "a", 1.0)])
+    generated = demo_lm.answers_table([demo_lm.Answer("topics", "[red]a[/b]", "[1]", "[/]")])
+    assert "[red]a[/b]" in printed(texts)
+    assert all(text in printed(generated) for text in ("[red]a[/b]", "[1]", "[/]"))
+
+
 def printed(table: Table) -> str:
     console = Console(width=WIDTH, force_terminal=False)
     with console.capture() as capture:
