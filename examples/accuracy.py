@@ -38,9 +38,9 @@ class Accuracy(NamedTuple):
         return max(0.0, middle - half), min(1.0, middle + half)
 
     def __str__(self) -> str:
-        """The accuracy and its interval in percent, as `96.5% (93 to 98)`."""
+        """The accuracy and its interval in percent, as `96.5% (93-98)`."""
         low, high = self.interval
-        return f"{self.share:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+        return f"{self.share:.1%} ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def sample(rows: Sequence[Row], size: int | None, seed: int = 0) -> list[Row]:

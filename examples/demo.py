@@ -145,17 +145,16 @@ def answers_table(answers: Sequence[Answer]) -> Table:
 
 
 def accuracy_table(accuracies: Mapping[tuple[str, str], Accuracy], engines: Sequence[str], network_bytes: int) -> Table:
-    """The accuracy of every task on every engine, and the size of its prompt compared with a network of its own."""
-    table = Table(title="What a task needs: a prompt instead of a network")
+    """The accuracy of every task on every engine, and what it needs compared with a network of its own."""
+    table = Table(title=f"A task is a prompt and a head instead of a network of {network_bytes / 1e6:.1f} MB")
     table.add_column("task")
-    for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head", "network"):
+    for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head"):
         table.add_column(name, justify="right")
     for task in dict.fromkeys(task for task, _ in accuracies):
         table.add_row(
             task,
             *(str(accuracies[task, engine]) for engine in engines),
             f"{task_bytes(PROMPTS, task) / 1e3:.0f} kB",
-            f"{network_bytes / 1e6:.1f} MB",
         )
     return table
 

@@ -98,7 +98,8 @@ def main() -> None:
         with step(f"{ENGINE_NAMES[engine]}: timing the first token and {GENERATED_TOKENS} more"):
             speeds.append(speed_of(runtime))
     console.print(accuracy_table(accuracies, engines))
-    console.print("A row counts as right if the label, the values of the JSON, or the whole text is right.")
+    console.print("A row counts as right if its label, the values of its JSON, or its whole text is right.")
+    console.print("The base model was asked in words when the prompts were tuned, on all rows.")
     if full:
         console.print("Accuracy on all held-out rows, with 95% confidence intervals.")
     else:
@@ -130,7 +131,7 @@ def mixed_batch(runtime: Runtime, tasks: Mapping[str, LanguageTask]) -> list[Ans
     texts = [QUESTIONS[name] for name in tasks] + [in_words(task, QUESTIONS[name]) for name, task in tasks.items()]
     generations = runtime.generate(texts, task=[*tasks, *[None] * len(tasks)], max_new_tokens=SHOWN_TOKENS)
     assert isinstance(generations, list)  # noqa: S101 - several texts
-    shown = [one.text.strip() + ("" if one.finish_reason == "stop" else " …") for one in generations]
+    shown = [" ".join(one.text.split()) + ("" if one.finish_reason == "stop" else " …") for one in generations]
     return [Answer(name, QUESTIONS[name], shown[row], shown[row + len(tasks)]) for row, name in enumerate(tasks)]
 
 

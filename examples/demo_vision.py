@@ -80,7 +80,7 @@ def main() -> None:
     else:
         console.print(f"Accuracy on {SAMPLE} random test images per task, with 95% confidence intervals.")
         console.print("For the whole test split, run [bold]make demo-vision FULL=1[/bold].")
-    console.print(f"A sheet of images with their answers under two tasks: {sheet.relative_to(ROOT)}")
+    console.print(f"Images with their answers under two tasks: {sheet.relative_to(ROOT)}")
     announce("Done")
 
 
@@ -134,11 +134,11 @@ def accuracy_table(
     engines: Sequence[str],
     network_bytes: int,
 ) -> Table:
-    """The accuracy of every task on every engine, and the size of its prompt compared with a network of its own."""
-    table = Table(title="What a task needs: a prompt instead of a network")
+    """The accuracy of every task on every engine, and what it needs compared with a network of its own."""
+    table = Table(title=f"A task is a prompt and a head instead of a network of {network_bytes / 1e6:.1f} MB")
     for name in ("task", "kind"):
         table.add_column(name)
-    for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head", "network"):
+    for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head"):
         table.add_column(name, justify="right")
     for task, kind in kinds.items():
         table.add_row(
@@ -146,7 +146,6 @@ def accuracy_table(
             kind,
             *(str(accuracies[task, engine]) for engine in engines),
             f"{task_bytes(PROMPTS, task) / 1e3:.0f} kB",
-            f"{network_bytes / 1e6:.1f} MB",
         )
     return table
 

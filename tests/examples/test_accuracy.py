@@ -15,8 +15,8 @@ def test_the_interval_is_wilsons(right: int, total: int, low: float, high: float
 
 
 def test_an_accuracy_is_shown_with_its_interval() -> None:
-    assert str(Accuracy(193, 200)) == "96.5% (93 to 98)"
-    assert str(Accuracy(200, 200)) == "100.0% (98 to 100)"
+    assert str(Accuracy(193, 200)) == "96.5% (93-98)"
+    assert str(Accuracy(200, 200)) == "100.0% (98-100)"
 
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:

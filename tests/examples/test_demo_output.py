@@ -65,6 +65,11 @@ def test_every_table_fits_80_columns_and_cuts_no_word(name: str) -> None:
     assert words_of(table) <= shown  # a word that is cut, or broken between two lines, is none of them
 
 
+@pytest.mark.parametrize("name", ["text accuracy", "image accuracy", "language accuracy"])
+def test_an_accuracy_stays_on_one_line(name: str) -> None:
+    assert str(WIDEST) in printed(TABLES[name])
+
+
 def test_brackets_in_texts_are_printed_as_they_are() -> None:
     texts = demo.answers_table([demo.Answer("tweets", "[red]a[/b]", "a", "a", 1.0)])
     generated = demo_lm.answers_table([demo_lm.Answer("topics", "[red]a[/b]", "[1]", "[/]")])
