@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from examples import console as console_module
-from examples import demo, demo_lm, demo_vision
+from examples import demo, demo_lm, demo_vision, language_scores
 from examples.accuracy import Accuracy
 from examples.console import ENGINE_NAMES, announce, step, tracked
 from examples.real_data import ROOT, Wheel, folder_of
@@ -129,6 +131,42 @@ def test_whole_splits_are_an_option(name: str) -> None:
 
 def test_a_demo_starts_without_waiting_for_torch() -> None:
     assert output_of("from examples import demo, demo_lm, demo_vision", "print('torch' in sys.modules)") == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "both_engines", "found", "formats"),
+    [
+        ((), False, "demo", ["openvino"]),
+        ((), True, "both", ["onnx", "openvino"]),
+        (("demo",), False, "demo", None),
+        (("demo",), True, "both", ["onnx", "openvino"]),
+        (("both", "demo"), False, "both", None),
+        (("both",), True, "both", None),
+    ],
+)
+def test_the_language_model_is_exported_only_for_the_engines_that_are_missing(
+    there: tuple[str, ...],
+    both_engines: bool,
+    found: str,
+    formats: list[str] | None,
+    tmp_path: Path,
+    tiny_language_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in there:
+        shutil.copytree(tiny_language_bundle, tmp_path / name)
+    exported: list[tuple[Path, list[str]]] = []
+
+    def export(_source: Path, folder: Path, formats: Sequence[str]) -> None:
+        exported.append((folder, list(formats)))
+
+    monkeypatch.setattr("edge_prompt_export.export_backbone", export, raising=False)
+    monkeypatch.setattr(language_scores, "smollm2", Path)
+    monkeypatch.setattr(language_scores, "SMOLLM2_BUNDLE", tmp_path / "both")
+    monkeypatch.setattr(demo_lm, "SMOLLM2_BUNDLE", tmp_path / "both")
+    monkeypatch.setattr(demo_lm, "DEMO_BUNDLE", tmp_path / "demo")
+    assert demo_lm.exported_bundle(both_engines=both_engines) == tmp_path / found
+    assert exported == ([] if formats is None else [(tmp_path / found, formats)])
 
 
 def test_libraries_are_quiet() -> None:
