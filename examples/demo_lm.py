@@ -98,7 +98,7 @@ def main() -> None:
         with step(f"{ENGINE_NAMES[engine]}: timing the first token and {GENERATED_TOKENS} more"):
             speeds.append(speed_of(runtime))
     console.print(accuracy_table(accuracies, engines))
-    console.print("A row counts as right if its label, the values of its JSON, or its whole text is right.")
+    console.print("Right is the right label, the same values in JSON, or the same whole text.")
     console.print("The base model was asked in words when the prompts were tuned, on all rows.")
     if full:
         console.print("Accuracy on all held-out rows, with 95% confidence intervals.")
