@@ -8,16 +8,20 @@ PYTEST := python -m pytest -n auto --dist loadfile
 .PHONY: help demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz docs lint format clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# FULL=1 scores whole test splits instead of a sample.
+DEMO_OPTIONS = $(if $(FULL),--full)
 
 demo: $(STAMP)  ## Answer three text tasks with one network by swapping prompts
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py $(DEMO_OPTIONS)
 
 demo-vision: $(STAMP)  ## Do the same with an image network, and draw its answers
-	$(BIN)/python examples/demo_vision.py
+	@$(BIN)/python examples/demo_vision.py $(DEMO_OPTIONS)
 
 demo-lm: $(STAMP)  ## Do the same with a language model that generates its answers
-	$(BIN)/python examples/demo_lm.py
+	@$(BIN)/python examples/demo_lm.py $(DEMO_OPTIONS)
 
 test: $(STAMP)  ## Run every test, including those on real weights
 	$(BIN)/$(PYTEST)

@@ -1,90 +1,119 @@
-"""One real network, exported once; three tasks on real texts, answered by swapping prompts that are kilobytes.
+"""Three text tasks on one sentence encoder: the network is exported once, each task is a prompt of a few kilobytes.
 
-make demo
+make demo         # accuracy on a sample of each test split
+make demo FULL=1  # on the whole test splits
 
 The prompts in `examples/prompts/` were tuned on the training splits by `examples/tune_prompts.py`. This script exports
-the network they were tuned on, answers the whole test splits on both engines, and times a swap beside loading another
-network.
+the network they were tuned on, classifies texts of all three tasks in one batch, measures accuracy on both engines, and
+compares switching tasks with opening another network.
 """
 
 from __future__ import annotations
 
 import shutil
 import statistics
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
+from rich.markup import escape
 from rich.table import Table
 
-from edge_prompt_export import export_backbone
+import edge_prompt_export
 from edge_prompt_export.training.data import Example
-from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.engines.base import open_engine
+from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.execution.feeds import feeds_of
 from edge_prompt_runtime.inputs.requests import open_requests
+from examples.accuracy import Accuracy, sample
+from examples.console import ENGINE_NAMES, announce, console, demo_parser, quiet_libraries, step, tracked
 from examples.real_data import CACHE, TEXT_TASKS, minilm, text_task
 
 PROMPTS = Path(__file__).resolve().parent / "prompts"
+SAMPLE = 200
 BATCH_SIZE = 16
 SWAPS = 2000
-LOADS = 3
+OPENINGS = 3
+SHOWN_CHARACTERS = 160
 
-console = Console()
+
+class Answer(NamedTuple):
+    """One answer of the first batch: the task, the text, its true label, and the label and score that were given."""
+
+    task: str
+    text: str
+    truth: str
+    label: str
+    score: float
 
 
-class Score(NamedTuple):
-    """One task on one engine."""
+class Speed(NamedTuple):
+    """One engine: the median time of a task switch in microseconds, and of opening a network in milliseconds."""
 
     engine: str
-    task: str
-    accuracy: float
     swap_us: float
-    load_ms: float
+    open_ms: float
 
 
 def main() -> None:
-    """Export, answer, and print the table."""
-    console.print("[bold]One network, three tasks[/bold]: getting all-MiniLM-L6-v2 and the texts")
-    backbone = minilm()
-    tests = {name: text_task(name).test for name in TEXT_TASKS}
+    """Export the network, classify, measure, and print the tables."""
+    full = demo_parser(__doc__ or "").parse_args().full
+    quiet_libraries()
+    console.print("[bold]One network, three tasks[/bold]")
+    with step("Getting all-MiniLM-L6-v2 and three sets of test texts"):
+        backbone = minilm()
+        tests = {name: text_task(name).test for name in TEXT_TASKS}
+    rows = {name: sample(test, None if full else SAMPLE) for name, test in tests.items()}
     bundle = CACHE / "demo" / "bundle"
     shutil.rmtree(bundle, ignore_errors=True)
-    start = perf_counter()
-    manifest = export_backbone(backbone, bundle).manifest
-    console.print(f"exported once, for {' and '.join(manifest.graphs)}, in {perf_counter() - start:.0f} s")
-    scores: list[Score] = []
-    for engine in manifest.graphs:
+    with step("Exporting the network once, for ONNX Runtime and OpenVINO"):
+        manifest = edge_prompt_export.export_backbone(backbone, bundle).manifest
+    accuracies: dict[tuple[str, str], Accuracy] = {}
+    speeds = []
+    for number, engine in enumerate(manifest.graphs):
         runtime = Runtime(bundle, engine)
         runtime.load_all(PROMPTS)
-        if not scores:
-            show_mixed_batch(runtime, tests)
-        load_ms = median_ms(partial(open_engine, runtime.bundle, engine), LOADS)
-        for task, examples in tests.items():
-            scores.append(Score(engine, task, accuracy_of(runtime, task, examples), swap_us(runtime, task), load_ms))
-    show_scores(scores, network_bytes=4 * manifest.backbone.num_parameters)
+        if number == 0:
+            announce("First answers:")
+            console.print(answers_table(mixed_batch(runtime, tests)))
+        for task, examples in rows.items():
+            accuracies[task, engine] = accuracy_of(runtime, task, examples)
+        with step(f"{ENGINE_NAMES[engine]}: timing task switches"):
+            speeds.append(Speed(engine, swap_us(runtime, task), median_ms(partial(Runtime, bundle, engine), OPENINGS)))
+    network_bytes = 4 * manifest.backbone.num_parameters
+    console.print(accuracy_table(accuracies, tuple(manifest.graphs), network_bytes))
+    if full:
+        console.print("Accuracy on the whole test splits, with 95% confidence intervals.")
+    else:
+        console.print(f"Accuracy on {SAMPLE} random test texts per task, with 95% confidence intervals.")
+        console.print("For whole test splits, run [bold]make demo FULL=1[/bold].")
+    console.print(speed_table(speeds))
+    console.print("To see how a prompt was tuned, read its card:")
+    console.print("  edge-prompt inspect examples/prompts/reuters.npy", style="bold")
+    announce("Done")
 
 
-def accuracy_of(runtime: Runtime, task: str, examples: list[Example]) -> float:
-    """The share of `examples` that `runtime` classifies right under `task`."""
+def mixed_batch(runtime: Runtime, tests: Mapping[str, Sequence[Example]]) -> list[Answer]:
+    """Classify one short text of each task, all in one batch."""
+    rows = [(task, min(examples[:50], key=lambda example: len(example.text))) for task, examples in tests.items()]
+    answers = runtime.classify([example.text for _, example in rows], task=[task for task, _ in rows])
+    return [
+        Answer(task, example.text, example.label, answer.label, answer.score)
+        for (task, example), answer in zip(rows, answers, strict=True)
+    ]
+
+
+def accuracy_of(runtime: Runtime, task: str, examples: Sequence[Example]) -> Accuracy:
+    """The accuracy of `runtime` on `examples` under `task`."""
     ordered = sorted(examples, key=lambda example: len(example.text))
+    batches = [ordered[start : start + BATCH_SIZE] for start in range(0, len(ordered), BATCH_SIZE)]
     right = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)  # the card says how much of a text the task reads
-        starts = range(0, len(ordered), BATCH_SIZE)
-        for start in track(
-            starts, f"{runtime.engine}: {task}, {len(ordered):,} texts", console=console, transient=True
-        ):
-            batch = ordered[start : start + BATCH_SIZE]
-            answers = runtime.classify([example.text for example in batch], task=task)
-            right += sum(answer.label == example.label for answer, example in zip(answers, batch, strict=True))
-    return right / len(ordered)
+    for batch in tracked(batches, f"{ENGINE_NAMES[runtime.engine]}: classifying {len(ordered):,} texts of {task}"):
+        answers = runtime.classify([example.text for example in batch], task=task)
+        right += sum(answer.label == example.label for answer, example in zip(answers, batch, strict=True))
+    return Accuracy(right, len(ordered))
 
 
 def swap_us(runtime: Runtime, task: str) -> float:
@@ -104,40 +133,45 @@ def median_ms(action: Callable[[], object], times: int) -> float:
     return statistics.median(samples)
 
 
-def show_mixed_batch(runtime: Runtime, tests: dict[str, list[Example]]) -> None:
-    """One batch, a task a row."""
-    rows = [(task, min(examples[:50], key=lambda example: len(example.text))) for task, examples in tests.items()]
-    answers = runtime.classify([example.text for _, example in rows], task=[task for task, _ in rows])
-    table = Table("task", "text", "answer", "truth", title="One batch, another task every row", show_lines=True)
-    for (task, example), answer in zip(rows, answers, strict=True):
-        text = example.text if len(example.text) <= 160 else example.text[:160] + "…"
-        table.add_row(task, text, f"{answer.label} ({answer.score:.0%})", example.label)
-    console.print(table)
+def answers_table(answers: Sequence[Answer]) -> Table:
+    """The first batch: each row is answered under its own task."""
+    table = Table("task", "text", "answer", title="One batch, a different task in each row", show_lines=True)
+    for answer in answers:
+        text = " ".join(answer.text.split())
+        text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS].rstrip()} …"
+        verdict = "correct" if answer.label == answer.truth else f"wrong: {answer.truth}"
+        table.add_row(answer.task, escape(text), f"{answer.label} ({answer.score:.0%})\n{verdict}")
+    return table
 
 
-def show_scores(scores: list[Score], network_bytes: int) -> None:
-    """The table of all tasks and engines."""
-    table = Table(title="Each task: a prompt instead of a network")
-    for column in ("task", "engine", "accuracy", "prompt + head", "network", "swap", "load a network"):
-        table.add_column(column, justify="left" if column in {"engine", "task"} else "right", no_wrap=True)
-    for score in sorted(scores, key=lambda score: score.task):
+def accuracy_table(accuracies: Mapping[tuple[str, str], Accuracy], engines: Sequence[str], network_bytes: int) -> Table:
+    """The accuracy of every task on every engine, and what it needs compared with a network of its own."""
+    table = Table(title=f"A task is a prompt and a head instead of a network of {network_bytes / 1e6:.1f} MB")
+    table.add_column("task")
+    for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head"):
+        table.add_column(name, justify="right")
+    for task in dict.fromkeys(task for task, _ in accuracies):
         table.add_row(
-            score.task,
-            score.engine,
-            f"{score.accuracy:.1%}",
-            f"{task_bytes(score.task) / 1e3:.0f} kB",
-            f"{network_bytes / 1e6:.1f} MB",
-            f"{score.swap_us:.0f} µs",
-            f"{score.load_ms:.0f} ms",
+            task,
+            *(str(accuracies[task, engine]) for engine in engines),
+            f"{task_bytes(PROMPTS, task) / 1e3:.0f} kB",
         )
-    console.print(table)
-    console.print("accuracy on the whole test split; each task's settings and figures are on its card:")
-    console.print("  edge-prompt inspect examples/prompts/reuters.npy", style="bold")
+    return table
 
 
-def task_bytes(task: str) -> int:
-    """What a task needs on disk beside the one network: prompt, card and head."""
-    return sum(path.stat().st_size for path in PROMPTS.glob(f"{task}.*"))
+def speed_table(speeds: Sequence[Speed]) -> Table:
+    """A task switch compared with opening another network, on every engine."""
+    table = Table(title="Switching tasks")
+    for name in ("engine", "switch to another prompt", "open another network"):
+        table.add_column(name, justify="left" if name == "engine" else "right")
+    for speed in speeds:
+        table.add_row(ENGINE_NAMES[speed.engine], f"{speed.swap_us:.0f} µs", f"{speed.open_ms:.0f} ms")
+    return table
+
+
+def task_bytes(folder: Path, task: str) -> int:
+    """The size on disk of what a task adds to the network: prompt, card and head."""
+    return sum(path.stat().st_size for path in folder.glob(f"{task}.*"))
 
 
 if __name__ == "__main__":

