@@ -146,7 +146,7 @@ def answers_table(answers: Sequence[Answer]) -> Table:
 
 def accuracy_table(accuracies: Mapping[tuple[str, str], Accuracy], engines: Sequence[str], network_bytes: int) -> Table:
     """The accuracy of every task on every engine, and what it needs compared with a network of its own."""
-    table = Table(title=f"A task is a prompt and a head instead of a network of {network_bytes / 1e6:.1f} MB")
+    table = Table(title=f"A prompt and a head instead of a network ({network_bytes / 1e6:.1f} MB)")
     table.add_column("task")
     for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head"):
         table.add_column(name, justify="right")

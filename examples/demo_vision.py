@@ -135,7 +135,7 @@ def accuracy_table(
     network_bytes: int,
 ) -> Table:
     """The accuracy of every task on every engine, and what it needs compared with a network of its own."""
-    table = Table(title=f"A task is a prompt and a head instead of a network of {network_bytes / 1e6:.1f} MB")
+    table = Table(title=f"A prompt and a head instead of a network ({network_bytes / 1e6:.1f} MB)")
     for name in ("task", "kind"):
         table.add_column(name)
     for name in (*(f"accuracy,\n{ENGINE_NAMES[engine]}" for engine in engines), "prompt\nand head"):
