@@ -128,7 +128,7 @@ def test_other_kinds_need_no_folding(
     ("arguments", "message"),
     [
         ({"output": "folded.bin"}, "wanted a name that ends in .npy"),
-        ({"output": "bare.npy"}, "bare.npy, the deep prompt itself; wanted another file"),
+        ({"output": "bare.npy"}, "bare.npy is the deep prompt itself; wanted another file"),
         ({"prompt": "missing.npy"}, "missing.npy"),
         ({"bundle": "missing"}, "missing"),
         ({"shape": (3, 4, 32)}, "wanted soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),

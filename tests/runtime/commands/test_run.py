@@ -61,8 +61,8 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ("0-1", 2, "'0-1' is no list of cores, such as 2,3"),
-        ("1,", 2, "'1,' is no list of cores"),
+        ("0-1", 2, "'0-1' is not a list of cores such as 2,3"),
+        ("1,", 2, "'1,' is not a list of cores"),
         ("99999", 1, "Error: the cores [99999]; wanted some of"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_long_text_is_cut_with_one_line_of_warning(tiny_bundle: Path) -> None:
 def test_one_of_text_image_and_input(command: Command, tiny_bundle: Path, arguments: tuple[str, ...]) -> None:
     code, _, err = command("run", tiny_bundle, *arguments)
     assert code == 2
-    assert "pass one of --text, --image and --input" in err
+    assert "pass exactly one of --text, --image and --input" in err
 
 
 def test_an_image_is_classified(
@@ -216,7 +216,7 @@ def test_a_text_for_images_and_an_image_for_texts_are_refused(
     command: Command, tiny_bundle: Path, tiny_image_bundle: Path, make_image: MakeImage
 ) -> None:
     for arguments, found in (
-        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone that reads texts; wanted --text"),
+        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone for texts; wanted --text"),
         ((tiny_image_bundle, "--text", "w1"), "--text for a backbone that reads images; wanted --image"),
     ):
         code, out, err = command("run", *arguments)
