@@ -217,7 +217,7 @@ def test_a_text_for_images_and_an_image_for_texts_are_refused(
 ) -> None:
     for arguments, found in (
         ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone for texts; wanted --text"),
-        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone that reads images; wanted --image"),
+        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone for images; wanted --image"),
     ):
         code, out, err = command("run", *arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)
@@ -231,7 +231,7 @@ def test_a_backbone_of_arrays_is_asked_from_python(command: Command, bundle_copy
     write_manifest(bundle_copy, replace(manifest, graphs=graphs, preprocessing=arrays))
     code, out, err = command("run", bundle_copy, "--text", "w1")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "reads arrays" in err
+    assert "is arrays; wanted a backbone for texts or images" in err
 
 
 @pytest.mark.parametrize("line", ["{", "{}", '{"image": ""}', '{"image": 3}', '{"text": "w1"}'])
