@@ -120,7 +120,9 @@ def test_other_kinds_need_no_folding(
             write_npy(prompt, read_prompt(path).array)
         code, out, err = command("fold", tiny_image_bundle, prompt, "-o", path.with_name("folded.npy"))
         assert (code, out) == (1, "")
-        assert f"{prompt} is a {kind} prompt; wanted a deep prompt; use it as it is: only deep prompts are folded" in err
+        assert (
+            f"{prompt} is a {kind} prompt; wanted a deep prompt; use it as it is: only deep prompts are folded" in err
+        )
     assert not path.with_name("folded.npy").exists()
 
 
