@@ -71,7 +71,7 @@ class Bundle:
         if engine not in graphs:
             raise UnknownEngineError(
                 found=f"{self.folder} has {lacks} for the engine {engine!r}",
-                wanted=f"one of {', '.join(graphs)}" if graphs else "one",
+                wanted=f"one of {', '.join(graphs)}" if graphs else "one graph for it",
                 remedy=remedy,
             )
         return graphs[engine]

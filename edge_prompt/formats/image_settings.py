@@ -99,7 +99,7 @@ def checked(settings: ImageSettings, fields: Fields) -> ImageSettings:
         fields.refuse(f"a size among {str(lengths)[:80]}", f"sizes from 1 to {MAX_EDGE}")
     if settings.resample not in RESAMPLES:
         fields.refuse(f"the filter {str(settings.resample)[:20]}", "Pillow's number of a filter, 0 to 5")
-    # compared so that a NaN fails
+    # NaN fails this comparison
     if not all(1 / MAX_NUMBER <= factor <= MAX_NUMBER for factor in (settings.rescale_factor, *settings.image_std)):
         fields.refuse(
             f"'rescale_factor' {settings.rescale_factor} and 'image_std' {str(settings.image_std)[:80]}",
@@ -208,14 +208,14 @@ def _two_edges(settings: ImageSettings, height: int, width: int) -> Size:
     edge, limited = _limited_edge(settings, height, width)
     if min(height, width) == edge:
         return height, width
-    return _beside(edge, limited, height, width)
+    return _from_short_edge(edge, limited, height, width)
 
 
 def _two_edges_of_16(settings: ImageSettings, height: int, width: int) -> Size:
     """Compute the size like YOLOS, which checks only landscape images for an edge that already has the right length."""
     edge, limited = _limited_edge(settings, height, width)
     is_right = height <= width and height == edge
-    new_height, new_width = (height, width) if is_right else _beside(edge, limited, height, width)
+    new_height, new_width = (height, width) if is_right else _from_short_edge(edge, limited, height, width)
     return new_height - new_height % 16, new_width - new_width % 16
 
 
@@ -229,11 +229,11 @@ def _limited_edge(settings: ImageSettings, height: int, width: int) -> tuple[int
     return round(limited), limited
 
 
-def _beside(edge: int, limited: float, height: int, width: int) -> Size:
+def _from_short_edge(edge: int, limited: float, height: int, width: int) -> Size:
     return (int(limited * height / width), edge) if width < height else (edge, int(limited * width / height))
 
 
-def _within(settings: ImageSettings, height: int, width: int) -> Size:
+def _fit_within(settings: ImageSettings, height: int, width: int) -> Size:
     scale = min(settings.size[0] / height, settings.size[1] / width)
     return int(height * scale), int(width * scale)
 
@@ -253,7 +253,7 @@ def _in_multiples(settings: ImageSettings, height: float, width: float) -> Size:
     return round(height / multiple) * multiple, round(width / multiple) * multiple
 
 
-def _as_it_is(_settings: ImageSettings, height: int, width: int) -> Size:
+def _unchanged(_settings: ImageSettings, height: int, width: int) -> Size:
     return height, width
 
 
@@ -269,20 +269,20 @@ def _to_divisor(settings: ImageSettings, height: int, width: int) -> Size:
 Law = Callable[[ImageSettings, int, int], Size]
 
 RESIZE_LAWS: dict[str, tuple[int, Law]] = {
-    "none": (0, _as_it_is),
+    "none": (0, _unchanged),
     "exact": (2, _exact),
     "shortest_edge": (1, _shortest_edge),
     "two_edges": (2, _two_edges),
     "two_edges_of_16": (2, _two_edges_of_16),
-    "within": (2, _within),
+    "within": (2, _fit_within),
     "multiples": (2, _multiples),
     "multiples_keeping_aspect": (2, _multiples_keeping_aspect),
 }
 """The length of `size` and the function that computes the resized size, by rule. See `docs/formats.md`."""
 
 PAD_LAWS: dict[str, tuple[int, Law]] = {
-    "none": (0, _as_it_is),
-    "batch": (0, _as_it_is),
+    "none": (0, _unchanged),
+    "batch": (0, _unchanged),
     "exact": (2, _to_pad_size),
     "divisor": (1, _to_divisor),
 }

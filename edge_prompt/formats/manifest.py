@@ -232,7 +232,7 @@ def _require_request_inputs(fields: Fields, graph: Graph, preprocessing: Preproc
     if not preprocessing.required_inputs <= names <= known:
         needed = ", ".join(sorted(preprocessing.required_inputs))
         fields.refuse(
-            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others except {', '.join(sorted(known))}"
+            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and otherwise only {', '.join(sorted(known))}"
         )
     if not isinstance(preprocessing, ArrayPreprocessing) and "features" not in graph.outputs:
         fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "outputs that include 'features'")

@@ -92,7 +92,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(path) as temporary:
-            with _blamed_on_room(temporary.path):
+            with _full_disk_reported(temporary.path):
                 yield temporary.path
             for inner in temporary.path.rglob("*"):
                 if not inner.is_symlink():
@@ -353,7 +353,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _blamed_on_room(folder: Path) -> Iterator[None]:
+def _full_disk_reported(folder: Path) -> Iterator[None]:
     """If a library fails with its own error because the disk of `folder` is full, raise the system's error instead."""
     try:
         yield

@@ -56,7 +56,7 @@ def temporary_file(target: Path) -> Iterator[Temporary]:
     Raises:
         OSError: It cannot be created.
     """
-    with _made(target, _new_file) as made:
+    with _created(target, _new_file) as made:
         yield made
 
 
@@ -67,7 +67,7 @@ def temporary_folder(target: Path) -> Iterator[Temporary]:
     Raises:
         OSError: It cannot be created.
     """
-    with _made(target, _new_folder) as made:
+    with _created(target, _new_folder) as made:
         yield made
 
 
@@ -91,9 +91,9 @@ def one_writer_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _made(target: Path, make: Callable[[Path], None]) -> Iterator[Temporary]:
+def _created(target: Path, make: Callable[[Path], None]) -> Iterator[Temporary]:
     for number in range(PLACES):
-        _remove_if_left(_place(target, number))
+        _remove_leftover(_place(target, number))
     path, descriptor = _make_and_lock(target, make)
     made = Temporary(path)
     try:
@@ -121,7 +121,7 @@ def _make_and_lock(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
     raise AssertionError
 
 
-def _remove_if_left(path: Path) -> None:
+def _remove_leftover(path: Path) -> None:
     """Remove the file or folder at `path` if its writer is no longer alive."""
     if not os.path.lexists(path):
         return

@@ -86,7 +86,7 @@ def write_npy(path: Path, array: FloatArray) -> None:
 
 
 def write_npy_to(stream: BinaryIO, array: FloatArray) -> None:
-    """Write `array`, which `require_writable` accepts, into a stream; see `write_npy`."""
+    """Write `array`, which `require_writable` accepts, to a stream; see `write_npy`."""
     np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
 
 
@@ -113,7 +113,7 @@ def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
 
 
 def write_npz_to(stream: BinaryIO, arrays: dict[str, FloatArray]) -> None:
-    """Write `arrays` into a stream; see `write_npz`."""
+    """Write `arrays` to a stream; see `write_npz`."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             buffer = io.BytesIO()
@@ -229,7 +229,7 @@ def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object,
 def _read_exactly(stream: IO[bytes], count: int, name: str) -> bytes:
     content = stream.read(count)
     if len(content) != count:
-        _refuse(name, "a truncated file", "a whole NPY file")
+        _refuse(name, "a truncated file", "a complete NPY file")
     return content
 
 

@@ -199,9 +199,11 @@ class _Walk:
             _refuse(self.where, f"weights in {location[:200]!r}", "files that the manifest lists for this graph")
         numbers = [external.get(key, "0") for key in _OFFSETS]
         if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
-            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "a place and a length in bytes")
+            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "an offset and a length in bytes")
         if sum(map(int, numbers)) > self.sizes[name]:
-            _refuse(self.where, f"weights at {numbers[0]} of {location!r}", f"within its {self.sizes[name]} bytes")
+            _refuse(
+                self.where, f"weights at {numbers[0]} of {location!r}", f"weights within its {self.sizes[name]} bytes"
+            )
 
     def refuse_malformed(self) -> NoReturn:
         """Refuse content that is not a protobuf message, is ambiguous, or is too long."""

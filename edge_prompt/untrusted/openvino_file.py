@@ -63,7 +63,7 @@ def require_known_net(content: bytes, where: str, weights_bytes: int) -> None:
     start = _PROLOG.match(content)
     begin = start.end() if start else 0
     if b"\0" in content:  # UTF-16 contains NUL bytes: expat would see elements that the checks below would miss
-        _refuse(where, "another encoding", "UTF-8")
+        _refuse(where, "NUL bytes, as in UTF-16", "XML in UTF-8")
     if b"<!" in content or content.find(b"<?", begin) >= 0 or (b"path" in content and _names_a_path(content)):
         _refuse(where, "declarations, comments, instructions or paths", "only elements and attributes")
     _require_well_formed(content, where)
@@ -83,7 +83,9 @@ def _require_known_layers(content: bytes, where: str) -> None:
         if not _VERSION.fullmatch(version):
             kind = attributes.get(b"type", b"")[:80].decode("utf-8", "replace")
             _refuse(
-                where, f"the operator {kind!r} of {version[:80].decode('utf-8', 'replace')!r}", "operators of opsets"
+                where,
+                f"the operator {kind!r} of {version[:80].decode('utf-8', 'replace')!r}",
+                "operators of OpenVINO's own opsets",
             )
 
 
@@ -94,7 +96,7 @@ def _require_known_places(content: bytes, where: str, weights_bytes: int) -> Non
         count, farthest = count + 1, max(farthest, int(found[1]) + int(found[2]))
     if count == content.count(b"offset"):
         if farthest > weights_bytes:
-            _refuse(where, f"weights to byte {farthest}", f"within the {weights_bytes} bytes that there are")
+            _refuse(where, f"weights up to byte {farthest}", f"weights within the {weights_bytes} bytes of the file")
         return
     for attributes in _elements(_DATA, content):
         if b"offset" in attributes and b"size" in attributes:
@@ -102,7 +104,7 @@ def _require_known_places(content: bytes, where: str, weights_bytes: int) -> Non
             numbers = _PLACE.fullmatch(place) and _PLACE.fullmatch(size)
             if not numbers or int(place) + int(size) > weights_bytes:
                 said = b"weights at %b, of %b bytes" % (place[:40], size[:40])
-                _refuse(where, said.decode("utf-8", "replace"), f"within the {weights_bytes} bytes that there are")
+                _refuse(where, said.decode("utf-8", "replace"), f"weights within the {weights_bytes} bytes of the file")
 
 
 def _names_a_path(content: bytes) -> bool:

@@ -41,13 +41,13 @@ def request_of(bundle: Bundle, plan: Plan, room: int) -> Arrays:
         InputError: The plan requests more tokens than fit, or tokens for a backbone without tokens.
     """
     modality = modality_of(bundle.manifest.preprocessing)
-    if plan.tokens is not None and modality not in _OF_TOKENS:
+    if plan.tokens is not None and modality not in _TOKEN_MODALITIES:
         raise InputError(
             found=f"--tokens {plan.tokens} for a backbone whose modality is {modality}",
             wanted="a backbone for texts",
             remedy="omit --tokens",
         )
-    return _MADE[modality](bundle, plan, room)
+    return _CREATE_BY_MODALITY[modality](bundle, plan, room)
 
 
 def item_of(bundle: Bundle, plan: Plan) -> tuple[str, Any] | None:
@@ -108,9 +108,9 @@ def _arrays(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
     }
 
 
-_OF_TOKENS = frozenset({"text", "language"})
+_TOKEN_MODALITIES = frozenset({"text", "language"})
 
-_MADE: dict[str, Callable[[Bundle, Plan, int], Arrays]] = {
+_CREATE_BY_MODALITY: dict[str, Callable[[Bundle, Plan, int], Arrays]] = {
     "text": _tokens,
     "language": _tokens,
     "image": _pixels,

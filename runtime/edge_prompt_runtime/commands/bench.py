@@ -127,7 +127,7 @@ def command(
         if json_file is not None:
             _require_writable(json_file)
         plan = Plan(bundle, cores=None if cores is None else tuple(cores), **asked)
-        with _watched() as tell:
+        with _progress_bar() as tell:
             new = as_written(measure(plan, tell))
         if json_file is not None:
             write_results(json_file, new)
@@ -160,7 +160,7 @@ def _require_writable(path: Path) -> None:
 
 
 @contextmanager
-def _watched() -> Iterator[Tell]:
+def _progress_bar() -> Iterator[Tell]:
     """Show progress on standard error if it is a terminal. It is drawn between rounds, never during one."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _of: None

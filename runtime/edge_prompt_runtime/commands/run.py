@@ -190,7 +190,7 @@ def _show_generation(answer: Answer) -> str:
 
 _CLASSIFICATION = _Form(_classifications, _show_classification)
 _EMBEDDING = _Form(_embeddings, _show_embedding)
-_OF_BACKBONE = {
+_FORM_BY_BACKBONE_TASK = {
     "text-classification": _CLASSIFICATION,
     "image-classification": _CLASSIFICATION,
     "token-classification": _Form(_token_labels, _show_token_labels),
@@ -205,7 +205,7 @@ def _form(runtime: Runtime, task: TaskName) -> _Form:
     found = runtime.task(task)
     if found.head is not None or (found.labels and runtime.bundle.manifest.cache):
         return _CLASSIFICATION
-    return _OF_BACKBONE.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
+    return _FORM_BY_BACKBONE_TASK.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edge_prompt.storage.files import read_hashed_json, sha256_of
 from edge_prompt.storage.transaction import read_as_named
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.language import compiled_files as saved
+from edge_prompt_runtime.language import compiled_files
 from edge_prompt_runtime.signing.signatures import (
     Signer,
     certificate_signer,
@@ -109,9 +109,11 @@ def sign_prompt(path: Path, signer: Signer) -> list[Path]:
     prompt = read_prompt(path)
     signed = {signature_path(path): prompt.sha256}
     for engine in ENGINES:
-        card = saved.card_path(path, engine)
+        card = compiled_files.card_path(path, engine)
         if card.exists():
-            signed[signature_path(card)] = _compiled(card, saved.arrays_path(path, engine), prompt.sha256[path.name])
+            signed[signature_path(card)] = _compiled(
+                card, compiled_files.arrays_path(path, engine), prompt.sha256[path.name]
+            )
     for signature, files in signed.items():
         write_signature(signature, path.stem, files, signer)
     return list(signed)

@@ -101,7 +101,7 @@ class Batcher(Closing):
         late = self._waiting.put(row)
         row.future.add_done_callback(self._waiting.drop)  # a cancelled request leaves the queue
         for one in late:
-            _fail(one, _too_late())
+            _fail(one, _timeout_error())
         return row.future
 
     def __call__(self, item: Any, task: TaskName = None, timeout_s: float | None = None) -> Any:
@@ -117,7 +117,7 @@ class Batcher(Closing):
         finally:
             dropped = future.cancel()  # unless it has started
         if dropped:
-            raise _too_late()
+            raise _timeout_error()
         return future.result()
 
     async def asubmit(self, item: Any, task: TaskName = None, timeout_s: float | None = None) -> Any:
@@ -132,7 +132,7 @@ class Batcher(Closing):
             answer.cancel()  # and `future` with it
             raise
         if future.cancel():
-            raise _too_late()
+            raise _timeout_error()
         return await answer
 
     def close(self, *, answer: bool = True) -> None:
@@ -152,7 +152,7 @@ class Batcher(Closing):
         self._thread = current_thread()
         while any(taken := self._waiting.take()):
             for row in taken.late:
-                _fail(row, _too_late())
+                _fail(row, _timeout_error())
             _guarded(self._answer, taken.rows)
             self._waiting.ended(len(taken.rows))
 
@@ -162,24 +162,24 @@ class Batcher(Closing):
         for group in groups_by_size(sizes) if self._longest else [range(len(rows))]:
             begun = [rows[index] for index in group if _begin(rows[index])]
             if begun:
-                _guarded(self._answer_together, begun)
+                _guarded(self._answer_batch, begun)
 
-    def _answer_together(self, rows: Sequence[Row]) -> None:
+    def _answer_batch(self, rows: Sequence[Row]) -> None:
         """Answer rows in one batch. If it fails, retry each half separately, so that only bad rows fail."""
         try:
-            found = self._asked(rows)
+            found = self._call_runtime(rows)
         except Exception as error:  # noqa: BLE001 - it is passed on to the caller
             if len(rows) == 1:
                 _fail(rows[0], error)
                 return
             middle = len(rows) // 2
-            self._answer_together(rows[:middle])
-            self._answer_together(rows[middle:])
+            self._answer_batch(rows[:middle])
+            self._answer_batch(rows[middle:])
         else:
             for row, answer in zip(rows, found, strict=True):
                 row.future.set_result(answer)
 
-    def _asked(self, rows: Sequence[Row]) -> list[Any]:
+    def _call_runtime(self, rows: Sequence[Row]) -> list[Any]:
         found = self._call([row.item for row in rows], [row.task for row in rows], **self._settings)
         answers = [row.copy() for row in found] if isinstance(found, np.ndarray) else list(found)
         if len(answers) != len(rows):
@@ -201,7 +201,7 @@ def _begin(row: Row) -> bool:
     if not row.future.set_running_or_notify_cancel():
         return False
     if row.late:
-        _fail(row, _too_late())
+        _fail(row, _timeout_error())
         return False
     return True
 
@@ -212,7 +212,7 @@ def _fail(row: Row, error: BaseException) -> None:
         row.future.set_exception(error)
 
 
-def _too_late() -> RequestTimeoutError:
+def _timeout_error() -> RequestTimeoutError:
     return RequestTimeoutError(
         found="the request timed out in the queue",
         wanted="a free place in a batch before the timeout",

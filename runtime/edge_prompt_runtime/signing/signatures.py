@@ -19,9 +19,9 @@ from edge_prompt_runtime.signing.trust import Trust
 MAX_REASON = 300
 """The most characters of a library's error message that our own message quotes."""
 
-_PEM = "an elliptic-curve public key (P-256, P-384, P-521) or certificates in PEM format"
+_PUBLIC_KEY_FORMAT = "an elliptic-curve public key (P-256, P-384, P-521) or certificates in PEM format"
 
-_OF_THE_DISK = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
+_DISK_ERRORS = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
 """System errors about the disk; all other errors are about keys or the network."""
 
 _ALTERED = re.compile(r"Hash mismatch for \\?'([^'\\]+)")
@@ -79,7 +79,7 @@ class ModelSignatures:
         except Exception as error:  # cryptography, OpenSSL and sigstore have no common class
             raise TrustError(
                 found=f"cannot check signatures by {trust.described} ({_reason(error)})",
-                wanted="a network connection, to fetch Sigstore's trusted root" if trust.signer else _PEM,
+                wanted="a network connection, to fetch Sigstore's trusted root" if trust.signer else _PUBLIC_KEY_FORMAT,
                 remedy="connect to the network" if trust.signer else "check the file",
             ) from error
 
@@ -182,7 +182,7 @@ def write_signature(
             signer.configure(config)
             config.sign(Path(name), stream.name)  # it reopens the same temporary file
         except Exception as error:  # cryptography and sigstore have no common class
-            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise
             raise InputError(
                 found=f"{signer.described} cannot sign {name} ({_reason(error)})",

@@ -48,12 +48,12 @@ CHANGES: dict[str, tuple[tuple[str, str], Callable[[bytes], bytes], str]] = {
     "a custom operator in an IR": (
         OPENVINO,
         lambda content: content.replace(b'version="opset1"', b'version="extension"', 1),
-        "of 'extension'; wanted operators of opsets",
+        "of 'extension'; wanted operators of OpenVINO.s own opsets",
     ),
     "weights outside of an IR": (
         OPENVINO,
         lambda content: content.replace(b' offset="0"', b' offset="99999999"', 1),
-        "weights to byte",
+        "weights up to byte",
     ),
 }
 

@@ -90,7 +90,10 @@ PLACES: dict[str, tuple[dict[str, str], str]] = {
     "memory": ({"location": "*/_ORT_MEM_ADDR_/*", "offset": "140737488355328"}, "weights in"),
     "nothing": ({"location": ""}, "weights in ''"),
     "no location": ({"offset": "0"}, "weights in ''"),
-    "beyond": ({"location": "w.bin", "offset": "8", "length": "9"}, "weights at 8 of 'w.bin'; wanted within its 16"),
+    "beyond": (
+        {"location": "w.bin", "offset": "8", "length": "9"},
+        "weights at 8 of 'w.bin'; wanted weights within its 16",
+    ),
     "begins beyond": ({"location": "w.bin", "offset": "17"}, "weights at 17"),
     "negative": ({"location": "w.bin", "offset": "-1"}, "weights at '-1 and 0'"),
     "in words": ({"location": "w.bin", "length": "four"}, "weights at"),
