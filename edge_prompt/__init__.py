@@ -1,4 +1,4 @@
-"""The contract of edge-prompt: what a prompt is, what a bundle is, and what can go wrong."""
+"""The contract of edge-prompt: prompts, bundles, cards, and the errors that all packages raise."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ else:
         },
     )
 
-logging.getLogger("edge_prompt").addHandler(logging.NullHandler())  # silent, unless the program listens
+logging.getLogger("edge_prompt").addHandler(logging.NullHandler())  # silent unless the program configures logging
 
 __all__ = [
     "Bundle",

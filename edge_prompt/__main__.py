@@ -1,4 +1,4 @@
-"""`python -m edge_prompt`, for where scripts are not on the path."""
+"""`python -m edge_prompt`, for environments whose scripts are not on the path."""
 
 from edge_prompt.cli import main
 

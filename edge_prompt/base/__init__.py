@@ -1,1 +1,1 @@
-"""What everything stands on: errors, the version, optional packages, and lazy imports."""
+"""The base layer: errors, the version, optional dependencies, and lazy imports."""

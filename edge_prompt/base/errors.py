@@ -1,19 +1,19 @@
-"""What can go wrong, one class a cause.
+"""The errors that edge-prompt raises, one class per cause.
 
-Every error is an `EdgePromptError` and also the builtin it is, so `except ValueError` works as Python users expect.
-Each message is one sentence that says what was found, what was wanted and what to do.
+Every error derives from `EdgePromptError` and from the matching builtin, so `except ValueError` works as Python users
+expect. Each message states what was found, what was wanted, and how to fix it.
 """
 
 from __future__ import annotations
 
 
 class EdgePromptError(Exception):
-    """Root of every error that edge-prompt raises on purpose.
+    """Base class of all errors that edge-prompt raises deliberately.
 
     Args:
-        found: What there was, with the name of the file or argument it was found in.
+        found: What was found, including the name of the file or argument.
         wanted: What would have been accepted.
-        remedy: What to do about it, as an imperative.
+        remedy: How to fix it, in the imperative.
     """
 
     def __init__(self, *, found: str, wanted: str, remedy: str) -> None:
@@ -23,11 +23,11 @@ class EdgePromptError(Exception):
         super().__init__(f"{found}; wanted {wanted}; {remedy}")
 
     def __str__(self) -> str:
-        """The message as it is: KeyError would show its repr."""
+        """Return the message itself; `KeyError` would return its repr."""
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the three parts when an error crosses a process boundary."""
+        """Keep the three parts when the error is pickled, for example to cross a process boundary."""
         return _rebuild, (type(self), self.found, self.wanted, self.remedy)
 
 
@@ -36,23 +36,23 @@ def _rebuild(cls: type[EdgePromptError], found: str, wanted: str, remedy: str) -
 
 
 class MissingFileError(EdgePromptError, FileNotFoundError):
-    """A file or folder that was named is not there."""
+    """A file or folder does not exist."""
 
 
 class ReadError(EdgePromptError, OSError):
-    """A file is there and cannot be read."""
+    """A file exists but cannot be read."""
 
 
 class UnsafePathError(EdgePromptError, ValueError):
-    """A path inside a manifest or card would leave its folder, or is no plain relative path."""
+    """A path in a manifest or card leaves its folder, or is not a plain relative path."""
 
 
 class WriteError(EdgePromptError, OSError):
-    """A file could not be written; what was there before is still there."""
+    """A file could not be written; any earlier content is unchanged."""
 
 
 class ArrayFileError(EdgePromptError, ValueError):
-    """An `.npy` or `.npz` file is malformed, truncated, or holds what a prompt or head may not hold."""
+    """An `.npy` or `.npz` file is malformed, truncated, or contains data that is not allowed in a prompt or head."""
 
 
 class PromptShapeError(EdgePromptError, ValueError):
@@ -60,84 +60,84 @@ class PromptShapeError(EdgePromptError, ValueError):
 
 
 class PromptKindError(EdgePromptError, ValueError):
-    """The kind of a prompt is unknown, ambiguous, or not one that the bundle takes."""
+    """The kind of a prompt is unknown, ambiguous, or not supported by the bundle."""
 
 
 class HeadError(EdgePromptError, ValueError):
-    """A head is missing, or does not fit the features or labels it belongs to."""
+    """A head is missing, or does not fit the features or the labels."""
 
 
 class CardError(EdgePromptError, ValueError):
-    """A card is malformed, or contradicts the array beside it."""
+    """A card is malformed, or does not match the array next to it."""
 
 
 class ManifestError(EdgePromptError, ValueError):
-    """A manifest is malformed, from a newer format, or names a file that is missing or altered."""
+    """A manifest is malformed, has a newer format version, or names a file that is missing or altered."""
 
 
 class FingerprintError(EdgePromptError, ValueError):
-    """A prompt was tuned on other weights than the bundle's."""
+    """A prompt was tuned on different weights than those of the bundle."""
 
 
 class TrustError(EdgePromptError, ValueError):
-    """A bundle or prompt is not signed by whom it should be, or is not what was signed."""
+    """A bundle or prompt has no valid signature by the trusted signer."""
 
 
 class UnknownTaskError(EdgePromptError, KeyError):
-    """No prompt is loaded under that name."""
+    """No task of that name is loaded."""
 
 
 class UnknownEngineError(EdgePromptError, ValueError):
-    """No engine of that name exists, or the bundle holds no graph for it."""
+    """The engine does not exist, or the bundle has no graph for it."""
 
 
 class MissingExtraError(EdgePromptError, ImportError):
-    """A package is needed that an extra brings."""
+    """A package from an optional extra is required but not installed."""
 
 
 class InputError(EdgePromptError, ValueError):
-    """A request cannot be answered as it was made."""
+    """A request or an argument is invalid."""
 
 
 class QueueFullError(EdgePromptError, RuntimeError):
-    """As many requests wait as may; one more was refused."""
+    """The queue is full, and another request was refused."""
 
 
 class RequestTimeoutError(EdgePromptError, TimeoutError):
-    """A request waited longer than it was given, and was dropped before it ran."""
+    """A request exceeded its timeout and was dropped before it ran."""
 
 
 class ClosedError(EdgePromptError, RuntimeError):
-    """What was asked has been closed."""
+    """The object has already been closed."""
 
 
 class ChatTemplateError(EdgePromptError, ValueError):
-    """A chat template is malformed, refuses the messages, or tries what no template needs."""
+    """A chat template is malformed, rejects the messages, or uses a feature that is not allowed."""
 
 
 class LogitsError(EdgePromptError, ArithmeticError):
-    """A network gave no numbers that a token can be chosen by."""
+    """The network returned logits from which no token can be chosen."""
 
 
 class UnsupportedArchitectureError(EdgePromptError, ValueError):
-    """The backbone cannot take a prompt of that kind."""
+    """The architecture of the backbone does not support prompts of that kind."""
 
 
 class BackboneError(EdgePromptError, ValueError):
-    """A backbone cannot be loaded, or lacks the weights that its task needs."""
+    """A backbone cannot be loaded, or lacks weights that its task requires."""
 
 
 class ParityError(EdgePromptError, ArithmeticError):
-    """An exported graph and the network it came from give different numbers."""
+    """An exported graph and the original network give different outputs."""
 
 
 class TrainingDataError(EdgePromptError, ValueError):
-    """A training file is malformed, or cannot train a prompt."""
+    """A training file is malformed, or cannot be used to tune a prompt."""
 
 
 class AdapterError(EdgePromptError, ValueError):
-    """A PEFT adapter is malformed, is no prompt, or is not for this backbone."""
+    """A PEFT adapter is malformed, is not a prompt, or does not fit this backbone."""
 
 
 class ResultsError(EdgePromptError, ValueError):
-    """A file is none of a benchmark's results, or of another version."""
+    """A file does not contain benchmark results, or has another format version."""

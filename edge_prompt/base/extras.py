@@ -1,4 +1,4 @@
-"""The extras of the distribution, and the sentence that a missing one is answered with."""
+"""The optional extras of the distribution, and the error for a missing one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ EXTRA_PACKAGES = {
     "sign": ("model_signing", "OpenSSL"),
     "watch": ("watchfiles",),
 }
-"""What each extra brings, by import name."""
+"""The packages that each extra installs, by import name."""
 
 
 def require_extra(extra: str, wanted_by: str) -> None:
-    """Refuse to go on without the packages of `extra`.
+    """Check that the packages of `extra` are installed.
 
     Raises:
-        MissingExtraError: One of them is not installed; the message gives the pip line.
+        MissingExtraError: One of them is not installed. The message contains the pip command.
     """
     missing = [package for package in EXTRA_PACKAGES[extra] if find_spec(package) is None]
     if missing:
         raise MissingExtraError(
-            found=f"{wanted_by} needs {', '.join(missing)}, not installed here",
+            found=f"{wanted_by} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
             wanted=f"the extra {extra!r}",
             remedy=f"run: pip install 'edge-prompt[{extra}]'",
         )

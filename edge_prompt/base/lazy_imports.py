@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for (PEP 562), so that its import costs little."""
+"""Names of a package that are imported on first access (PEP 562), which keeps importing the package cheap."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping
 
 
 def lazily(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """The `__getattr__` and the `__dir__` of a package.
+    """Return the `__getattr__` and the `__dir__` of a package.
 
     Args:
-        package: Its name.
-        modules: The module that has each name.
+        package: The name of the package.
+        modules: The module that defines each name.
     """
 
     def find(name: str) -> object:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         found: object = getattr(importlib.import_module(modules[name]), name)
-        setattr(sys.modules[package], name, found)  # it is asked for once
+        setattr(sys.modules[package], name, found)  # so that `find` is called only once per name
         return found
 
     def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""How commands tell what they do: log lines on standard error."""
+"""Progress of commands, as log lines on standard error."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 import click
 
 LOGGED_PACKAGES = ("edge_prompt_export",)
-"""What a runtime logs is for the program that it is part of, not for who waits for a command."""
+"""The packages whose log commands show. The runtime logs for the program that embeds it, not for users of commands."""
 
 
 class _EchoHandler(logging.Handler):
-    """Writes each record as one line to standard error."""
+    """Write each record as one line to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record."""
@@ -19,7 +19,7 @@ class _EchoHandler(logging.Handler):
 
 
 def log_to_stderr(level: int) -> None:
-    """Send what our packages log from `level` on to standard error."""
+    """Send the log records of our packages, from `level` up, to standard error."""
     for name in LOGGED_PACKAGES:
         logger = logging.getLogger(name)
         logger.handlers[:] = [_EchoHandler()]

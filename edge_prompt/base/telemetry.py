@@ -1,4 +1,4 @@
-"""OpenVINO's telemetry, which is not wanted here."""
+"""Disabling OpenVINO's telemetry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 
 def refuse_telemetry() -> None:
-    """Keep OpenVINO from reporting to its makers, in a process that has not loaded it yet.
+    """Disable OpenVINO's telemetry, in a process that has not imported openvino yet.
 
-    Where `openvino-telemetry` is installed, and openvino brings it along, importing openvino and each conversion send
-    events over the network, each from a fork of the whole process that is waited for. A device must send nothing that
-    its owner did not ask for; and of an export, forking took a good part of the time. OpenVINO does without the package
-    where it cannot be imported, and None in `sys.modules` is Python's way to say that it cannot.
+    The package `openvino-telemetry`, which openvino installs, sends events over the network when openvino is imported
+    and on every conversion. It forks the whole process for each event and waits for it. A device must not send data
+    that its owner did not ask for, and the forks took a considerable part of the time of an export. OpenVINO works
+    without the package if it cannot be imported, and None in `sys.modules` makes the import fail.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

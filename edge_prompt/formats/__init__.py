@@ -1,1 +1,1 @@
-"""The files of a bundle and of a task: their fields, shapes, and what they must hold."""
+"""The file formats of bundles and tasks: their fields, their shapes, and their checks."""

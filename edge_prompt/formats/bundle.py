@@ -1,4 +1,4 @@
-"""A bundle: the folder that holds one frozen backbone, exported for the engines, with all it needs on a device."""
+"""A bundle: the folder with one frozen backbone, exported for the engines, and everything it needs on a device."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Bundle:
 
     Attributes:
         folder: The folder.
-        manifest: What its manifest says.
-        manifest_sha256: SHA-256 of the very bytes that the manifest was read from; empty if it was not read.
-        signatures: What must have signed it and every prompt that is loaded for it; None if nothing must be signed.
+        manifest: The manifest.
+        manifest_sha256: The SHA-256 of the bytes from which the manifest was read; empty if it was not read.
+        signatures: Checks the signatures of the bundle and of all prompts loaded for it; None requires no signatures.
     """
 
     folder: Path
@@ -35,30 +35,30 @@ class Bundle:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """SHA-256 by name of every file of the bundle: of the manifest, and of all that it names."""
+        """The SHA-256 by name of the manifest and of every file that it lists."""
         digests = dict(self.manifest.files)
         for graph in (*self.manifest.graphs.values(), *self.manifest.fold_graphs.values()):
             digests |= graph.sha256
         return digests | {MANIFEST_NAME: self.manifest_sha256}
 
     def graph(self, engine: str) -> Graph:
-        """The graph for `engine`.
+        """Return the graph for `engine`.
 
         Raises:
-            UnknownEngineError: The bundle has none.
+            UnknownEngineError: The bundle has no graph for it.
         """
         return self._graph_for(
             engine,
             self.manifest.graphs,
             lacks="no graph",
-            remedy="choose such an engine, or export the backbone with another --format",
+            remedy="choose another engine, or export the backbone with another --format",
         )
 
     def fold_graph(self, engine: str) -> Graph:
-        """The graph that folds deep prompts, for `engine`.
+        """Return the graph that folds deep prompts for `engine`.
 
         Raises:
-            UnknownEngineError: The bundle has none.
+            UnknownEngineError: The bundle has no such graph.
         """
         return self._graph_for(
             engine,
@@ -71,28 +71,28 @@ class Bundle:
         if engine not in graphs:
             raise UnknownEngineError(
                 found=f"{self.folder} has {lacks} for the engine {engine!r}",
-                wanted=f"one of {', '.join(graphs)}" if graphs else "one",
+                wanted=f"one of {', '.join(graphs)}" if graphs else "one graph for it",
                 remedy=remedy,
             )
         return graphs[engine]
 
     def files_of(self, graph: Graph) -> tuple[Path, Path | None]:
-        """The paths of a graph and of its weights file, if it has one apart, once all it needs was found unaltered.
+        """Check all files of a graph, and return the paths of the graph and of its separate weights file, if any.
 
         Raises:
-            ManifestError: A file is missing or altered, or the graph has custom operators, or weights in other files.
+            ManifestError: A file is missing or altered, or the graph has custom operators or weights in other files.
         """
         self.require_unaltered(graph.sha256)
         require_known_graph(self.folder, graph)
         return self.paths_of(graph)
 
     def paths_of(self, graph: Graph) -> tuple[Path, Path | None]:
-        """The paths of a graph and of its weights file, if it has one apart; nothing is checked."""
+        """Return the paths of a graph and of its separate weights file, if any, without checking them."""
         weights_file = None if graph.weights_file is None else resolve_inside(self.folder, graph.weights_file)
         return resolve_inside(self.folder, graph.file), weights_file
 
     def file(self, name: str) -> Path | None:
-        """The path of a file beside the graphs, once it was found unaltered; None if the bundle has no such file.
+        """Check a file other than a graph, and return its path; None if the bundle has no such file.
 
         Raises:
             ManifestError: The file is missing or altered.
@@ -103,10 +103,10 @@ class Bundle:
         return resolve_inside(self.folder, name)
 
     def require_unaltered(self, digests: Mapping[str, str]) -> None:
-        """Check files of the bundle against their digests.
+        """Compare files of the bundle with their digests.
 
         Args:
-            digests: SHA-256 by file name.
+            digests: The SHA-256 of each file by name.
 
         Raises:
             ManifestError: A file is missing or altered.
@@ -123,16 +123,16 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read the bundle in `folder`; its manifest is checked now, each other file when it is used.
+    """Read the bundle in `folder`. The manifest is checked now; each other file is checked when it is used.
 
     Raises:
-        MissingFileError: There is no such folder, or no manifest in it.
-        ManifestError: The manifest is malformed or from a newer format.
+        MissingFileError: The folder does not exist, or contains no manifest.
+        ManifestError: The manifest is malformed or has a newer format version.
     """
     if not (folder / MANIFEST_NAME).is_file():
         raise MissingFileError(
             found=f"{folder}: {'no ' + MANIFEST_NAME + ' in it' if folder.is_dir() else 'no such folder'}",
             wanted="a bundle",
-            remedy="make one with 'edge-prompt export MODEL BUNDLE'",
+            remedy="create one with 'edge-prompt export MODEL BUNDLE'",
         )
     return Bundle(folder, *read_hashed_manifest(folder))

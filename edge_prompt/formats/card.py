@@ -1,4 +1,4 @@
-"""The card of a prompt: the JSON file beside it that says what it is, for which backbone, and how good."""
+"""The card of a prompt: the JSON file next to it that describes its kind, its backbone, and its quality."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CARD_FORMAT_VERSION = 1
 CARD_SUFFIX = ".json"
 
 TEMPLATE_FIELD = "{text}"
-"""Stands in a card's template where the text of the request goes."""
+"""The placeholder in a card's template for the text of the request."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class HeadFile:
     """The head that belongs to a prompt.
 
     Attributes:
-        file: Its name, beside the card.
-        sha256: SHA-256 of its bytes.
-        activation: What stands between its dense layer and its linear one, a key of
-            `edge_prompt.formats.head.ACTIVATIONS`; None if it has no dense layer.
+        file: The name of its file, next to the card.
+        sha256: The SHA-256 of its bytes.
+        activation: The activation after its dense layer, a key of `edge_prompt.formats.head.ACTIVATIONS`; None if it
+            has no dense layer.
     """
 
     file: str
@@ -38,19 +38,19 @@ class HeadFile:
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says. Formats: `docs/reference/formats.md`.
+    """The contents of a card. `docs/reference/formats.md` describes the format.
 
     Attributes:
         kind: A key of `KIND_AXES`.
         shape: The shape of the array.
-        sha256: SHA-256 of the prompt file's bytes.
-        fingerprint: The fingerprint of the backbone it was tuned on.
-        labels: The class names, in the order of the head's rows or of the model's own head; empty if none.
-        template: The text put around a request's text, with `{text}` where that goes.
-        head: The task's own head, if it has one.
-        max_tokens: Tokens of a text that it was tuned on, special tokens included; a longer text is cut there. None
-            leaves it to the backbone.
-        provenance: Where the prompt came from and how good it is; free-form, for people.
+        sha256: The SHA-256 of the bytes of the prompt file.
+        fingerprint: The fingerprint of the backbone on which the prompt was tuned.
+        labels: The class names, in the order of the rows of the head or of the model's own head; may be empty.
+        template: The text around the text of a request, with the placeholder `{text}`.
+        head: The head of the task, if it has one.
+        max_tokens: The maximum number of tokens per text during tuning, including special tokens. Longer texts are
+            truncated. None uses the maximum of the backbone.
+        provenance: The origin and the quality of the prompt; free-form, for people.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Card:
 
 
 def card_path(prompt_path: Path) -> Path:
-    """Where the card of the prompt at `prompt_path` lies."""
+    """Return the path of the card of the prompt at `prompt_path`."""
     return prompt_path.with_suffix(CARD_SUFFIX)
 
 
@@ -74,13 +74,13 @@ def read_card(path: Path) -> Card:
 
     Raises:
         MissingFileError: There is no such file.
-        CardError: It is no card, or contradicts itself.
+        CardError: It is not a valid card.
     """
     return read_hashed_card(path)[0]
 
 
 def read_hashed_card(path: Path) -> tuple[Card, str]:
-    """As `read_card`, with the SHA-256 of the very bytes that were read."""
+    """Like `read_card`, but also return the SHA-256 of the bytes that were read."""
     value, sha256 = read_hashed_json(path, CardError)
     fields = Fields(value, str(path), CardError)
     fields.require_version(CARD_FORMAT_VERSION)
@@ -92,7 +92,7 @@ def read_hashed_card(path: Path) -> tuple[Card, str]:
         fields.refuse(f"shape {str(shape)[:80]}", f"the {len(KIND_AXES[kind])} lengths of a {kind} prompt")
     template = fields.optional("template", str) or TEMPLATE_FIELD
     if template.count(TEMPLATE_FIELD) != 1:
-        fields.refuse(f"template {template[:80]!r}", f"a text with {TEMPLATE_FIELD} in it, once")
+        fields.refuse(f"template {template[:80]!r}", f"a text that contains {TEMPLATE_FIELD} exactly once")
     labels = fields.distinct("labels") if fields.value.get("labels") is not None else ()
     head = None
     if fields.value.get("head") is not None:
@@ -118,12 +118,12 @@ def read_hashed_card(path: Path) -> tuple[Card, str]:
 
 
 def write_card(path: Path, card: Card) -> None:
-    """Write a card atomically, and nothing of what it describes; see `edge_prompt.formats.prompt.write_prompt`."""
+    """Write only the card, atomically. `edge_prompt.formats.prompt.write_prompt` writes a whole prompt."""
     write_json(path, card_fields(card))
 
 
 def card_fields(card: Card) -> dict[str, Any]:
-    """The JSON object that a card is."""
+    """Return a card as a JSON object."""
     head = None
     if card.head is not None:
         activation = {} if card.head.activation is None else {"activation": card.head.activation}

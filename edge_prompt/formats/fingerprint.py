@@ -1,4 +1,4 @@
-"""The fingerprint of a backbone: one digest of its weights, whatever format they are exported to."""
+"""The fingerprint of a backbone: one digest of its weights, independent of the export format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_prompt.base.errors import FingerprintError
 
 
 class Weight(NamedTuple):
-    """One tensor of a backbone: its name, dtype name, shape, and C-ordered little-endian bytes."""
+    """One tensor of a backbone: its name, dtype, shape, and C-ordered little-endian bytes."""
 
     name: str
     dtype: str
@@ -19,7 +19,7 @@ class Weight(NamedTuple):
 
 
 def fingerprint_of(weights: Iterable[Weight]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of `weights`, in the order of their names."""
+    """Return the SHA-256 of the names, dtypes, shapes and bytes of `weights`, sorted by name."""
     digest = hashlib.sha256()
     for weight in sorted(weights, key=lambda weight: weight.name):
         digest.update(f"{weight.name}\0{weight.dtype}\0{list(weight.shape)}\0".encode())
@@ -28,14 +28,14 @@ def fingerprint_of(weights: Iterable[Weight]) -> str:
 
 
 def require_fingerprint(found: str, wanted: str, name: str) -> None:
-    """Refuse the prompt `name`, whose card says `found`, on a backbone of fingerprint `wanted`.
+    """Check that the fingerprint `found` in the card of the prompt `name` is the fingerprint `wanted` of the backbone.
 
     Raises:
         FingerprintError: The two differ.
     """
     if found != wanted:
         raise FingerprintError(
-            found=f"{name} was tuned on a backbone of fingerprint {found[:12]}…",
-            wanted=f"{wanted[:12]}…, this bundle's",
-            remedy="use the bundle of that backbone, or tune the prompt on this one",
+            found=f"{name} was tuned on a backbone with the fingerprint {found[:12]}…",
+            wanted=f"{wanted[:12]}…, the fingerprint of this bundle",
+            remedy="use the bundle of that backbone, or tune a prompt on this one",
         )

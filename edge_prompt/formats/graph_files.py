@@ -1,4 +1,4 @@
-"""The files of a graph, looked at before an engine opens them: an engine trusts what it is given."""
+"""Checks of the files of a graph before an engine, which trusts its input, opens them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from edge_prompt.storage.files import resolve_inside
 
 
 def require_known_graph(folder: Path, graph: Graph) -> None:
-    """Refuse a graph with custom operators, or with weights in files that the manifest does not name for it.
+    """Check that a graph has no custom operators, and weights only in files that the manifest lists for it.
 
     Args:
-        folder: The bundle's folder, whose files were found unaltered.
+        folder: The folder of the bundle, whose files have been checked against their digests.
         graph: One of its graphs.
 
     Raises:
-        ManifestError: It is such a graph, or malformed.
+        ManifestError: The graph is malformed or fails a check.
     """
     if graph.engine not in _CHECKS:
         return
     suffix, check = _CHECKS[graph.engine]
-    if not graph.file.endswith(suffix):  # by other endings engines take files for those of other formats
+    if not graph.file.endswith(suffix):  # engines choose the format by the suffix
         raise ManifestError(
-            found=f"{folder}: the graph {graph.file[:80]!r} for {graph.engine}",
+            found=f"{folder}: the {graph.engine} graph is named {graph.file[:80]!r}",
             wanted=f"a name that ends in {suffix}",
             remedy="do not use this bundle, or export the backbone yourself",
         )
@@ -41,14 +41,14 @@ def _require_onnx(folder: Path, graph: Graph, sizes: Mapping[str, int]) -> None:
 
 
 def _require_openvino(folder: Path, graph: Graph, sizes: Mapping[str, int]) -> None:
-    """OpenVINO takes the weights beside an IR, by its name, where it is told of no others."""
+    """Check an IR. Without an explicit weights file, OpenVINO opens the file of the same name next to the IR."""
     from edge_prompt.untrusted.openvino_file import require_known_ir  # noqa: PLC0415 - as above
 
     weights = graph.weights_file or graph.file.removesuffix(".xml") + ".bin"
     if weights not in sizes and resolve_inside(folder, weights).exists():
         raise ManifestError(
-            found=f"{folder}: {weights[:80]!r}, of which the manifest says nothing, beside {graph.file[:80]!r}",
-            wanted="weights that the manifest names for this graph",
+            found=f"{folder}: {weights[:80]!r}, next to {graph.file[:80]!r}, is not listed in the manifest",
+            wanted="only weights that the manifest lists for this graph",
             remedy="do not use this bundle, or export the backbone yourself",
         )
     require_known_ir(resolve_inside(folder, graph.file), sizes.get(weights, 0))
@@ -58,4 +58,4 @@ _CHECKS: Mapping[str, tuple[str, Callable[[Path, Graph, Mapping[str, int]], None
     "onnxruntime": (".onnx", _require_onnx),
     "openvino": (".xml", _require_openvino),
 }
-"""By engine: how its file ends, and what looks at it."""
+"""The suffix of the file of a graph, and its check, by engine."""

@@ -1,4 +1,4 @@
-"""A task's own head: a linear layer over the backbone's feature, with a dense layer before it if the task needs one."""
+"""The head of a task: a linear layer over the backbone's features, optionally after a dense layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def _gelu(values: Float32) -> Float32:
-    """`x * Phi(x)`, exact (Hendrycks & Gimpel 2016)."""
+    """Return the exact GELU, `x * Phi(x)` (Hendrycks & Gimpel 2016)."""
     share: Float32 = (1.0 + _erf(values * math.sqrt(0.5)).astype(np.float32)) / 2
     return values * share
 
@@ -34,12 +34,12 @@ def _relu(values: Float32) -> Float32:
 
 
 ACTIVATIONS: Mapping[str, Callable[[Float32], Float32]] = {"gelu": _gelu, "relu": _relu, "tanh": np.tanh}
-"""What may stand between a head's dense layer and its linear one, by the name a card gives it."""
+"""The activations that may follow a head's dense layer, by their name in a card."""
 
 
 @dataclass(frozen=True)
 class Dense:
-    """The layer before a head's linear one: `activation(features @ weight.T + bias)`.
+    """The dense layer of a head: `activation(features @ weight.T + bias)`.
 
     Attributes:
         weight: `[width, feature_size]` float32.
@@ -54,12 +54,12 @@ class Dense:
 
 @dataclass(frozen=True)
 class Head:
-    """A task's own head: `logits = features @ weight.T + bias`, of what the dense layer makes of them if it has one.
+    """The head of a task: `logits = features @ weight.T + bias`, after the dense layer if there is one.
 
     Attributes:
-        weight: `[num_labels, feature_size]` float32; `[num_labels, width]` after a dense layer.
+        weight: `[num_labels, feature_size]` float32, or `[num_labels, width]` after a dense layer.
         bias: `[num_labels]` float32.
-        dense: The layer before, or None.
+        dense: The dense layer before it, or None.
     """
 
     weight: Float32
@@ -68,17 +68,17 @@ class Head:
 
     @property
     def feature_size(self) -> int:
-        """Width of the feature that it reads."""
+        """The size of the features that the head reads."""
         return int((self.weight if self.dense is None else self.dense.weight).shape[1])
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all its numbers."""
+        """The total size of the arrays in bytes."""
         dense = () if self.dense is None else (self.dense.weight, self.dense.bias)
         return sum(array.nbytes for array in (self.weight, self.bias, *dense))
 
     def logits(self, features: Float32) -> Float32:
-        """`[batch, num_labels]` for `features [batch, feature_size]`, or `[num_labels]` for `[feature_size]`."""
+        """Return `[batch, num_labels]` for `features [batch, feature_size]`, or `[num_labels]` for `[feature_size]`."""
         if self.dense is not None:
             features = ACTIVATIONS[self.dense.activation](features @ self.dense.weight.T + self.dense.bias)
         return features @ self.weight.T + self.bias
@@ -89,17 +89,17 @@ def read_head(path: Path, activation: str | None) -> Head:
 
     Args:
         path: The file.
-        activation: What its card says: a key of `ACTIVATIONS` if it has a dense layer, otherwise None.
+        activation: The activation that its card names, a key of `ACTIVATIONS`; None if it has no dense layer.
 
     Raises:
         MissingFileError: There is no such file.
-        ArrayFileError: It is malformed, or does not hold exactly the arrays that it should.
+        ArrayFileError: It is malformed, or does not contain exactly the expected arrays.
     """
     return read_hashed_head(path, activation)[0]
 
 
 def read_hashed_head(path: Path, activation: str | None) -> tuple[Head, str]:
-    """As `read_head`, with the SHA-256 of the very file that was read."""
+    """Like `read_head`, but also return the SHA-256 of the file that was read."""
     names = _LINEAR_ARRAYS if activation is None else _LINEAR_ARRAYS | _DENSE_ARRAYS
     found, sha256 = read_hashed_npz(path, names)
     arrays = {name: array.astype(np.float32, copy=False) for name, array in found.items()}
@@ -118,13 +118,13 @@ def write_head(path: Path, head: Head) -> None:
 
 
 def write_head_to(stream: BinaryIO, head: Head) -> None:
-    """Write a head file into a stream."""
+    """Write a head file to a stream."""
     dense = {} if head.dense is None else {"dense_weight": head.dense.weight, "dense_bias": head.dense.bias}
     write_npz_to(stream, {"weight": head.weight, "bias": head.bias, **dense})
 
 
 def require_head(head: Head, labels: tuple[str, ...], path: Path) -> None:
-    """Refuse a head whose arrays do not fit each other or the labels.
+    """Check that the arrays of a head fit each other and the labels.
 
     Raises:
         HeadError: They do not.
@@ -132,19 +132,20 @@ def require_head(head: Head, labels: tuple[str, ...], path: Path) -> None:
     arrays = {"weight": head.weight, "bias": head.bias}
     fits = head.weight.ndim == 2 and head.bias.shape == head.weight.shape[:1]
     fits = fits and len(head.weight) == (len(labels) or len(head.weight)) and len(set(labels)) == len(labels)
-    wanted = "weight [num_labels, feature_size] and bias [num_labels], a label a class"
+    wanted = "weight [num_labels, feature_size] and bias [num_labels], with one label per class"
     if head.dense is not None:
         arrays |= {"dense_weight": head.dense.weight, "dense_bias": head.dense.bias}
         fits = fits and head.dense.weight.ndim == 2 and head.dense.activation in ACTIVATIONS
         fits = fits and head.dense.bias.shape == head.dense.weight.shape[:1] == head.weight.shape[1:]
         wanted = (
-            "weight [num_labels, width] and bias [num_labels], a label a class, "
-            f"dense_weight [width, feature_size] and dense_bias [width], and one of {', '.join(ACTIVATIONS)}"
+            "weight [num_labels, width] and bias [num_labels], with one label per class, "
+            "dense_weight [width, feature_size] and dense_bias [width], "
+            f"and one of the activations {', '.join(ACTIVATIONS)}"
         )
     if not fits:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
         raise HeadError(
-            found=f"{path}: {shapes}, {len(set(labels))} different labels",
+            found=f"{path}: {shapes}, {len(set(labels))} distinct labels",
             wanted=wanted,
             remedy="use the head and labels that belong to this prompt",
         )

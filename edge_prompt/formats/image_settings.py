@@ -1,4 +1,4 @@
-"""What is done to an image before the network sees it, as a bundle's manifest holds it, and the size that comes out."""
+"""The image preprocessing settings in a bundle's manifest, and the sizes that result from them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.untrusted.json_fields import Fields
 
 Size = tuple[int, int]
-"""A height and a width in pixels, in this order."""
+"""A height and a width in pixels."""
 
 MAX_PIXELS = 89_478_485
-"""Of one image, as it came and as it is resized: a quarter of a gigabyte in 3 bytes a pixel, Pillow's own limit."""
+"""The most pixels of an image before and after resizing: 0.25 GB at 3 bytes per pixel, which is Pillow's own limit."""
 
 MAX_EDGE = 8192
-"""Of a size that settings may ask for; its square stays below `MAX_PIXELS`."""
+"""The longest edge that settings may request; its square is below `MAX_PIXELS`."""
 
 MAX_NUMBER = 1e6
-"""Of a mean, a standard deviation and a scale: beyond, or beyond the inverse, float32 would run out of room."""
+"""The limit of means, standard deviations and scales and of their inverses, which keeps float32 from overflowing."""
 
 RESAMPLES = range(6)
 """Pillow's filters by number: nearest, Lanczos, bilinear, bicubic, box, Hamming."""
@@ -28,19 +28,20 @@ RESAMPLES = range(6)
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How an image becomes pixel values. The steps are done in the order of the fields.
+    """How an image becomes pixel values. The steps are applied in the order of the fields.
 
     Attributes:
-        resize: The law of the size that the image is resized to; see `RESIZE_LAWS`.
-        size: The numbers of that law: height and width, or edges.
-        multiple: What height and width are multiples of after `multiples` and `multiples_keeping_aspect`; else 1.
+        resize: The rule for the size after resizing; see `RESIZE_LAWS`.
+        size: The parameters of that rule: height and width, or edges.
+        multiple: The number of which height and width are multiples after `multiples` and `multiples_keeping_aspect`;
+            otherwise 1.
         resample: Pillow's number of the filter.
-        crop_size: Height and width that are cut from the middle, black where the image is smaller; empty for none.
-        rescale_factor: What a value of 0 to 255 is multiplied by.
-        image_mean: What is subtracted then, by channel: red, green, blue.
-        image_std: What is divided by then, by channel.
-        pad: How zeros are put around the image; see `PAD_LAWS`.
-        pad_size: The numbers of that law: height and width, or the divisor.
+        crop_size: The height and width of the centre crop, padded with black if the image is smaller; empty for none.
+        rescale_factor: The factor for values from 0 to 255.
+        image_mean: The mean to subtract from each channel: red, green, blue.
+        image_std: The standard deviation to divide each channel by.
+        pad: The rule for padding with zeros; see `PAD_LAWS`.
+        pad_size: The parameters of that rule: height and width, or the divisor.
     """
 
     resize: str
@@ -56,7 +57,7 @@ class ImageSettings:
 
     @property
     def fixed_size(self) -> Size | None:
-        """The height and width of the pixel values, if they are the same for every image; else None."""
+        """The height and width of the pixel values if they are the same for every image; otherwise None."""
         content = _pair(self.crop_size) if self.crop_size else _fixed_resize(self)
         if self.pad == "exact":
             return _pair(self.pad_size)
@@ -64,10 +65,10 @@ class ImageSettings:
 
     @classmethod
     def from_fields(cls, fields: Fields) -> ImageSettings:
-        """Read settings as `dataclasses.asdict` gives them, from an untrusted file; every field must be there.
+        """Read settings in the form of `dataclasses.asdict` from an untrusted file. All fields are required.
 
         Raises:
-            ManifestError: A field is missing, of another type, or out of range.
+            ManifestError: A field is missing, has another type, or is out of range.
         """
         resize, pad = _one_of(fields, "resize", RESIZE_LAWS), _one_of(fields, "pad", PAD_LAWS)
         return checked(
@@ -88,17 +89,17 @@ class ImageSettings:
 
 
 def checked(settings: ImageSettings, fields: Fields) -> ImageSettings:
-    """`settings`, which were read from `fields`, if every number is in range.
+    """Return `settings`, which were read from `fields`, after checking that every number is in range.
 
     Raises:
-        ManifestError: One is not.
+        ManifestError: A number is out of range.
     """
     lengths = (*settings.size, *settings.crop_size, *settings.pad_size, settings.multiple)
     if not all(1 <= length <= MAX_EDGE for length in lengths):
         fields.refuse(f"a size among {str(lengths)[:80]}", f"sizes from 1 to {MAX_EDGE}")
     if settings.resample not in RESAMPLES:
         fields.refuse(f"the filter {str(settings.resample)[:20]}", "Pillow's number of a filter, 0 to 5")
-    # compared so that a NaN fails
+    # NaN fails this comparison
     if not all(1 / MAX_NUMBER <= factor <= MAX_NUMBER for factor in (settings.rescale_factor, *settings.image_std)):
         fields.refuse(
             f"'rescale_factor' {settings.rescale_factor} and 'image_std' {str(settings.image_std)[:80]}",
@@ -108,19 +109,19 @@ def checked(settings: ImageSettings, fields: Fields) -> ImageSettings:
 
 
 def number(fields: Fields, name: str) -> float:
-    """The field `name` as a number that float32 has room for.
+    """Return the field `name` as a number that fits in float32.
 
     Raises:
-        ManifestError: It is none.
+        ManifestError: It is not such a number.
     """
     found = fields.value.get(name)
-    if type(found) is int and abs(found) > MAX_NUMBER:  # of any number of digits, and no float then
+    if type(found) is int and abs(found) > MAX_NUMBER:  # it may be too large for a float
         fields.refuse(f"{name!r} is {str(found)[:20]}", f"a number up to {MAX_NUMBER}")
     return fields.take(name, float)
 
 
 def by_channel(fields: Fields, name: str, found: Sequence[Any]) -> tuple[float, float, float]:
-    """`found`, which stood in the field `name`, as a number for each of red, green and blue.
+    """Return `found`, the contents of the field `name`, as one number each for red, green and blue.
 
     Raises:
         ManifestError: It is something else.
@@ -132,19 +133,19 @@ def by_channel(fields: Fields, name: str, found: Sequence[Any]) -> tuple[float, 
 
 
 def output_size(settings: ImageSettings, height: int, width: int) -> Size:
-    """The height and width of the pixel values of an image; to the `batch` law of padding, of an image alone.
+    """Return the height and width of the pixel values of an image; for the padding rule `batch`, of a single image.
 
     Raises:
-        InputError: There is no such size: it would be empty, larger than `MAX_PIXELS`, or larger than it is padded to.
+        InputError: The size would be empty, larger than `MAX_PIXELS`, or larger than the padded size.
     """
     return padded_size(settings, *content_size(settings, height, width))
 
 
 def resized_size(settings: ImageSettings, height: int, width: int) -> Size:
-    """The height and width that an image is resized to.
+    """Return the height and width of an image after resizing.
 
     Raises:
-        InputError: The image, or what it would become, is empty or larger than `MAX_PIXELS`.
+        InputError: The image is empty or larger than `MAX_PIXELS` before or after resizing.
     """
     require_pixels(height, width, f"an image of height {height} and width {width}")
     resized = RESIZE_LAWS[settings.resize][1](settings, height, width)
@@ -153,43 +154,43 @@ def resized_size(settings: ImageSettings, height: int, width: int) -> Size:
 
 
 def content_size(settings: ImageSettings, height: int, width: int) -> Size:
-    """The height and width of an image that was resized and cropped, before it is padded.
+    """Return the height and width of an image after resizing and cropping, before padding.
 
     Raises:
-        InputError: As `resized_size`.
+        InputError: See `resized_size`.
     """
     resized = resized_size(settings, height, width)
     return _pair(settings.crop_size) if settings.crop_size else resized
 
 
 def padded_size(settings: ImageSettings, height: int, width: int) -> Size:
-    """The height and width of pixel values of which the image takes `height` and `width`.
+    """Return the height and width of an image of `height` and `width` after padding.
 
     Raises:
-        InputError: The image is larger than it is to be padded to, or becomes larger than `MAX_PIXELS`.
+        InputError: The image is larger than the padded size, or becomes larger than `MAX_PIXELS`.
     """
     padded = PAD_LAWS[settings.pad][1](settings, height, width)
     if padded[0] < height or padded[1] < width:
         raise InputError(
-            found=f"an image of height {height} and width {width} once resized",
-            wanted=f"no more than {padded[0]} and {padded[1]}, which it is padded to",
-            remedy="make the image smaller",
+            found=f"an image of height {height} and width {width} after resizing",
+            wanted=f"at most {padded[0]} and {padded[1]}, the size that images are padded to",
+            remedy="use a smaller image",
         )
     require_pixels(*padded, f"an image of height {height} and width {width}, padded to {padded[0]} and {padded[1]}")
     return padded
 
 
 def require_pixels(height: int, width: int, found: str) -> None:
-    """Refuse a size that is empty or larger than `MAX_PIXELS`.
+    """Check that a size is neither empty nor larger than `MAX_PIXELS`.
 
     Raises:
-        InputError: It is.
+        InputError: The size is out of range.
     """
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise InputError(
             found=found,
             wanted=f"1 to {MAX_PIXELS} pixels",
-            remedy="resize or cut the image to a more ordinary size first",
+            remedy="resize or crop the image first",
         )
 
 
@@ -207,19 +208,19 @@ def _two_edges(settings: ImageSettings, height: int, width: int) -> Size:
     edge, limited = _limited_edge(settings, height, width)
     if min(height, width) == edge:
         return height, width
-    return _beside(edge, limited, height, width)
+    return _from_short_edge(edge, limited, height, width)
 
 
 def _two_edges_of_16(settings: ImageSettings, height: int, width: int) -> Size:
-    """As YOLOS has it, which asks only of a landscape whether its edge is right already."""
+    """Compute the size like YOLOS, which checks only landscape images for an edge that already has the right length."""
     edge, limited = _limited_edge(settings, height, width)
     is_right = height <= width and height == edge
-    new_height, new_width = (height, width) if is_right else _beside(edge, limited, height, width)
+    new_height, new_width = (height, width) if is_right else _from_short_edge(edge, limited, height, width)
     return new_height - new_height % 16, new_width - new_width % 16
 
 
 def _limited_edge(settings: ImageSettings, height: int, width: int) -> tuple[int, float]:
-    """The shortest edge that keeps the longest one in its limit, rounded and as it is."""
+    """Return the shortest edge for which the longest edge stays within its limit, rounded and unrounded."""
     shortest, longest = settings.size
     short, long = float(min(height, width)), float(max(height, width))
     if long / short * shortest <= longest:
@@ -228,11 +229,11 @@ def _limited_edge(settings: ImageSettings, height: int, width: int) -> tuple[int
     return round(limited), limited
 
 
-def _beside(edge: int, limited: float, height: int, width: int) -> Size:
+def _from_short_edge(edge: int, limited: float, height: int, width: int) -> Size:
     return (int(limited * height / width), edge) if width < height else (edge, int(limited * width / height))
 
 
-def _within(settings: ImageSettings, height: int, width: int) -> Size:
+def _fit_within(settings: ImageSettings, height: int, width: int) -> Size:
     scale = min(settings.size[0] / height, settings.size[1] / width)
     return int(height * scale), int(width * scale)
 
@@ -252,7 +253,7 @@ def _in_multiples(settings: ImageSettings, height: float, width: float) -> Size:
     return round(height / multiple) * multiple, round(width / multiple) * multiple
 
 
-def _as_it_is(_settings: ImageSettings, height: int, width: int) -> Size:
+def _unchanged(_settings: ImageSettings, height: int, width: int) -> Size:
     return height, width
 
 
@@ -268,30 +269,30 @@ def _to_divisor(settings: ImageSettings, height: int, width: int) -> Size:
 Law = Callable[[ImageSettings, int, int], Size]
 
 RESIZE_LAWS: dict[str, tuple[int, Law]] = {
-    "none": (0, _as_it_is),
+    "none": (0, _unchanged),
     "exact": (2, _exact),
     "shortest_edge": (1, _shortest_edge),
     "two_edges": (2, _two_edges),
     "two_edges_of_16": (2, _two_edges_of_16),
-    "within": (2, _within),
+    "within": (2, _fit_within),
     "multiples": (2, _multiples),
     "multiples_keeping_aspect": (2, _multiples_keeping_aspect),
 }
-"""How many numbers `size` has under the law, and the size it gives an image; see `docs/reference/formats.md`."""
+"""The length of `size` and the function that computes the resized size, by rule. See `docs/reference/formats.md`."""
 
 PAD_LAWS: dict[str, tuple[int, Law]] = {
-    "none": (0, _as_it_is),
-    "batch": (0, _as_it_is),
+    "none": (0, _unchanged),
+    "batch": (0, _unchanged),
     "exact": (2, _to_pad_size),
     "divisor": (1, _to_divisor),
 }
-"""How many numbers `pad_size` has by the law, and the size that it gives an image alone."""
+"""The length of `pad_size` and the function that computes the padded size of a single image, by rule."""
 
 
 def _fixed_resize(settings: ImageSettings) -> Size | None:
     if settings.resize == "exact":
         return _pair(settings.size)
-    # a length right between two multiples is rounded to either of them, as the last bit of the scale has it
+    # a length halfway between two multiples is rounded to either one, depending on the last bit of the scale
     between = any(2 * length % settings.multiple == 0 != length % settings.multiple for length in settings.size)
     if settings.resize == "multiples" and not between:
         return _in_multiples(settings, *settings.size)

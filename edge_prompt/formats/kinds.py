@@ -12,27 +12,27 @@ KIND_AXES: Mapping[str, tuple[str, ...]] = {
     "deep": ("num_layers", "num_virtual_tokens", "hidden_size"),
     "pixel": ("channels", "height", "width"),
 }
-"""The axes of the array in a prompt file, by kind. `key_value` has length 2: 0 the keys, 1 the values."""
+"""The axes of the array in a prompt file, by kind. `key_value` has length 2: index 0 for keys, 1 for values."""
 
 FREE_AXIS = "num_virtual_tokens"
-"""The axis whose length is the prompt's own choice; a bundle fixes all others."""
+"""The axis whose length each prompt chooses; the bundle fixes all other lengths."""
 
 KindShape = tuple[int | None, ...]
-"""What a bundle takes for a kind: one length an axis, None on the free axis."""
+"""The shape that a bundle accepts for a kind: one length per axis, None for the free axis."""
 
 
 def kind_of(shape: Sequence[int], kind: str | None, accepted: Mapping[str, KindShape], name: str) -> str:
-    """The kind of a prompt of `shape`, checked against what a bundle accepts.
+    """Return the kind of a prompt of `shape`, checked against the kinds that a bundle accepts.
 
     Args:
         shape: The shape of the prompt's array.
-        kind: The kind it is said to be, or None to tell it by the shape.
+        kind: The declared kind, or None to infer it from the shape.
         accepted: The bundle's kinds and their shapes.
-        name: The prompt's name, for messages.
+        name: The name of the prompt, for error messages.
 
     Raises:
-        PromptKindError: The kind is unknown to the bundle, or the shape allows more than one kind.
-        PromptShapeError: The shape fits no kind, or not the one it is said to be.
+        PromptKindError: The bundle does not support the kind, or the shape fits more than one kind.
+        PromptShapeError: The shape fits no kind, or does not fit the declared kind.
     """
     if kind is not None:
         require_kind(kind, accepted, name)
@@ -43,7 +43,7 @@ def kind_of(shape: Sequence[int], kind: str | None, accepted: Mapping[str, KindS
         raise PromptKindError(
             found=f"{name}: shape {list(shape)} fits the kinds {' and '.join(fitting)}",
             wanted="one kind",
-            remedy="pass the kind (--kind, kind=…) or put a card beside the prompt",
+            remedy="pass the kind (--kind, kind=…) or add a card next to the prompt",
         )
     if not fitting:
         raise PromptShapeError(
@@ -55,17 +55,17 @@ def kind_of(shape: Sequence[int], kind: str | None, accepted: Mapping[str, KindS
 
 
 def require_kind(kind: str, accepted: Mapping[str, KindShape], name: str) -> None:
-    """Refuse a kind that is not among `accepted`."""
+    """Check that a kind is in `accepted`."""
     if kind not in accepted:
         raise PromptKindError(
             found=f"{name}: kind {kind[:40]!r}",
             wanted=f"one of {', '.join(accepted)}",
-            remedy="use a prompt of such a kind",
+            remedy="use a prompt of a supported kind",
         )
 
 
 def require_shape(shape: Sequence[int], kind: str, wanted: KindShape, name: str) -> None:
-    """Refuse a shape that is not the one `wanted` for the kind."""
+    """Check that a shape is the one `wanted` for the kind."""
     if not fits(shape, wanted):
         raise PromptShapeError(
             found=f"{name}: a {kind} prompt of shape {list(shape)}",
@@ -75,13 +75,13 @@ def require_shape(shape: Sequence[int], kind: str, wanted: KindShape, name: str)
 
 
 def fits(shape: Sequence[int], wanted: KindShape) -> bool:
-    """Whether `shape` has the lengths `wanted`; the free axis has at least length 1 (no prompt is no file)."""
+    """Return whether `shape` has the lengths `wanted`. The free axis must have a length of at least 1."""
     return len(shape) == len(wanted) and all(
         length >= 1 if want is None else length == want for length, want in zip(shape, wanted, strict=True)
     )
 
 
 def describe(kind: str, wanted: KindShape) -> str:
-    """The kind and its shape as a person reads it, e.g. `soft [num_virtual_tokens, 384]`."""
+    """Format a kind and its shape for people, e.g. `soft [num_virtual_tokens, 384]`."""
     lengths = (axis if want is None else str(want) for axis, want in zip(KIND_AXES[kind], wanted, strict=True))
     return f"{kind} [{', '.join(lengths)}]"

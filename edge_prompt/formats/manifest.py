@@ -1,4 +1,4 @@
-"""The manifest of a bundle, `edge_prompt.json`: what was exported, from what, for which engines and kinds."""
+"""The manifest of a bundle, `edge_prompt.json`: the backbone, its graphs, and the kinds of prompt it supports."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MANIFEST_NAME = "edge_prompt.json"
 MANIFEST_FORMAT_VERSION = 1
 
 PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix", "pixel": "pixel_prompt"}
-"""The input of a graph that a prompt fills, by kind. A deep prompt is folded to a prefix before it enters."""
+"""The graph input for a prompt, by kind. A deep prompt is first folded into a prefix."""
 
 FOLD_INPUTS, FOLD_OUTPUTS = ("deep_prompt",), ("prefix",)
-"""The inputs and outputs of the graph that folds."""
+"""The inputs and outputs of a fold graph."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Backbone:
     """The network that was exported.
 
     Attributes:
-        source: The folder name or hub name it was loaded from.
-        revision: The hub revision asked for, or None.
-        model_type: transformers' name of the architecture, e.g. `bert`.
+        source: The folder name or Hub name from which it was loaded.
+        revision: The requested Hub revision, or None.
+        model_type: The architecture as named by transformers, e.g. `bert`.
         architecture: The class that was loaded, e.g. `BertModel`.
-        task: What the network does, in transformers' terms, e.g. `feature-extraction`.
-        num_parameters: How many numbers the graph reaches.
-        feature_size: Width of the feature that heads read.
+        task: The task of the network as named by transformers, e.g. `feature-extraction`.
+        num_parameters: The number of parameters that the graph uses.
+        feature_size: The size of the features that heads read.
         fingerprint: See `edge_prompt.formats.fingerprint`.
         labels: The class names of the network's own head; empty if it has none.
     """
@@ -65,11 +65,11 @@ class Graph:
         engine: The engine that runs it: `onnxruntime` or `openvino`.
         file: The file that the engine opens.
         weights: The precision of the weights, e.g. `fp32`.
-        inputs: Input names, in order.
-        outputs: Output names, in order.
-        sha256: SHA-256 by file name, of `file` and of every file it needs.
-        weights_file: The file with its weights, where the engine must be told of it.
-        compression: How its weights were made small, for people; empty in fp32.
+        inputs: The input names, in order.
+        outputs: The output names, in order.
+        sha256: The SHA-256 of `file` and of every file it needs, by file name.
+        weights_file: The file with its weights, if it must be passed to the engine.
+        compression: How its weights were compressed, for people; empty in fp32.
     """
 
     engine: str
@@ -84,20 +84,20 @@ class Graph:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says. Formats: `docs/reference/formats.md`.
+    """The contents of a manifest. `docs/reference/formats.md` describes the format.
 
     Attributes:
         backbone: The network.
         graphs: Its graphs, by engine.
-        fold_graphs: The graphs that fold a deep prompt to a prefix, by engine; empty if it takes no deep prompts.
-        cache: `(num_kv_heads, head_dim)` of the keys and values that a causal language model keeps, a layer; empty for
-            other networks.
-        kinds: The kinds of prompt it takes, and their shapes.
-        refused_kinds: Why it does not take a kind that its family could, by kind.
-        preprocessing: From a request to inputs.
-        files: SHA-256 by name of the other files of the bundle (tokenizer, configuration, reference).
-        parity: What was measured when it was exported; free-form, for people.
-        versions: The version of each package that wrote it.
+        fold_graphs: The graphs that fold a deep prompt into a prefix, by engine; empty if deep prompts are unsupported.
+        cache: `(num_kv_heads, head_dim)` of the cached keys and values of a causal language model, one pair per layer;
+            empty for other networks.
+        kinds: The kinds of prompt that it supports, and their shapes.
+        refused_kinds: The reason why a kind that its family could support is not supported, by kind.
+        preprocessing: How a request becomes inputs.
+        files: The SHA-256 of the other files of the bundle (tokenizer, configuration, reference), by name.
+        parity: The differences measured at export; free-form, for people.
+        versions: The versions of the packages that wrote it.
     """
 
     backbone: Backbone
@@ -113,7 +113,7 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest into a bundle's folder, atomically."""
+    """Write the manifest into the folder of a bundle, atomically."""
     value = asdict(manifest)
     value["graphs"] = list(value["graphs"].values())
     value["fold_graphs"] = list(value["fold_graphs"].values())
@@ -126,17 +126,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of the bundle in `folder`; the files it names are not looked at.
+    """Read and check the manifest of the bundle in `folder`, without checking the files that it lists.
 
     Raises:
         MissingFileError: There is no manifest.
-        ManifestError: It is malformed or from a newer format.
+        ManifestError: It is malformed or has a newer format version.
     """
     return read_hashed_manifest(folder)[0]
 
 
 def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
-    """As `read_manifest`, with the SHA-256 of the very bytes that were read."""
+    """Like `read_manifest`, but also return the SHA-256 of the bytes that were read."""
     path = folder / MANIFEST_NAME
     value, sha256 = read_hashed_json(path, ManifestError)
     fields = Fields(value, str(path), ManifestError)
@@ -145,7 +145,7 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
     graphs = _graphs(fields, "graphs")
     cache = _cache(fields)
     if bool(cache) is not isinstance(preprocessing, LanguagePreprocessing):
-        fields.refuse("a cache and no language model, or the other way round", "both or neither")
+        fields.refuse("only one of a cache and language preprocessing", "both or neither")
     for graph in graphs.values():
         if cache:
             _require_language_model(fields, graph, len(cache))
@@ -155,10 +155,11 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
     for graph in fold_graphs.values():
         if graph.inputs != FOLD_INPUTS or graph.outputs != FOLD_OUTPUTS:
             fields.refuse(
-                f"a fold graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:9]}", "deep_prompt to prefix"
+                f"a fold graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:9]}",
+                "one from deep_prompt to prefix",
             )
     if not graphs:
-        fields.refuse("no graph", "at least one")
+        fields.refuse("no graphs", "at least one")
     kinds = _kinds(fields.inside("kinds"))
     if cache:
         _require_cached_kinds(fields, kinds, cache)
@@ -166,7 +167,7 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
         for graph in graphs.values():
             _require_prompt_inputs(fields, graph, kinds)
     if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
-        fields.refuse("deep prompts without what folds them", "a fold graph an engine, and the kind prefix")
+        fields.refuse("deep prompts that cannot be folded", "one fold graph per engine, and the kind prefix")
     manifest = Manifest(
         backbone=_backbone(fields.inside("backbone")),
         graphs=graphs,
@@ -197,10 +198,10 @@ def _backbone(fields: Fields) -> Backbone:
 
 
 def _graphs(fields: Fields, name: str) -> dict[str, Graph]:
-    """The graphs in the list `name`, one an engine."""
+    """Read the graphs in the list `name`, one per engine."""
     graphs = [_graph(each) for each in fields.objects(name)]
     if len({graph.engine for graph in graphs}) != len(graphs):
-        fields.refuse(f"{len(graphs)} {name}, several for one engine", "one an engine")
+        fields.refuse(f"{len(graphs)} {name}, several of them for the same engine", "one per engine")
     return {graph.engine: graph for graph in graphs}
 
 
@@ -217,26 +218,28 @@ def _graph(fields: Fields) -> Graph:
     )
     for file in (graph.file, graph.weights_file):
         if file is not None and file not in graph.sha256:
-            fields.refuse(f"no digest of {file[:80]!r}", "a digest of every file of the graph")
+            fields.refuse(f"no digest of {file[:80]!r}", "a digest for every file of the graph")
     return graph
 
 
 def _require_request_inputs(fields: Fields, graph: Graph, preprocessing: Preprocessing) -> None:
-    """Refuse a graph that wants what no request and no prompt brings."""
+    """Check that a request and a prompt provide all inputs of a graph."""
     names, known = set(graph.inputs), {*preprocessing.input_names, *PROMPT_INPUTS.values()}
     if len(known) < len(preprocessing.input_names) + len(PROMPT_INPUTS):
-        fields.refuse(f"requests with the arrays {list(preprocessing.input_names)[:9]}", "names that no prompt has")
+        fields.refuse(
+            f"requests with the arrays {list(preprocessing.input_names)[:9]}", "names that are not prompt inputs"
+        )
     if not preprocessing.required_inputs <= names <= known:
         needed = ", ".join(sorted(preprocessing.required_inputs))
         fields.refuse(
-            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and no others than {', '.join(sorted(known))}"
+            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and otherwise only {', '.join(sorted(known))}"
         )
     if not isinstance(preprocessing, ArrayPreprocessing) and "features" not in graph.outputs:
-        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "'features' among them")
+        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "outputs that include 'features'")
 
 
 def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, KindShape]) -> None:
-    """Refuse a graph that has no input for a kind, which would be ignored, or one for a kind that the bundle lacks."""
+    """Check that a graph has exactly one prompt input for each kind of the bundle, so that no prompt is ignored."""
     found = set(graph.inputs) & set(PROMPT_INPUTS.values())
     wanted = {PROMPT_INPUTS[kind] for kind in kinds if kind in PROMPT_INPUTS}
     if found != wanted:
@@ -246,7 +249,7 @@ def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, Kin
 
 
 def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> None:
-    """Refuse a graph that is not of a causal language model with so many layers, its cache in buffers or as state."""
+    """Check that a graph is a causal language model with `num_layers` layers, with shared buffers or stateful."""
     inputs = (*TOKEN_INPUTS, *past_names(num_layers))
     outputs = ("logits", *present_names(num_layers))
     forms = (shared_form(inputs, outputs), stateful_form(inputs, outputs))
@@ -258,7 +261,7 @@ def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> No
 
 
 def _require_cached_kinds(fields: Fields, kinds: Mapping[str, KindShape], cache: tuple[tuple[int, int], ...]) -> None:
-    """Refuse kinds that do not enter through the graph's embeddings or its cache."""
+    """Check that all kinds enter through the embeddings or the cache of the graph."""
     heads, head_dim = cache[0]
     wanted = {"soft": kinds.get("soft"), "prefix": (len(cache), 2, heads, None, head_dim)}
     uniform = len(set(cache)) == 1
@@ -267,7 +270,9 @@ def _require_cached_kinds(fields: Fields, kinds: Mapping[str, KindShape], cache:
         or any(shape != wanted.get(kind) for kind, shape in kinds.items())
         or ("prefix" in kinds and not uniform)
     ):
-        fields.refuse(f"the kinds {dict(kinds)} of a language model", "soft, and a prefix of the sizes of its cache")
+        fields.refuse(
+            f"the kinds {dict(kinds)} of a language model", "soft, and optionally a prefix that matches the cache"
+        )
 
 
 def _cache(fields: Fields) -> tuple[tuple[int, int], ...]:
@@ -275,7 +280,7 @@ def _cache(fields: Fields) -> tuple[tuple[int, int], ...]:
     for layer in layers:
         sizes = layer if isinstance(layer, list) else []
         if len(sizes) != 2 or not all(type(size) is int and 0 < size < 2**31 for size in sizes):
-            fields.refuse(f"a cache of {str(layer)[:40]} in a layer", "heads and their size, two counts")
+            fields.refuse(f"a cache of {str(layer)[:40]} in a layer", "the number of heads and their size")
     return tuple((heads, head_dim) for heads, head_dim in layers)
 
 
@@ -285,17 +290,19 @@ def _kinds(fields: Fields) -> dict[str, KindShape]:
         axes = KIND_AXES.get(kind, ())
         lengths = fields.take(kind, list)
         if not axes or len(lengths) != len(axes):
-            fields.refuse(f"{kind[:40]!r} of {len(lengths)} axes", f"a kind of {', '.join(KIND_AXES)}, with its axes")
+            fields.refuse(
+                f"{kind[:40]!r} with {len(lengths)} axes", f"one of the kinds {', '.join(KIND_AXES)}, with its axes"
+            )
         free = [axis == FREE_AXIS for axis in axes]
         if not all(
             length == FREE_AXIS if is_free else type(length) is int and 0 < length < 2**31
             for is_free, length in zip(free, lengths, strict=True)
         ):
             fields.refuse(
-                f"{kind!r} with lengths {str(lengths)[:80]}", f"a length an axis, or {FREE_AXIS!r} on its own axis"
+                f"{kind!r} with lengths {str(lengths)[:80]}", f"one length per axis, and {FREE_AXIS!r} for its own axis"
             )
         if kind == "prefix" and lengths[1] != 2:
-            fields.refuse(f"a prefix of {lengths[1]} parts a layer", "2, keys and values")
+            fields.refuse(f"a prefix with {lengths[1]} parts per layer", "2, keys and values")
         kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
     return kinds
 

@@ -1,4 +1,4 @@
-"""How a request becomes inputs: of texts to read, of texts to go on from, of images, or of arrays as they are."""
+"""How a request becomes the inputs of a graph, by modality: text, language, image, or arrays."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import MAX_RANK
 
 LEAST_TOKENS = 3
-"""Two special tokens, and one of a text: a backbone or a prompt that leaves less room is of no use."""
+"""The fewest tokens of an input: two special tokens and one token of text."""
 
 _CHANNELS_OF_SETTINGS = 3
-"""What settings make of an image is red, green and blue."""
+"""Image settings always produce the channels red, green and blue."""
 
 ARRAY_DTYPES = ("float32", "int64", "bool")
-"""What an array of a request may be made of."""
+"""The dtypes that an array of a request may have."""
 
 
 @dataclass(frozen=True)
 class TextPreprocessing:
-    """How a text becomes the backbone's inputs, and a feature an embedding.
+    """How a text becomes the inputs of the backbone, and how its features become an embedding.
 
     Attributes:
-        max_tokens: Tokens of a text that the backbone takes, special tokens included; the rest is cut off.
-        max_positions: Positions it has for prefix, virtual tokens and tokens together; None if it counts no positions.
-        vocab_size: How many tokens there are; an id is below.
-        num_token_types: How many token types there are; at least 1.
-        pad_token_id: The token that fills a row up.
-        pooling: How token vectors become the feature: `mean` or `cls` of real tokens, or what the network's own head
-            reads: `first`, the first position, or `pooler`, the network's own layer over it.
-        normalize: Whether an embedding is scaled to length 1, as the backbone's authors have it.
+        max_tokens: The maximum number of tokens per text, including special tokens; longer texts are truncated.
+        max_positions: The number of positions for prefix, virtual tokens and tokens together; None if the backbone has
+            no position limit.
+        vocab_size: The size of the vocabulary.
+        num_token_types: The number of token types; at least 1.
+        pad_token_id: The id of the padding token.
+        pooling: How token vectors become the feature: `mean` or `cls` of real tokens, or the input of the network's
+            own head: `first`, the first position, or `pooler`, the network's own layer over it.
+        normalize: Whether embeddings are L2-normalised, as the backbone's configuration says.
     """
 
     max_tokens: int
@@ -44,7 +45,7 @@ class TextPreprocessing:
     normalize: bool
 
     input_names = ("input_ids", "attention_mask", "token_type_ids")
-    """The inputs of a graph that a request fills; `token_type_ids` only where the network has types."""
+    """The graph inputs that come from a request; `token_type_ids` only if the network has token types."""
 
     required_inputs = frozenset({"input_ids", "attention_mask"})
 
@@ -58,21 +59,21 @@ class LanguagePreprocessing:
     """How a text becomes the inputs of a causal language model.
 
     Attributes:
-        max_positions: Positions it has for a prompt, a text and what is generated together.
-        vocab_size: How many tokens there are; an id is below.
+        max_positions: The number of positions for the prompt, the text and the generated tokens together.
+        vocab_size: The size of the vocabulary.
     """
 
     max_positions: int
     vocab_size: int
 
     input_names = ("input_ids", "attention_mask")
-    """What a request is made of; `edge_prompt.formats.kv_cache_names` says what the runtime makes of it for a graph."""
+    """The arrays of a request; see `edge_prompt.formats.kv_cache_names` for the inputs of the graph."""
 
     required_inputs = frozenset(input_names)
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that fit beside no prompt."""
+        """The maximum number of tokens of a text without a prompt."""
         return self.max_positions
 
     def dtype_of(self, _name: str) -> str:
@@ -82,15 +83,16 @@ class LanguagePreprocessing:
 
 @dataclass(frozen=True)
 class ImagePreprocessing:
-    """How an image becomes the backbone's inputs.
+    """How an image becomes the inputs of the backbone.
 
     Attributes:
-        channels: Channels of `pixel_values`.
-        height: Its height in pixels, or None if it varies.
-        width: Its width in pixels, or None if it varies.
-        settings: How an image is resized, cut and normalised; None if the backbone did not say: then it takes arrays.
+        channels: The number of channels of `pixel_values`.
+        height: The height of `pixel_values`, or None if it varies.
+        width: The width of `pixel_values`, or None if it varies.
+        settings: How an image is resized, cropped and normalised; None if the backbone has no such configuration and
+            accepts only arrays.
         pooling: How token vectors become the feature: `cls`, `mean` or `pooler`.
-        normalize: Whether an embedding is scaled to length 1.
+        normalize: Whether embeddings are L2-normalised.
     """
 
     channels: int
@@ -114,7 +116,7 @@ class ArrayInput:
 
     Attributes:
         dtype: One of `ARRAY_DTYPES`.
-        shape: One length an axis; None where it is the request's own. The first axis is the batch.
+        shape: One length per axis; None where each request chooses the length. The first axis is the batch.
     """
 
     dtype: str
@@ -123,7 +125,7 @@ class ArrayInput:
 
 @dataclass(frozen=True)
 class ArrayPreprocessing:
-    """A backbone of the user's own: a request is arrays, and nothing is done to them.
+    """The inputs of a custom backbone: the arrays of a request, without preprocessing.
 
     Attributes:
         inputs: The arrays of a request, by name.
@@ -133,12 +135,12 @@ class ArrayPreprocessing:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The inputs of a graph that a request fills."""
+        """The graph inputs that come from a request."""
         return tuple(self.inputs)
 
     @property
     def required_inputs(self) -> frozenset[str]:
-        """Those of them that it must have."""
+        """The graph inputs that a request must provide."""
         return frozenset(self.inputs)
 
     def dtype_of(self, name: str) -> str:
@@ -154,24 +156,24 @@ MODALITIES: dict[str, type[Preprocessing]] = {
     "image": ImagePreprocessing,
     "arrays": ArrayPreprocessing,
 }
-"""The word for each in a manifest."""
+"""The class of the preprocessing, by the name of the modality in a manifest."""
 
 
 def modality_of(preprocessing: Preprocessing) -> str:
-    """The word for it in a manifest."""
+    """Return the name of the modality in a manifest."""
     return next(name for name, kind in MODALITIES.items() if isinstance(preprocessing, kind))
 
 
 def preprocessing_as_json(preprocessing: Preprocessing) -> dict[str, Any]:
-    """The object that a manifest holds."""
+    """Return the preprocessing as the JSON object in a manifest."""
     return {"modality": modality_of(preprocessing), **asdict(preprocessing)}
 
 
 def read_preprocessing(fields: Fields) -> Preprocessing:
-    """Read and check the object of a manifest.
+    """Read and check the preprocessing in a manifest.
 
     Raises:
-        ManifestError: It is malformed, or of a modality that this code does not know.
+        ManifestError: It is malformed, or its modality is unknown.
     """
     modality = fields.take("modality", str)
     if modality not in _READERS:
@@ -200,13 +202,13 @@ def _read_language(fields: Fields) -> LanguagePreprocessing:
 def _read_image(fields: Fields) -> ImagePreprocessing:
     height, width = _optional_size(fields, "height", 1), _optional_size(fields, "width", 1)
     if (height is None) is not (width is None):
-        fields.refuse("a height without a width, or the other way round", "both or neither")
+        fields.refuse("only one of height and width", "both or neither")
     channels = fields.size("channels", least=1)
     settings = None if fields.value.get("settings") is None else ImageSettings.from_fields(fields.inside("settings"))
     said = [channels, height, width]
     made = said if settings is None else [_CHANNELS_OF_SETTINGS, *(settings.fixed_size or (None, None))]
     if made != said:
-        fields.refuse(f"settings that make {made} of an image", f"{said}, the channels, height and width beside them")
+        fields.refuse(f"settings that produce {made}", f"the declared channels, height and width {said}")
     return ImagePreprocessing(
         channels=channels,
         height=height,
@@ -220,7 +222,7 @@ def _read_image(fields: Fields) -> ImagePreprocessing:
 def _read_arrays(fields: Fields) -> ArrayPreprocessing:
     inputs = fields.inside("inputs")
     if not inputs.value:
-        inputs.refuse("no array", "at least one")
+        inputs.refuse("no arrays", "at least one")
     return ArrayPreprocessing({name: _read_array(inputs.inside(name)) for name in inputs.value})
 
 
@@ -230,7 +232,7 @@ def _read_array(fields: Fields) -> ArrayInput:
         fields.refuse(f"dtype {dtype[:20]!r}", f"one of {', '.join(ARRAY_DTYPES)}")
     fits = all(length is None or (type(length) is int and 0 < length < 2**31) for length in lengths)
     if not lengths or lengths[0] is not None or len(lengths) > MAX_RANK or not fits:
-        fields.refuse(f"shape {str(lengths)[:80]}", f"1 to {MAX_RANK} lengths or nulls, the first, the batch, null")
+        fields.refuse(f"shape {str(lengths)[:80]}", f"1 to {MAX_RANK} lengths or nulls, with null first for the batch")
     return ArrayInput(dtype, tuple(lengths))
 
 

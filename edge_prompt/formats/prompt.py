@@ -1,4 +1,4 @@
-"""A prompt: the learned numbers of one task, with the card and the head that belong to them."""
+"""A prompt: the learned numbers of one task, with their card and head."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HEAD_SUFFIX = ".head.npz"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it was read from disk.
+    """A prompt that was read from disk.
 
     Attributes:
-        array: float32 or float16, C-ordered; its axes are those of the kind (`edge_prompt.formats.kinds.KIND_AXES`).
-        card: What the card beside it says; None for a bare `.npy` file.
-        head: The task's own head, if it has one.
-        path: Where it was read from.
-        sha256: SHA-256 by file name of the very bytes that were read, of all its files.
+        array: A C-ordered float32 or float16 array with the axes of the kind (`edge_prompt.formats.kinds.KIND_AXES`).
+        card: Its card; None for a bare `.npy` file.
+        head: The head of the task, if it has one.
+        path: The path of the prompt file.
+        sha256: The SHA-256 of the bytes that were read from each of its files, by file name.
     """
 
     array: FloatArray
@@ -41,12 +41,12 @@ class Prompt:
 
 
 def read_prompt(path: Path) -> Prompt:
-    """Read a prompt file, its card if there is one, and the head that the card names; check each against the others.
+    """Read a prompt file, its card if there is one, and the head that the card names, and check that they match.
 
     Raises:
-        MissingFileError: The prompt, or the head that its card names, is not there.
+        MissingFileError: The prompt, or the head that its card names, does not exist.
         ArrayFileError: An array file is malformed.
-        CardError: The card is malformed or contradicts the array or the head.
+        CardError: The card is malformed, or does not match the array or the head.
         UnsafePathError: The card names a head outside its folder.
         HeadError: The head's arrays do not fit each other or the labels.
     """
@@ -58,18 +58,18 @@ def _read(path: Path) -> Prompt:
     try:
         card, card_sha256 = read_hashed_card(card_file)
     except MissingFileError:
-        if card_file.exists():  # and is no file
+        if card_file.exists():  # but is not a regular file
             raise
         array, sha256 = read_hashed_npy(path)
-        if not card_file.exists():  # a card that came meanwhile may be that of the very array that was read
+        if not card_file.exists():  # a card written in the meantime may belong to the array
             return Prompt(array, None, None, path, {path.name: sha256})
         card, card_sha256 = read_hashed_card(card_file)
     array, sha256 = read_as_named(path, card.sha256, read_hashed_npy)
     if card.shape != array.shape:
         raise CardError(
-            found=f"{card_file} says shape {list(card.shape)}, {path.name} has {list(array.shape)}",
-            wanted="a card that describes the array beside it",
-            remedy="restore the two files that belong together",
+            found=f"{card_file} says shape {list(card.shape)}, but {path.name} has {list(array.shape)}",
+            wanted="a card that matches the array next to it",
+            remedy="restore a matching pair of files",
         )
     _require_digest(path, sha256, card.sha256, card_file)
     digests = {card_file.name: card_sha256, path.name: sha256}
@@ -91,18 +91,18 @@ def write_prompt(
     max_tokens: int | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Card:
-    """Write a prompt, its head if it has one, and its card, which names the digests of both.
+    """Write a prompt, its head if it has one, and its card, which contains the digests of both.
 
-    Whenever it is interrupted, `read_prompt` finds the old prompt whole or the new one whole; so does whoever reads it
-    while it is replaced.
+    If the write is interrupted, `read_prompt` finds either the complete old or the complete new prompt. The same holds
+    for concurrent readers.
 
     Returns:
         The card that was written.
 
     Raises:
-        PromptKindError: There is no such kind.
-        PromptShapeError: The array has not the axes of its kind.
-        ArrayFileError: The array is not of finite float32 or float16 numbers.
+        PromptKindError: The kind does not exist.
+        PromptShapeError: The array does not have the axes of its kind.
+        ArrayFileError: The array does not consist of finite float32 or float16 numbers.
         HeadError: Head and labels do not fit each other.
         WriteError: A file cannot be written.
     """
@@ -120,7 +120,7 @@ def write_prompt(
         activation = None if head.dense is None else head.dense.activation
         return replace(card, sha256=digests[path], head=HeadFile(head_path.name, digests[head_path], activation))
 
-    files: dict[Path, Write | None] = {  # the array comes last: folders are listed by it
+    files: dict[Path, Write | None] = {  # the array comes last, because a prompt is listed by its array
         head_path: None if head is None else lambda stream: write_head_to(stream, head),
         path: lambda stream: write_npy_to(stream, array),
     }
@@ -131,12 +131,12 @@ def write_prompt(
 
 
 def _head_path(prompt_path: Path) -> Path:
-    """Where the head of the prompt at `prompt_path` is written."""
+    """Return the path of the head of the prompt at `prompt_path`."""
     return prompt_path.with_name(prompt_path.stem + HEAD_SUFFIX)
 
 
 def _named(path: Path, card: Mapping[str, Any]) -> Digests:
-    """The digests that a card, which may be anything, gives of the files that `write_prompt` writes."""
+    """Return the digests that an untrusted card names for the files that `write_prompt` writes."""
     head = card.get("head")
     head = head if isinstance(head, dict) and head.get("file") == _head_path(path).name else {}
     return {path: str(card.get("sha256")), _head_path(path): str(head.get("sha256"))}
@@ -155,7 +155,7 @@ def _read_head(prompt_path: Path, card: Card, head_file: HeadFile) -> tuple[Head
 def _require_digest(path: Path, found: str, sha256: str, card: Path) -> None:
     if found != sha256:
         raise CardError(
-            found=f"{path} has SHA-256 {found[:12]}…, its card {card.name} says {sha256[:12]}…",
-            wanted="the very file that the card describes",
-            remedy="restore the files that belong together",
+            found=f"{path} has SHA-256 {found[:12]}…, but its card {card.name} says {sha256[:12]}…",
+            wanted="the file that the card describes",
+            remedy="restore files that match",
         )

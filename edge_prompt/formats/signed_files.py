@@ -1,7 +1,7 @@
-"""What is signed: a bundle, a prompt, a compiled prompt, each by the digests of its files, in a file beside it.
+"""Signatures of bundles, prompts and compiled prompts: one file next to each, which signs the digests of its files.
 
-A signature is one of OpenSSF's model-signing; `docs/reference/formats.md` lists the digests it holds. They are compared
-with the digests that the readers compute from what they read, or check whenever they use a file.
+Signatures have the format of OpenSSF's model-signing; `docs/reference/formats.md` lists the digests that they contain. They are
+compared with the digests that the readers compute from the bytes they read, or check whenever they use a file.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from edge_prompt.formats.prompt import Prompt, read_prompt
 from edge_prompt.storage.transaction import read_unchanged
 
 BUNDLE_SIGNATURE_NAME = "model.sig"
-"""What model-signing itself calls the signature of a folder."""
+"""The name that model-signing gives to the signature of a folder."""
 
 SIGNATURE_SUFFIX = ".sig"
 
 
 class Signatures(Protocol):
-    """Signatures by someone who is trusted."""
+    """Checks signatures by a trusted signer."""
 
     def require(self, signature: Path, files: Mapping[str, str]) -> None:
-        """Refuse what the file `signature` does not sign.
+        """Check that `signature` signs exactly these files.
 
         Args:
-            signature: The file.
-            files: SHA-256 by name of each file that must be signed; the signature must hold these and no others.
+            signature: The signature file.
+            files: The SHA-256 of each file by name. The signature must contain exactly these.
 
         Raises:
-            TrustError: There is no such file, it is malformed, of someone else, or signs something else.
+            TrustError: The signature is missing, malformed, by another signer, or of other files.
         """
 
 
 def signature_path(prompt: Path) -> Path:
-    """Where the signature of the prompt at `prompt` lies."""
+    """Return the path of the signature of the prompt at `prompt`."""
     return prompt.with_suffix(SIGNATURE_SUFFIX)
 
 
 def read_signed_prompt(path: Path, signatures: Signatures | None) -> Prompt:
-    """Read a prompt as `read_prompt` does; what was read must be signed, if anything must be.
+    """Read a prompt like `read_prompt`, and check its signature if `signatures` is given.
 
     Raises:
-        TrustError: It is not signed, or is not what was signed.
-        EdgePromptError: It is malformed; each cause has its class.
+        TrustError: The prompt has no valid signature.
+        EdgePromptError: The prompt is malformed. Each cause has its own class.
     """
     if signatures is None:
         return read_prompt(path)
@@ -61,16 +61,16 @@ def read_signed_prompt(path: Path, signatures: Signatures | None) -> Prompt:
 
 
 def unknown_files(folder: Path, known: Collection[str], apart: Collection[str]) -> list[str]:
-    """Files in `folder` that are not among the names `known`.
+    """Return the files in `folder` whose names are not in `known`.
 
     Args:
         folder: The folder of a bundle.
-        known: Names of files, relative to it, with slashes.
-        apart: Names of files and folders right in it that are not looked at, as are those that begin with a dot: no
-            manifest can name these.
+        known: Names of files, relative to the folder, with slashes.
+        apart: Names of files and folders directly in the folder that are ignored. Names that start with a dot are
+            always ignored, because no manifest can name them.
 
     Returns:
-        Their names, sorted.
+        The names, sorted.
     """
     found: list[str] = []
     for parent, folders, files in os.walk(folder):

@@ -1,4 +1,4 @@
-"""Files: written atomically, read without trust, never followed out of their folder."""
+"""File access: atomic writes, bounded reads of untrusted files, and paths that stay inside their folder."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ MAX_JSON_BYTES = 4 << 20
 """More than any manifest or card needs; a larger file is refused before it is read."""
 
 LEAST_ROOM_BYTES = 1 << 20
-"""What there must be room for in a folder that a library failed to write, or the lack of room is what is reported."""
+"""When a library fails to write a folder and fewer bytes than this are free, the error reports the full disk."""
 
 MAX_NAME_LENGTH = 255
-"""Of a path inside a bundle: longer ones reach the bounds of file systems."""
+"""The longest path inside a bundle; longer ones can exceed file-system limits."""
 
 JsonError = ManifestError | CardError | AdapterError | TrustError | ResultsError
-"""What a file that should be JSON may be refused with, by what it belongs to."""
+"""The errors about a malformed JSON file, depending on what the file belongs to."""
 
 FileState = tuple[int, int, int]
-"""Inode, bytes, and the time of the last change in ns."""
+"""The inode, the size in bytes, and the modification time in nanoseconds."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
 
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that appears at `path` only when the block ends well: temporary file, fsync, rename.
+    """Open a binary file that appears at `path` only if the block succeeds: temporary file, fsync, rename.
 
     Raises:
-        WriteError: The file cannot be written (no such folder, read-only, disk full); nothing is left behind.
+        WriteError: The file cannot be written (no such folder, read-only, disk full). Nothing is left behind.
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def filled(temporary: Temporary) -> Iterator[BinaryIO]:
-    """A stream into a temporary file that is on the disk, and has the rights of any new file, when the block ends.
+    """Open a temporary file for writing. At the end of the block it is synced and has the usual permissions.
 
     Raises:
         OSError: It cannot be written.
@@ -78,21 +78,21 @@ def filled(temporary: Temporary) -> Iterator[BinaryIO]:
 
 @contextmanager
 def folder_written_atomically(path: Path) -> Iterator[Path]:
-    """A folder that appears at `path` only when the block ends well; yields the temporary folder to fill.
+    """Create a folder that appears at `path` only if the block succeeds, and yield the temporary folder to fill.
 
     Raises:
-        WriteError: `path` exists and is not an empty folder, or cannot be written; nothing is left behind.
+        WriteError: `path` exists and is not an empty folder, or cannot be written. Nothing is left behind.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise WriteError(
-            found=f"{path} exists already",
-            wanted="a new folder to write",
+            found=f"{path} already exists",
+            wanted="a path for a new folder",
             remedy="choose another name or remove it first",
         )
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(path) as temporary:
-            with _blamed_on_room(temporary.path):
+            with _full_disk_reported(temporary.path):
                 yield temporary.path
             for inner in temporary.path.rglob("*"):
                 if not inner.is_symlink():
@@ -110,40 +110,40 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def json_bytes(value: dict[str, Any]) -> bytes:
-    """What `write_json` writes.
+    """Return the bytes that `write_json` writes.
 
     Raises:
-        ValueError: There is NaN or infinity in it.
+        ValueError: The value contains NaN or infinity.
     """
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, error: type[JsonError]) -> dict[str, Any]:
-    """Read a JSON object without trust: bounded size, no repeated keys, no NaN, no bottomless nesting.
+    """Read an untrusted JSON object: bounded size and depth, no duplicate keys, no NaN.
 
     Raises:
         MissingFileError: There is no such file.
         ReadError: It cannot be read.
-        JsonError: It is not such an object; `error` says which of them to raise.
+        JsonError: It is not such an object; `error` is the class to raise.
     """
     return read_hashed_json(path, error)[0]
 
 
 def read_hashed_json(path: Path, error: type[JsonError]) -> tuple[dict[str, Any], str]:
-    """As `read_json`, with the SHA-256 of the very bytes that were read, though others may stand there by now."""
+    """Like `read_json`, but also return the SHA-256 of the bytes that were read, even if the file is replaced later."""
     content, _ = read_start(path, MAX_JSON_BYTES + 1)
     return json_object(content, str(path), error), hashlib.sha256(content).hexdigest()
 
 
 def json_object(content: bytes, name: str, error: type[JsonError]) -> dict[str, Any]:
-    """The JSON object that `content`, found in `name`, is; see `read_json`."""
+    """Decode `content`, the contents of the file `name`, as a JSON object; see `read_json`."""
     try:
         if len(content) > MAX_JSON_BYTES:
-            raise _MalformedError(f"more than {MAX_JSON_BYTES} bytes")  # noqa: TRY301 - one sentence for all
+            raise _MalformedError(f"more than {MAX_JSON_BYTES} bytes")  # noqa: TRY301 - all problems are reported below
         text = content.decode("utf-8")
         value = _DECODER.decode(text)
         if "\\u" in text:
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair ends here
+            json.dumps(value, ensure_ascii=False).encode()  # raises if there is an unpaired surrogate
         if isinstance(value, dict):
             return value
         found = f"a JSON {type(value).__name__}"
@@ -151,24 +151,24 @@ def json_object(content: bytes, name: str, error: type[JsonError]) -> dict[str, 
         found = str(malformed)
     except RecursionError:
         found = "nested too deeply"
-    except ValueError as cause:  # no UTF-8, no JSON, or a number of more digits than Python converts
+    except ValueError as cause:  # not UTF-8, not JSON, or a number with more digits than Python converts
         found = f"not JSON ({cause})"
     raise error(
         found=f"{name}: {found}",
         wanted="one JSON object in UTF-8",
-        remedy="restore the file or write it anew",
+        remedy="restore the file or write it again",
     )
 
 
 class _MalformedError(ValueError):
-    """What is JSON for Python and not for us."""
+    """Content that Python accepts as JSON but that is not allowed here."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _MalformedError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise _MalformedError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return found
 
 
@@ -187,17 +187,17 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_constant,
 
 
 def read_start(path: Path, most_bytes: int) -> tuple[bytes, int]:
-    """The first bytes of the regular file at `path`, at most so many, and how many there are.
+    """Read up to `most_bytes` from the start of the regular file at `path`; return them and the size of the file.
 
-    No more memory is taken than the file has bytes, however many may be asked for.
+    No more memory is allocated than the file has bytes, whatever `most_bytes` is.
 
     Raises:
-        MissingFileError: It is not there, or is something else.
-        ReadError: It cannot be read.
+        MissingFileError: The file does not exist or is not a regular file.
+        ReadError: The file cannot be read.
     """
     try:
         descriptor = os.open(path, _READ_FLAGS)
-    except (OSError, ValueError) as error:  # no path with a NUL in it is one
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL character
         raise _unreadable(require_file(path), error) from error
     try:
         state = os.fstat(descriptor)
@@ -217,18 +217,18 @@ def read_start(path: Path, most_bytes: int) -> tuple[bytes, int]:
 
 
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-"""A pipe is told from a file only once it is open, and must not be waited for."""
+"""Opening must not block: only an open descriptor shows whether the path is a pipe or a file."""
 
 
 def require_file(path: Path) -> Path:
-    """`path`, if it is a regular file.
+    """Return `path` if it is a regular file.
 
     Raises:
-        MissingFileError: It is not there, or is something else.
+        MissingFileError: The file does not exist or is not a regular file.
     """
     try:
         state = "" if path.is_file() else "not a regular file" if path.exists() else "no such file"
-    except OSError as error:  # a name that is too long, a folder that may not be entered
+    except OSError as error:  # the name is too long, or the folder is not accessible
         state = str(error.strerror or error)
     if state:
         raise _no_file(path, state)
@@ -237,11 +237,11 @@ def require_file(path: Path) -> Path:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """The regular file at `path`, open for reading.
+    """Open the regular file at `path` for reading.
 
     Raises:
-        MissingFileError: It is not there, or is something else.
-        ReadError: It cannot be read.
+        MissingFileError: The file does not exist or is not a regular file.
+        ReadError: The file cannot be read.
     """
     try:
         with require_file(path).open("rb") as stream:
@@ -259,16 +259,16 @@ def _no_file(path: Path, state: str) -> MissingFileError:
 def _unreadable(path: Path, error: OSError | ValueError) -> ReadError:
     return ReadError(
         found=f"{path} cannot be read ({getattr(error, 'strerror', None) or error})",
-        wanted="a file and the right to read it",
+        wanted="a readable file",
         remedy="check its permissions and the disk",
     )
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """The path of `name`, which an untrusted file gave, inside `folder`.
+    """Return the path of `name`, which comes from an untrusted file, inside `folder`.
 
     Raises:
-        UnsafePathError: `name` is absolute, climbs out, is no plain relative path, or a link leads out.
+        UnsafePathError: `name` is not a plain relative path, or it leaves the folder, possibly through a link.
     """
     parts = PurePosixPath(name).parts if 0 < len(name) <= MAX_NAME_LENGTH else ()
     plain = bool(parts) and not name.startswith("/") and all(_SAFE_NAME.fullmatch(part) for part in parts)
@@ -283,10 +283,10 @@ def resolve_inside(folder: Path, name: str) -> Path:
 
 
 def state_inside(path: Path) -> FileState | None:
-    """The state of the regular file at `path`, whose last part is a plain name, in its folder; None if there is none.
+    """Return the state of the regular file at `path`, whose last part is a plain name; None if it does not exist.
 
     Raises:
-        UnsafePathError: It is a link that leads out of its folder.
+        UnsafePathError: It is a link that leaves its folder.
     """
     try:
         found = os.lstat(path)
@@ -301,7 +301,7 @@ def state_inside(path: Path) -> FileState | None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal.
+    """Return the SHA-256 of a file in hexadecimal.
 
     Raises:
         MissingFileError: There is no such file.
@@ -312,9 +312,9 @@ def sha256_of(path: Path) -> str:
 
 
 def state_of(path: Path | str) -> FileState | None:
-    """What tells a file from one that replaces it; None if it is not there."""
+    """Return the state that distinguishes a file from its replacement; None if the file does not exist."""
     try:
-        return _state(os.stat(path))  # noqa: PTH116 - a store asks for all files of a prompt whenever it reads one
+        return _state(os.stat(path))  # noqa: PTH116 - called often: a store checks all files of a prompt on every read
     except (OSError, ValueError):
         return None
 
@@ -326,7 +326,7 @@ def _state(found: os.stat_result) -> FileState:
 def _stays_inside(folder: Path, path: Path) -> bool:
     try:
         return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link that leads to itself
+    except (OSError, RuntimeError):  # a link to itself
         return False
 
 
@@ -337,7 +337,7 @@ def _umask() -> int:
 
 
 def sync_folder(path: Path) -> None:
-    """Make what was renamed in a folder last. Where folders cannot be opened (Windows), nothing is done."""
+    """Sync a folder so that renames in it survive a crash. Do nothing where folders cannot be opened (Windows)."""
     if os.name == "posix":
         _sync(path)
 
@@ -353,8 +353,8 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _blamed_on_room(folder: Path) -> Iterator[None]:
-    """Where libraries fail in words of their own and there is no room in `folder`, the system's words are said."""
+def _full_disk_reported(folder: Path) -> Iterator[None]:
+    """If a library fails with its own error because the disk of `folder` is full, raise the system's error instead."""
     try:
         yield
     except (EdgePromptError, OSError):
@@ -371,7 +371,7 @@ def _blamed_on_room(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What the system refuses while `path` is written becomes a `WriteError`; errors of ours pass as they are."""
+    """Turn system errors while `path` is written into a `WriteError`; let our own errors pass unchanged."""
     try:
         yield
     except EdgePromptError:
@@ -379,6 +379,6 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise WriteError(
             found=f"{path} cannot be written ({error.strerror or error})",
-            wanted="a place with room and the right to write",
-            remedy="choose another place or make room",
+            wanted="a writable folder with enough free space",
+            remedy="choose another path or free some space",
         ) from error

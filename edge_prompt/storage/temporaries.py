@@ -1,9 +1,9 @@
-"""Temporary files and folders that a killed writer cannot leave behind for good.
+"""Temporary files and folders that are cleaned up even if their writer is killed.
 
-Each lies beside its target in a numbered place, `.NAME.0.tmp`, `.NAME.1.tmp`, …, and is locked for as long as its
-writer lives: the system drops a lock with the process. Whoever writes the same target next removes what lies there
-unlocked, and finds it without listing the folder. Where there are no such locks (Windows, some network file systems),
-nothing is removed but by its own writer.
+Each one has a numbered name next to its target, `.NAME.0.tmp`, `.NAME.1.tmp`, …, and stays locked while its writer is
+alive: the system releases the lock when the process ends. The next writer of the same target removes unlocked
+leftovers, and finds them without listing the folder. Without such locks (Windows, some network file systems), only the
+writer itself removes its temporary files.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if HAS_LOCKS:
     import fcntl
 
 PLACES = 8
-"""Places that are looked at for what was left behind: so many writers of one target would have to be killed at once."""
+"""The number of names that are checked for leftovers. More are left only if that many writers are killed at once."""
 
 
 class Temporary:
-    """What is written before it takes the place of something.
+    """A file or folder that is written before it replaces its target.
 
     Attributes:
-        path: Where it lies.
+        path: Its current path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,13 +35,13 @@ class Temporary:
         self._moved = False
 
     def move_to(self, target: Path) -> None:
-        """Rename it to `target`, at one instant, over what is there.
+        """Rename it to `target` atomically, replacing what is there.
 
         Raises:
-            OSError: It cannot be.
+            OSError: It cannot be renamed.
         """
         self.path.replace(target)
-        self._moved = True  # from here on, what lies at its old place is another writer's
+        self._moved = True  # from now on, the old path may belong to another writer
 
     def discard(self) -> None:
         """Remove it, unless it was moved."""
@@ -51,29 +51,29 @@ class Temporary:
 
 @contextmanager
 def temporary_file(target: Path) -> Iterator[Temporary]:
-    """A new, empty file beside `target`; gone when the block ends, unless it was moved.
+    """Create an empty file next to `target`, and remove it at the end of the block unless it was moved.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
-    with _made(target, _new_file) as made:
+    with _created(target, _new_file) as made:
         yield made
 
 
 @contextmanager
 def temporary_folder(target: Path) -> Iterator[Temporary]:
-    """A new, empty folder beside `target`; gone when the block ends, unless it was moved.
+    """Create an empty folder next to `target`, and remove it at the end of the block unless it was moved.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
-    with _made(target, _new_folder) as made:
+    with _created(target, _new_folder) as made:
         yield made
 
 
 @contextmanager
 def one_writer_in(folder: Path) -> Iterator[None]:
-    """Only one thread of one process at a time is in such a block for the same folder.
+    """Let only one thread of one process at a time run such a block for the same folder.
 
     Raises:
         OSError: The folder cannot be opened.
@@ -91,9 +91,9 @@ def one_writer_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _made(target: Path, make: Callable[[Path], None]) -> Iterator[Temporary]:
+def _created(target: Path, make: Callable[[Path], None]) -> Iterator[Temporary]:
     for number in range(PLACES):
-        _remove_if_left(_place(target, number))
+        _remove_leftover(_place(target, number))
     path, descriptor = _make_and_lock(target, make)
     made = Temporary(path)
     try:
@@ -101,11 +101,11 @@ def _made(target: Path, make: Callable[[Path], None]) -> Iterator[Temporary]:
     finally:
         made.discard()
         if descriptor is not None:
-            os.close(descriptor)  # the lock goes last, so that nobody finds it unlocked
+            os.close(descriptor)  # release the lock last, so that no other writer finds the path unlocked
 
 
 def _make_and_lock(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
-    """The first free place, made; and what holds its lock, None where there are no locks."""
+    """Create the first free path; return it and the descriptor that holds its lock, None where there are no locks."""
     for number in count():
         path = _place(target, number)
         try:
@@ -114,20 +114,20 @@ def _make_and_lock(target: Path, make: Callable[[Path], None]) -> tuple[Path, in
             continue
         try:
             return path, _lock(path)
-        except (BlockingIOError, FileNotFoundError):  # somebody looks whether it was left behind, and removes it
+        except (BlockingIOError, FileNotFoundError):  # another writer is removing it as a leftover
             continue
         except OSError:
             return path, None
     raise AssertionError
 
 
-def _remove_if_left(path: Path) -> None:
-    """Remove what lies at `path` if its writer is dead."""
+def _remove_leftover(path: Path) -> None:
+    """Remove the file or folder at `path` if its writer is no longer alive."""
     if not os.path.lexists(path):
         return
     try:
         descriptor = _lock(path)
-    except OSError:  # it is in use, or gone, or there are no locks
+    except OSError:  # it is in use, has been removed, or there are no locks
         return
     if descriptor is not None:
         _remove(path)
@@ -135,11 +135,11 @@ def _remove_if_left(path: Path) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of what lies at `path`, None on a system without such locks.
+    """Return a descriptor that holds the lock of `path`; None on a system without such locks.
 
     Raises:
-        BlockingIOError: Another has the lock.
-        FileNotFoundError: It is not there any more.
+        BlockingIOError: Another writer holds the lock.
+        FileNotFoundError: The path no longer exists.
         OSError: It cannot be locked.
     """
     if not HAS_LOCKS:
@@ -155,7 +155,7 @@ def _lock(path: Path) -> int | None:
 
 
 def _require_same(descriptor: int, path: Path) -> None:
-    """Another may have been made there between the opening and the locking."""
+    """Check that the path was not replaced between opening and locking it."""
     if not os.path.samestat(os.fstat(descriptor), os.lstat(path)):
         raise FileNotFoundError(path)
 

@@ -1,10 +1,11 @@
-"""Several files and the card that names their digests, replaced together: a reader finds all old or all new.
+"""Replacing several files and the card that names their digests as one transaction.
 
-No system renames several files at one instant, so the card decides. New files first come to lie beside the old ones as
-`.NAME.new`; then the new card is renamed over the old one, and from that instant the new files are those that it names;
-then each is renamed to its own name. A reader who does not find what the card names under its own name finds it under
-the other. Who is killed after the card leaves files that every reader reads, and that the next writer renames; who is
-killed before it leaves files that no card names, which the next writer removes.
+A reader finds either all old or all new files. No system can rename several files atomically, so the card decides. The
+writer first places the new files next to the old ones as `.NAME.new`. It then renames the new card over the old one,
+which commits the transaction, and finally renames each new file to its own name. If a file does not have the digest
+that the card names, the reader looks for it under `.NAME.new`. A writer that is killed after the commit leaves files
+that every reader finds and that the next writer renames. A writer that is killed before the commit leaves files that
+no card names and that the next writer removes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from edge_prompt.storage.files import explained, filled, json_bytes, read_json, 
 from edge_prompt.storage.temporaries import Temporary, one_writer_in, temporary_file
 
 Write = Callable[[BinaryIO], object]
-"""What writes one file into a stream."""
+"""A function that writes the contents of one file to a stream."""
 
 Value = TypeVar("Value")
 
@@ -28,11 +29,11 @@ Digests = Mapping[Path, str]
 """The SHA-256 of files, in hexadecimal."""
 
 ATTEMPTS = 100
-"""How often files are read that change while they are read: a card and the files it names are as many steps."""
+"""The number of attempts to read files that are being replaced; reading a card and its files takes several steps."""
 
 
 def pending_path(path: Path) -> Path:
-    """Where the file lies that a card may already name and that is not yet at `path`."""
+    """Return the path of a new file that the card may already name but that has not been renamed to `path` yet."""
     return path.with_name(f".{path.name}.new")
 
 
@@ -42,19 +43,19 @@ def write_together(
     describe: Callable[[Digests], dict[str, Any]],
     named: Callable[[dict[str, Any]], Digests],
 ) -> Digests:
-    """Write `files` and the card that names them; whenever this is interrupted, all are old or all are new.
+    """Write `files` and the card that names them. If this is interrupted, readers find all old or all new files.
 
     Args:
-        files: What writes each file, in the folder of the card; None for one that there may have been and is not now.
-        card: The card's path.
-        describe: From the digests of the files to what the card says.
-        named: From what the card there says, which may be anything, to the digests that it names.
+        files: A function that writes each file in the folder of the card; None removes a file of an earlier version.
+        card: The path of the card.
+        describe: Returns the contents of the card for the digests of the files.
+        named: Returns the digests that the contents of an existing, untrusted card name.
 
     Returns:
         The digests of the files.
 
     Raises:
-        WriteError: They cannot be written.
+        WriteError: A file cannot be written.
     """
     folder = card.parent
     with ExitStack() as stack:
@@ -71,21 +72,21 @@ def write_together(
                 new_card.move_to(card)
                 sync_folder(folder)
             finally:
-                _settle(files, card, named)  # forward if the card is there, back if it is not
+                _settle(files, card, named)  # roll forward if the card was replaced, otherwise roll back
             sync_folder(folder)
     return digests
 
 
 def read_as_named(path: Path, sha256: str, read: Callable[[Path], tuple[Value, str]]) -> tuple[Value, str]:
-    """The file that a card names by that digest; if it is neither at `path` nor about to be, what is at `path`.
+    """Read the file with the digest that a card names, at `path` or pending; otherwise read the file at `path`.
 
     Args:
-        path: The file's own name.
-        sha256: What the card names.
-        read: Reads a file; gives what is in it, and the digest of what it read.
+        path: The path of the file.
+        sha256: The digest that the card names.
+        read: Reads a file, and returns its contents and their digest.
 
     Raises:
-        EdgePromptError: As `read` raises of what is at `path`.
+        EdgePromptError: `read` raised it for the file at `path`.
     """
     try:
         found, digest = read(path)
@@ -99,14 +100,14 @@ def read_as_named(path: Path, sha256: str, read: Callable[[Path], tuple[Value, s
 
 
 def read_unchanged(paths: Callable[[], Sequence[Path]], read: Callable[[], Value]) -> Value:
-    """What `read` gives; it is called again where it refuses files that were replaced meanwhile.
+    """Return the result of `read`, and call it again if it fails on files that were replaced in the meantime.
 
     Args:
-        paths: Gives the card, and the files that it names.
-        read: Reads them.
+        paths: Returns the paths of the card and of the files that it names.
+        read: Reads the files.
 
     Raises:
-        EdgePromptError: As `read` raises, of files that stayed as they are.
+        EdgePromptError: `read` raised it, and the files have not changed.
     """
     seen = None
     for _ in range(ATTEMPTS):
@@ -122,7 +123,7 @@ def read_unchanged(paths: Callable[[], Sequence[Path]], read: Callable[[], Value
 
 @contextmanager
 def _written(path: Path, write: Write) -> Iterator[Temporary]:
-    """A temporary file for `path` that is written and on the disk."""
+    """Write a temporary file for `path`, and sync it to disk."""
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as temporary:
@@ -132,7 +133,7 @@ def _written(path: Path, write: Write) -> Iterator[Temporary]:
 
 
 def _settle(files: Mapping[Path, object], card: Path, named: Callable[[dict[str, Any]], Digests]) -> None:
-    """Rename what is pending and named by the card that is there, and remove what is pending and not named."""
+    """Rename pending files that the current card names, and remove other pending files."""
     pending = [path for path in files if os.path.lexists(pending_path(path))]
     if not pending:
         return

@@ -1,1 +1,1 @@
-"""Readers that trust nothing: size and work are bounded before they are spent."""
+"""Readers for untrusted files, which bound size and work before spending them."""

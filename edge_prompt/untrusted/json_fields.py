@@ -1,4 +1,4 @@
-"""Typed reading of untrusted JSON objects: each field is taken by name and type, or refused by name and type."""
+"""Typed access to untrusted JSON objects: every field is checked by name and type."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Fields:
 
     Attributes:
         value: The object.
-        where: The file and the path in it, for messages.
-        error: What to raise.
+        where: The file and the path within it, for error messages.
+        error: The class of the errors to raise.
     """
 
     value: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Fields:
     error: type[ManifestError | CardError | AdapterError | ResultsError]
 
     def take(self, name: str, kind: type[T]) -> T:
-        """The field `name`, which must be there and of type `kind`."""
+        """Return the field `name`, which must exist and have the type `kind`."""
         if name not in self.value:
             self.refuse(f"no field {name!r}", f"{name!r} as {kind.__name__}")
         found = self.value[name]
@@ -39,63 +39,63 @@ class Fields:
             self.refuse(f"{name!r} is {type(found).__name__}", f"{name!r} as {kind.__name__}")
         try:
             return kind(found)
-        except OverflowError:  # an integer beyond all floats
+        except OverflowError:  # an integer too large for a float
             self.refuse(f"{name!r} is an integer of {len(str(found))} digits", f"{name!r} as {kind.__name__}")
 
     def optional(self, name: str, kind: type[T]) -> T | None:
-        """The field `name`, or None where it is missing or null."""
+        """Return the field `name`, or None if it is missing or null."""
         return None if self.value.get(name) is None else self.take(name, kind)
 
     def size(self, name: str, least: int = 0) -> int:
-        """The field `name` as a count: an integer from `least` to 2**31 - 1."""
+        """Return the field `name`, which must be an integer from `least` to 2**31 - 1."""
         count = self.take(name, int)
         if not least <= count < 2**31:
             self.refuse(f"{name!r} is {str(count)[:20]}", f"a count from {least} to 2147483647")
         return count
 
     def strings(self, name: str) -> tuple[str, ...]:
-        """The field `name` as a list of strings."""
+        """Return the field `name`, which must be a list of strings."""
         found = self.take(name, list)
         if not all(isinstance(item, str) for item in found):
-            self.refuse(f"{name!r} holds more than strings", "a list of strings")
+            self.refuse(f"{name!r} has items that are not strings", "a list of strings")
         return tuple(found)
 
     def distinct(self, name: str) -> tuple[str, ...]:
-        """The field `name` as a list of strings, no two of them the same."""
+        """Return the field `name`, which must be a list of distinct strings."""
         found = self.strings(name)
         if len(set(found)) != len(found):
-            self.refuse(f"{name!r} holds a string twice", "different strings")
+            self.refuse(f"{name!r} has duplicate strings", "distinct strings")
         return found
 
     def sha256(self, name: str) -> str:
-        """The field `name` as a SHA-256 in hexadecimal."""
+        """Return the field `name`, which must be a SHA-256 in hexadecimal."""
         found = self.take(name, str)
         if not _SHA256.fullmatch(found):
             self.refuse(f"{name!r} is {found[:80]!r}", "a SHA-256 in 64 lower-case hexadecimal digits")
         return found
 
     def inside(self, name: str) -> Fields:
-        """The object in field `name`."""
+        """Return the fields of the object in field `name`."""
         return Fields(self.take(name, dict), f"{self.where}: {name}", self.error)
 
     def string_values(self, name: str) -> dict[str, str]:
-        """The object in field `name`, whose values are strings."""
+        """Return the object in field `name`, whose values must be strings."""
         inside = self.inside(name)
         return {key: inside.take(key, str) for key in inside.value}
 
     def objects(self, name: str) -> list[Fields]:
-        """The objects in the list `name`."""
+        """Return the fields of each object in the list `name`."""
         found = self.take(name, list)
         if not all(isinstance(item, dict) for item in found):
-            self.refuse(f"{name!r} holds more than objects", "a list of objects")
+            self.refuse(f"{name!r} has items that are not objects", "a list of objects")
         return [Fields(item, f"{self.where}: {name}[{place}]", self.error) for place, item in enumerate(found)]
 
     def require_version(self, newest: int) -> None:
-        """Refuse a `format_version` that this code does not know."""
+        """Check that this code supports the `format_version`."""
         version = self.take("format_version", int)
         if not 1 <= version <= newest:
             self.refuse(f"format version {str(version)[:20]}", f"1 to {newest}", "install a newer edge-prompt")
 
-    def refuse(self, found: str, wanted: str, remedy: str = "restore the file or write it anew") -> NoReturn:
-        """Raise the error of this file."""
+    def refuse(self, found: str, wanted: str, remedy: str = "restore the file or write it again") -> NoReturn:
+        """Raise an error about this object."""
         raise self.error(found=f"{self.where}: {found}", wanted=wanted, remedy=remedy)

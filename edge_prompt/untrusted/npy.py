@@ -1,7 +1,7 @@
-"""NPY and NPZ files, read without trust: nothing is allocated on the word of a header.
+"""Reading and writing NPY and NPZ files. Reading never allocates memory based on an unchecked header.
 
-NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). What may be in one is
-told in `docs/reference/formats.md`.
+NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). `docs/reference/formats.md`
+describes which contents are allowed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from edge_prompt.base.errors import ArrayFileError
 from edge_prompt.storage.files import opened, read_start, written_atomically
 
 MAX_RANK = 6
-"""The graph input of highest rank is a prefix with its batch dimension."""
+"""The highest rank of a graph input: a prefix with its batch dimension."""
 
 MAX_HEADER_BYTES = 10_000
-"""numpy's own bound; it enforces it only after it has read the header, so the length field is looked at first."""
+"""numpy's own limit. numpy enforces it only after reading the header, so the length field is checked here first."""
 
 SMALL_BYTES = 1 << 20
-"""A file of so many bytes is read at once: in the time that its parts would take, many prompts are read."""
+"""Files up to this size are read in one call, which is much faster than reading them in parts."""
 
 _MAGIC = b"\x93NUMPY"
 _LENGTH_FIELD_BYTES = {1: 2, 2: 4, 3: 4}
@@ -41,10 +41,10 @@ _WRITTEN_HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[A-Za-z0-9]{1,8})', 'fortran_order': (True|False), "
     rb"'shape': \((%s,|%s(?:, %s)+)\), \} *\n?" % (_LENGTH, _LENGTH, _LENGTH)
 )
-"""A header as numpy.save writes it, which is read without parsing Python. All others are parsed, and mean the same."""
+"""A header as numpy.save writes it, which is read without parsing Python. Any other header is parsed as Python."""
 
 _DTYPES = {"<f4": np.float32, "<f2": np.float16, "<f8": np.float32}
-"""What may be read, and what it becomes: float64 is narrowed if every number survives that."""
+"""The dtypes that may be read and their results. float64 is converted to float32 if every number is in range."""
 
 FloatArray = NDArray[np.float32] | NDArray[np.float16]
 
@@ -53,22 +53,22 @@ def read_npy(path: Path) -> FloatArray:
     """Read an `.npy` file of floats, C-ordered.
 
     Returns:
-        float32 or float16; a float64 file is narrowed to float32.
+        A float32 or float16 array; float64 is converted to float32.
 
     Raises:
         MissingFileError: There is no such file.
         ReadError: It cannot be read.
-        ArrayFileError: It is malformed, truncated, too long, or holds what may not be read.
+        ArrayFileError: It is malformed, truncated, too long, or has contents that are not allowed.
     """
     return read_hashed_npy(path)[0]
 
 
 def read_hashed_npy(path: Path) -> tuple[FloatArray, str]:
-    """As `read_npy`, with the SHA-256 of the very file that was read, though another may have its name by now."""
+    """Like `read_npy`, but also return the SHA-256 of the bytes that were read, even if the file is replaced later."""
     content, size_bytes = read_start(path, SMALL_BYTES)
     if size_bytes == len(content):
         return _read_stream(io.BytesIO(content), size_bytes, str(path)), hashlib.sha256(content).hexdigest()
-    with opened(path) as stream:  # too much to be read before its header was looked at
+    with opened(path) as stream:  # too large to read before its header has been checked
         array = _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
         return array, _digest(stream)
 
@@ -77,7 +77,7 @@ def write_npy(path: Path, array: FloatArray) -> None:
     """Write `array` atomically as NPY: C order, little-endian, no pickle.
 
     Raises:
-        ArrayFileError: It is no array that `read_npy` would accept.
+        ArrayFileError: `read_npy` would not accept the array.
         WriteError: The file cannot be written.
     """
     require_writable(path, array)
@@ -86,7 +86,7 @@ def write_npy(path: Path, array: FloatArray) -> None:
 
 
 def write_npy_to(stream: BinaryIO, array: FloatArray) -> None:
-    """Write `array`, which `require_writable` accepts, into a stream; see `write_npy`."""
+    """Write `array`, which `require_writable` accepts, to a stream; see `write_npy`."""
     np.save(stream, np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")), allow_pickle=False)
 
 
@@ -95,13 +95,13 @@ def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
 
     Raises:
         MissingFileError: There is no such file.
-        ArrayFileError: It is malformed, compressed (a bomb could hide there), or holds other arrays than `names`.
+        ArrayFileError: It is malformed, compressed (and could be a zip bomb), or contains other arrays than `names`.
     """
     return read_hashed_npz(path, names)[0]
 
 
 def read_hashed_npz(path: Path, names: frozenset[str]) -> tuple[dict[str, FloatArray], str]:
-    """As `read_npz`, with the SHA-256 of the very file that was read, though another may have its name by now."""
+    """Like `read_npz`, but also return the SHA-256 of the file that was read, even if the file is replaced later."""
     with opened(path) as stream:
         return _read_archive(stream, path, names), _digest(stream)
 
@@ -113,7 +113,7 @@ def write_npz(path: Path, arrays: dict[str, FloatArray]) -> None:
 
 
 def write_npz_to(stream: BinaryIO, arrays: dict[str, FloatArray]) -> None:
-    """Write `arrays` into a stream; see `write_npz`."""
+    """Write `arrays` to a stream; see `write_npz`."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
             buffer = io.BytesIO()
@@ -137,18 +137,25 @@ def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> 
             for name in sorted(names):
                 member = members[f"{name}.npy"]
                 if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
-                    _refuse(f"{path}[{name}]", "a compressed member", "members stored as they are (numpy.savez)")
+                    _refuse(f"{path}[{name}]", "a compressed member", "uncompressed members (numpy.savez)")
                 with archive.open(member) as opened_member:
                     arrays[name] = _read_stream(opened_member, member.file_size, f"{path}[{name}]")
             return arrays
     except ArrayFileError:
         raise
-    except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, ValueError, struct.error) as error:  # as zipfile does
-        _refuse(str(path), f"no readable zip archive ({error})", "an .npz file", error)
+    except (
+        zipfile.BadZipFile,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        struct.error,
+    ) as error:  # zipfile raises all of these
+        _refuse(str(path), f"not a readable zip archive ({error})", "an .npz file", error)
 
 
 def require_writable(path: Path, array: FloatArray) -> None:
-    """Refuse an array for `path` that `read_npy` would refuse.
+    """Check that `read_npy` would accept the array for `path`.
 
     Raises:
         ArrayFileError: It is not of 1 to 6 dimensions of finite float32 or float16 numbers, or is empty.
@@ -156,7 +163,12 @@ def require_writable(path: Path, array: FloatArray) -> None:
     if (array.dtype.kind, array.dtype.itemsize) not in {("f", 4), ("f", 2)} or not 1 <= array.ndim <= MAX_RANK:
         _refuse(str(path), f"{array.ndim} dimensions of {array.dtype}", "float32 or float16, 1 to 6 dimensions")
     if 0 in array.shape or not np.isfinite(array).all():
-        _refuse(str(path), "NaN, infinity, or nothing", "finite numbers", remedy="tune it again, more gently")
+        _refuse(
+            str(path),
+            "the array is empty or contains NaN or infinity",
+            "finite numbers",
+            remedy="tune the prompt again with a lower learning rate",
+        )
 
 
 def _read_stream(stream: IO[bytes], size_bytes: int, name: str) -> FloatArray:
@@ -176,10 +188,10 @@ def _read_stream(stream: IO[bytes], size_bytes: int, name: str) -> FloatArray:
 
 
 def _read_header(stream: IO[bytes], size_bytes: int, name: str) -> tuple[str, tuple[int, ...], bool, int]:
-    """Dtype, shape, order and the number of bytes after the header, each checked before anything follows from it."""
+    """Return the dtype, shape, order and number of data bytes, each checked before it is used."""
     start = stream.read(8)
     if len(start) < 8 or start[:6] != _MAGIC:
-        _refuse(name, "no NPY file", "a file that numpy.save wrote")
+        _refuse(name, "not an NPY file", "a file written by numpy.save")
     length_field_bytes = _LENGTH_FIELD_BYTES.get(start[6])
     if length_field_bytes is None or start[7] != 0:
         _refuse(name, f"NPY version {start[6]}.{start[7]}", "NPY 1.0, 2.0 or 3.0")
@@ -198,7 +210,7 @@ def _read_header(stream: IO[bytes], size_bytes: int, name: str) -> tuple[str, tu
 
 
 def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object, ...]]:
-    """The three fields of a header, as numpy.save writes them; numpy's own reader warns and fails in more ways."""
+    """Return the three fields of a header. numpy's own reader warns, and fails in more ways."""
     written = _WRITTEN_HEADER.fullmatch(header)
     if written is not None:
         descr, fortran_order, lengths = written.groups()
@@ -206,22 +218,22 @@ def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object,
     try:
         fields = ast.literal_eval(header.decode("latin1"))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote", error)
+        _refuse(name, "a malformed NPY header", "a file written by numpy.save", error)
     if not isinstance(fields, dict) or fields.keys() != _FIELDS:
-        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote")
+        _refuse(name, "a malformed NPY header", "a file written by numpy.save")
     if type(fields["fortran_order"]) is not bool or not isinstance(fields["shape"], tuple):
-        _refuse(name, "a malformed NPY header", "a file that numpy.save wrote")
+        _refuse(name, "a malformed NPY header", "a file written by numpy.save")
     return fields["descr"], fields["fortran_order"], fields["shape"]
 
 
 def _read_exactly(stream: IO[bytes], count: int, name: str) -> bytes:
     content = stream.read(count)
     if len(content) != count:
-        _refuse(name, "a truncated file", "a whole NPY file")
+        _refuse(name, "a truncated file", "a complete NPY file")
     return content
 
 
 def _refuse(
-    name: str, found: str, wanted: str, cause: BaseException | None = None, remedy: str = "write the file anew"
+    name: str, found: str, wanted: str, cause: BaseException | None = None, remedy: str = "write the file again"
 ) -> NoReturn:
     raise ArrayFileError(found=f"{name}: {found}", wanted=wanted, remedy=remedy) from cause

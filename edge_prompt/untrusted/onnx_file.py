@@ -1,7 +1,7 @@
-"""What an ONNX file may hold, looked at before an engine opens it: known operators, and weights in known files only.
+"""Checks of an untrusted ONNX file before an engine opens it: only known operators, and weights only in known files.
 
-An ONNX file is a protobuf message (https://protobuf.dev/programming-guides/encoding/). It is walked here field by
-field, with nothing but its bytes: no length is believed, weights are stepped over, and nothing is built.
+An ONNX file is a protobuf message (https://protobuf.dev/programming-guides/encoding/). This module walks through its
+bytes field by field: it checks every length, skips the weights, and builds no objects.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from edge_prompt.base.errors import ManifestError
 from edge_prompt.storage.files import opened
 
 MAX_DEPTH = 16
-"""Of graphs within attributes of nodes; protobuf's own reader goes as deep as ten of them."""
+"""The deepest nesting of graphs in attributes of nodes. protobuf's own reader supports about ten levels."""
 
 MOST_FIELDS = 1 << 22
-"""Of all messages together: a language model of 30 layers has 50,000, and each takes its time."""
+"""The most fields in all messages together, which bounds the time. A language model with 30 layers has 50,000."""
 
 MOST_TEXT_BYTES = 512
-"""Of the name of an operator, its domain, or a key or value that says where weights lie."""
+"""The longest name or domain of an operator, or key or value that locates external weights."""
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
-"""Of the operators that every engine defines alike."""
+"""The domains of the operators that all engines define alike."""
 
 MICROSOFT_OPERATORS = frozenset(
     {
@@ -40,7 +40,7 @@ MICROSOFT_OPERATORS = frozenset(
         "SkipSimplifiedLayerNormalization",
     }
 )
-"""Those of ONNX Runtime's own, of the domain `com.microsoft`, that export writes. Others of it open files."""
+"""The operators of ONNX Runtime's own domain `com.microsoft` that export writes. Others in that domain open files."""
 
 _MICROSOFT = "com.microsoft"
 _DATA_LOCATION = 14
@@ -58,50 +58,50 @@ _INSIDE: Mapping[str, Mapping[int, str]] = {
     "tensor": {13: "entry"},
     "entry": {},
 }
-"""The messages in each message, by the number of the field, as `onnx.proto` has them."""
+"""The messages inside each message, by field number, as defined in `onnx.proto`."""
 
 _TEXTS: Mapping[str, Mapping[int, str]] = {
     "node": {4: "operator", 7: "domain"},
     "entry": {1: "key", 2: "value"},
 }
-"""The texts of each message that are looked at."""
+"""The strings of each message that are checked."""
 
 
 def require_known_onnx(path: Path, file: str, sizes: Mapping[str, int]) -> None:
-    """Refuse an ONNX file with operators that export does not write, or with weights in files that it may not read.
+    """Check that an ONNX file contains only operators that export writes, and refers only to its own weight files.
 
     Args:
         path: The file.
         file: Its name in the bundle.
-        sizes: Bytes of each file that belongs to the graph, by its name in the bundle.
+        sizes: The size in bytes of each file of the graph, by its name in the bundle.
 
     Raises:
-        ManifestError: It is malformed, or such a file.
+        ManifestError: It is malformed, or fails a check.
     """
     with opened(path) as stream:
         try:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:  # nothing can be mapped of an empty file
+        except ValueError:  # an empty file cannot be mapped
             _refuse(str(path), "an empty file", "an ONNX model")
         with content:
             require_known_model(content, str(path), file, sizes)
 
 
 def require_known_model(content: bytes | mmap.mmap, where: str, file: str, sizes: Mapping[str, int]) -> None:
-    """The same, of the bytes of a file that messages call `where`."""
+    """Like `require_known_onnx`, for the bytes of a file; `where` names it in error messages."""
     _Walk(content, where, PurePosixPath(file).parent, sizes).message("model", 0, len(content), 0)
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """A walk through one file.
+    """A pass over one file.
 
     Attributes:
         content: Its bytes.
-        where: Its name, for messages.
-        folder: Where it lies in the bundle: what it says of other files begins there.
-        sizes: Bytes of the files that it may name.
-        left: How many fields there may yet be.
+        where: Its name, for error messages.
+        folder: Its folder in the bundle, to which the paths in the file are relative.
+        sizes: The sizes of the files that it may refer to.
+        left: The number of fields that may still follow.
     """
 
     content: bytes | mmap.mmap
@@ -111,13 +111,13 @@ class _Walk:
     left: list[int] = field(default_factory=lambda: [MOST_FIELDS])
 
     def message(self, kind: str, start: int, end: int, depth: int) -> dict[str, str]:
-        """Walk through a message and those in it; gives the texts in it that are looked at."""
+        """Walk through a message and those inside it, and return the strings that are checked."""
         if depth > MAX_DEPTH:
-            _refuse(self.where, f"graphs in more than {MAX_DEPTH} others", "a model as export writes it")
+            _refuse(self.where, f"graphs nested more than {MAX_DEPTH} deep", "a model as export writes it")
         inside, named = _INSIDE[kind], _TEXTS.get(kind, {})
         texts: dict[str, str] = {}
         external: dict[str, str] = {}
-        elsewhere = False  # a tensor that was brought home may still say where it lay
+        elsewhere = False  # a tensor that was moved into the file may still name its old location
         for number, first, last in self.fields(start, end):
             if number == _DATA_LOCATION:
                 elsewhere = elsewhere or first != last
@@ -134,9 +134,9 @@ class _Walk:
         return texts
 
     def fields(self, place: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Number, begin and end of each field that has a length; others are stepped over.
+        """Yield the number, start and end of each length-delimited field, and skip the others.
 
-        Of where a tensor's data lie, which is a number, an empty span is 0 and stands for the tensor itself.
+        The field `data_location` is an integer: an empty span means 0, data inside the tensor.
         """
         content, left = self.content, self.left
         while place < end:
@@ -160,7 +160,7 @@ class _Walk:
                 yield _DATA_LOCATION, start, place if value else start
 
     def varint(self, place: int, end: int, most_bytes: int) -> tuple[int, int]:
-        """The number that begins at `place`, and where it ends."""
+        """Return the number that starts at `place`, and the position after it."""
         value, index, found = 0, 0, self.content[place : min(end, place + most_bytes)]
         while index < len(found) and found[index] > 127:
             value |= (found[index] & 127) << 7 * index
@@ -170,37 +170,43 @@ class _Walk:
         return value | found[index] << 7 * index, place + index + 1
 
     def text(self, start: int, end: int) -> str:
-        """A text, which has a bound."""
+        """Return a string of bounded length."""
         if end - start > MOST_TEXT_BYTES:
             _refuse(self.where, f"a name of {end - start} bytes", f"at most {MOST_TEXT_BYTES}")
         return self.content[start:end].decode("utf-8", "replace")
 
     def add_entry(self, external: dict[str, str], entry: Mapping[str, str]) -> None:
-        """Add a key and its value to what a tensor says of where it lies."""
+        """Add a key and its value to the description of a tensor's external data."""
         key = entry.get("key", "")
         if key not in _EXTERNAL_KEYS or key in external:
-            _refuse(self.where, f"weights told of by {key[:40]!r}", f"{', '.join(sorted(_EXTERNAL_KEYS))}, each once")
+            _refuse(
+                self.where,
+                f"external data with the key {key[:40]!r}",
+                f"{', '.join(sorted(_EXTERNAL_KEYS))}, each once",
+            )
         external[key] = entry.get("value", "")
 
     def require_known_operator(self, domain: str, operator: str) -> None:
-        """Refuse a custom operator, which is code of somebody else's, or one that export does not write."""
+        """Refuse a custom operator, which is third-party code, or one that export does not write."""
         if domain not in STANDARD_DOMAINS and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
             _refuse(self.where, f"the operator {operator[:80]!r} of {domain[:80]!r}", "operators that export writes")
 
     def require_known_place(self, external: Mapping[str, str]) -> None:
-        """Refuse weights that lie in a file that the manifest does not name for this graph, or beyond its end."""
+        """Refuse weights in a file that the manifest does not list for this graph, or beyond the end of the file."""
         location = external.get("location", "")
         name = str(self.folder / location)
         if name not in self.sizes or not location:
-            _refuse(self.where, f"weights in {location[:200]!r}", "files that the manifest names for this graph")
+            _refuse(self.where, f"weights in {location[:200]!r}", "files that the manifest lists for this graph")
         numbers = [external.get(key, "0") for key in _OFFSETS]
         if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
-            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "a place and a length in bytes")
+            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "an offset and a length in bytes")
         if sum(map(int, numbers)) > self.sizes[name]:
-            _refuse(self.where, f"weights at {numbers[0]} of {location!r}", f"within its {self.sizes[name]} bytes")
+            _refuse(
+                self.where, f"weights at {numbers[0]} of {location!r}", f"weights within its {self.sizes[name]} bytes"
+            )
 
     def refuse_malformed(self) -> NoReturn:
-        """Refuse what is no protobuf message, one that readers read differently, or one without end."""
+        """Refuse content that is not a protobuf message, is ambiguous, or is too long."""
         _refuse(self.where, "a malformed ONNX file", "an ONNX model")
 
 

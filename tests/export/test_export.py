@@ -148,7 +148,7 @@ def test_an_unknown_format_is_refused(tiny_backbone: Path, target: Path, formats
 def test_an_existing_bundle_is_not_overwritten(tiny_backbone: Path, target: Path) -> None:
     target.mkdir()
     (target / MANIFEST_NAME).write_text("mine")
-    with pytest.raises(WriteError, match="exists already"):
+    with pytest.raises(WriteError, match="already exists"):
         export_backbone(tiny_backbone, target)
     assert (target / MANIFEST_NAME).read_text() == "mine"
     assert [path.name for path in target.parent.iterdir()] == ["bundle"]
@@ -156,7 +156,7 @@ def test_an_existing_bundle_is_not_overwritten(tiny_backbone: Path, target: Path
 
 def test_an_existing_file_is_not_overwritten(tiny_backbone: Path, target: Path) -> None:
     target.write_text("mine")
-    with pytest.raises(WriteError, match="exists already"):
+    with pytest.raises(WriteError, match="already exists"):
         export_backbone(tiny_backbone, target)
     assert target.read_text() == "mine"
 

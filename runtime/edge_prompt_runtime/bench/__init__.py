@@ -1,1 +1,1 @@
-"""Measuring on a device: how things are timed, what samples come to, and the file they are kept in."""
+"""Benchmarks on a device: timing, statistics, and the results file."""

@@ -1,4 +1,4 @@
-"""What a runtime is asked for when it is measured, by what its bundle does."""
+"""The calls that are measured, depending on the bundle."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Generated(NamedTuple):
-    """What generating took.
+    """The measurements of one generation.
 
     Attributes:
-        first_ms: Until the first token of every row.
-        tokens_per_s: Of the tokens after these, all rows together.
+        first_ms: The time until every row has its first token.
+        tokens_per_s: The rate of the tokens after that, over all rows.
     """
 
     first_ms: float
@@ -29,10 +29,10 @@ class Generated(NamedTuple):
 
 
 def answer_to(runtime: Runtime, arrays: Arrays, task: TaskName) -> Callable[[], object]:
-    """What asks a request once.
+    """Return a function that runs a request once.
 
-    A language model gives its first token; what has a head, its own or the task's, classifies; what has features alone
-    gives these as an embedding; else all outputs of the graph are taken.
+    A language model generates one token. A network with a head, its own or the task's, classifies. A network with only
+    features returns an embedding. Otherwise, all outputs of the graph are returned.
     """
     if runtime.bundle.manifest.cache:
         return lambda: runtime.generate(arrays, task, max_new_tokens=1, temperature=0)
@@ -45,7 +45,7 @@ def answer_to(runtime: Runtime, arrays: Arrays, task: TaskName) -> Callable[[], 
 
 
 def generation_of(runtime: Runtime, arrays: Arrays, task: TaskName, new_tokens: int) -> Callable[[], Generated]:
-    """What generates so many tokens a row, the most likely ones, at least two."""
+    """Return a function that greedily generates `new_tokens` tokens per row, at least two."""
 
     def generate() -> Generated:
         begun = perf_counter_ns()
@@ -59,6 +59,6 @@ def generation_of(runtime: Runtime, arrays: Arrays, task: TaskName, new_tokens: 
 
 
 def never_ending(runtime: Runtime) -> None:
-    """Have no token end a text that this runtime generates: all are as long as was asked for."""
+    """Make this runtime ignore end-of-text tokens, so that all generated texts have the requested length."""
     if runtime._language is not None:
         vars(runtime._language)["_config"] = {}

@@ -1,12 +1,12 @@
-"""What changed between two runs, series by series, and what cannot be told from noise.
+"""Comparing two runs series by series, and distinguishing changes from noise.
 
-A change is the ratio of medians, new over old, with an interval by the bootstrap. Samples that lie beside each other in
-time are alike (a machine is slow for a while), and say less than as many that do not: the interval is stretched by how
-much less, as the autocorrelation of a run's own samples tells. See Geyer, Practical Markov Chain Monte Carlo, 1992, for
-how that is estimated; it is that of "above the median or not", which is what a median depends on.
+A change is the ratio of medians, new over old, with a bootstrap interval. Consecutive samples are correlated (a machine
+is slow for a while), so they carry less information than independent samples. The interval is therefore stretched
+according to the autocorrelation of the samples, which is estimated as in Geyer, Practical Markov Chain Monte Carlo,
+1992, for the indicator "above the median", on which a median depends.
 
-Of twenty series in which nothing changed, one is expected outside of an interval of 95 %. So a change is only told
-where an interval that is widened for the number of series (Bonferroni) is on one side of 1.
+By chance, one in twenty unchanged series is expected to have a 95 % interval without 1. A series therefore counts as
+changed only if an interval that is widened for the number of series (Bonferroni) does not contain 1.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from edge_prompt_runtime.bench.results import Results, Series
 from edge_prompt_runtime.bench.statistics import CONFIDENCE, Interval, resampled_medians
 
 FEWEST_SAMPLES = 5
-"""Without which nothing is told."""
+"""The fewest samples for which a change is reported."""
 
 NOT_COMPARED = frozenset({"load_average"})
-"""Of what a machine says: what is another one each time."""
+"""The properties of a machine that differ in every run."""
 
 BUSY = 0.75
-"""Of a load average, a core: above it others were at work."""
+"""The load average per core above which other programs were running."""
 
 Float64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A series in two runs.
+    """The change of a series between two runs.
 
     Attributes:
-        old: It in the old run.
-        new: It in the new run.
-        ratio: The ratio of the medians, new over old, with the interval that has it with 95 %; None where a sample is
-            not positive, or there are too few.
-        widened: The same, so wide that all intervals of the comparison hold with 95 % together.
+        old: The series in the old run.
+        new: The series in the new run.
+        ratio: The ratio of the medians, new over old, with its 95 % interval; None if a sample is not positive or there
+            are too few samples.
+        widened: The ratio with an interval that is wide enough for all intervals of the comparison to hold together
+            with 95 % confidence.
     """
 
     old: Series
@@ -54,12 +55,12 @@ class Change:
 
     @property
     def told(self) -> bool:
-        """Whether it changed, whatever other series were compared with it."""
+        """Whether the series changed, allowing for the number of series compared."""
         return self.widened is not None and 1.0 not in self.widened
 
     @property
     def perhaps(self) -> bool:
-        """Whether it would be said to have changed had it been the only one."""
+        """Whether the series would count as changed only if it were the only one compared."""
         return not self.told and self.ratio is not None and 1.0 not in self.ratio
 
     @property
@@ -69,28 +70,28 @@ class Change:
 
     @property
     def said(self) -> str:
-        """What there is to say, for people."""
+        """A description of the change for people."""
         if self.ratio is None:
             few = min(len(self.old.samples), len(self.new.samples)) < FEWEST_SAMPLES
-            return "too few samples" if few else "no ratio: of numbers from 0 down"
+            return "too few samples" if few else "no ratio: some samples are not positive"
         if not self.told and not self.perhaps:
-            return "no difference can be told"
+            return "no significant difference"
         size = f"{abs(self.ratio.value - 1):.1%} {'more' if self.ratio.value > 1 else 'less'}"
         return f"{size}, {'better' if self.better else 'worse'}" if self.told else f"perhaps {size}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs.
+    """A comparison of two runs.
 
     Attributes:
-        old: The old one.
-        new: The new one.
-        changes: A change a series of both that has the same unit.
-        only_old: Names of series that only the old run has.
-        only_new: Names of series that only the new run has.
-        warnings: What else differs, a sentence each: what changed may have changed for that.
-        confidence: Of each widened interval.
+        old: The old run.
+        new: The new run.
+        changes: The changes of the series that both runs have with the same unit.
+        only_old: The names of series that only the old run has.
+        only_new: The names of series that only the new run has.
+        warnings: Other differences, one sentence each, that may have caused a change.
+        confidence: The confidence of each widened interval.
     """
 
     old: Results
@@ -103,7 +104,7 @@ class Comparison:
 
 
 def compare(old: Results, new: Results) -> Comparison:
-    """Compare two runs, of one benchmark or of any, by the names of their series."""
+    """Compare two runs, of the same or different benchmarks, by the names of their series."""
     before = {(series.name, series.unit): series for series in old.series}
     after = {(series.name, series.unit): series for series in new.series}
     both = [key for key in after if key in before]
@@ -120,12 +121,12 @@ def compare(old: Results, new: Results) -> Comparison:
 
 
 def change_of(old: Series, new: Series, confidence: float) -> Change:
-    """How a series changed.
+    """Return the change of a series.
 
     Args:
-        old: It in the old run.
-        new: It in the new run.
-        confidence: Of the widened interval, 0.95 or more.
+        old: The series in the old run.
+        new: The series in the new run.
+        confidence: The confidence of the widened interval, at least 0.95.
     """
     fewest = min(len(old.samples), len(new.samples))
     medians = [float(np.median(series.samples)) for series in (old, new)]
@@ -141,7 +142,7 @@ def change_of(old: Series, new: Series, confidence: float) -> Change:
 
 
 def stretch(samples: tuple[float, ...]) -> float:
-    """How many times wider the interval of a median is than that of as many samples that know nothing of each other."""
+    """Return how many times wider the interval of the median is than for the same number of independent samples."""
     values = np.asarray(samples, np.float64)
     above = (values > np.median(values)).astype(np.float64)
     above -= above.mean()
@@ -151,14 +152,14 @@ def stretch(samples: tuple[float, ...]) -> float:
     correlations = [float(above[lag:] @ above[:-lag]) / power for lag in range(1, len(above) // 2)]
     total = 1.0
     for first, second in zip(correlations[::2], correlations[1::2], strict=False):
-        if first + second <= 0:  # from here on it is noise
+        if first + second <= 0:  # the rest is noise
             break
         total += 2 * (first + second)
     return math.sqrt(total)
 
 
 def _errors(series: Series, seed: int) -> Float64:
-    """By how much the logarithm of the median is off, as drawn by the bootstrap."""
+    """Return bootstrap errors of the logarithm of the median."""
     drawn = np.log(resampled_medians(series.samples, seed))
     errors: Float64 = (drawn - math.log(float(np.median(series.samples)))) * stretch(series.samples)
     return errors
@@ -169,7 +170,7 @@ def _interval(value: float, low: float, high: float) -> Interval:
 
 
 def _warnings(old: Results, new: Results) -> tuple[str, ...]:
-    said = [] if old.name == new.name else [f"These are different benchmarks: {old.name}, now {new.name}."]
+    said = [] if old.name == new.name else [f"The runs are of different benchmarks: {old.name} and {new.name}."]
     for what, before, after in (
         ("The machine", old.machine, new.machine),
         ("The versions", old.versions, new.versions),
@@ -189,7 +190,7 @@ def _warnings(old: Results, new: Results) -> tuple[str, ...]:
 def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     names = [name for name in dict.fromkeys((*before, *after)) if name not in NOT_COMPARED]
     return [
-        f"{name} was {_short(before.get(name))}, is {_short(after.get(name))}"
+        f"{name} was {_short(before.get(name))} and is now {_short(after.get(name))}"
         for name in names
         if before.get(name) != after.get(name)
     ]
@@ -197,7 +198,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[st
 
 def _short(value: object) -> str:
     if value is None or value == "":
-        return "not said"
+        return "unset"
     text = str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 

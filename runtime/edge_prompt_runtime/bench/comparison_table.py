@@ -1,4 +1,4 @@
-"""What changed between two runs, in a terminal."""
+"""Showing a comparison of two runs in a terminal."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from edge_prompt_runtime.bench.tables import grouped, number, table
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print what changed, what cannot be told, and what else is different."""
+    """Print which series changed, which did not, and how else the runs differ."""
     console = console or Console()
     for part in comparison_tables(comparison):
         console.print(part)
 
 
 def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
-    """What there is to print, part by part."""
+    """Yield the parts to print."""
     old, new, changes = comparison.old, comparison.new, comparison.changes
     yield f"[bold]What changed since {escape(old.begun)}?[/] (now: {escape(new.begun)})"
     for warning in comparison.warnings:
-        yield f"[yellow]Mind[/]: {escape(warning)}"
+        yield f"[yellow]Warning[/]: {escape(warning)}"
     if changes:
         rows = ((change.new.line, _row(change)) for change in changes)
         yield table(("", "old", "new", "ratio", "95 % interval", ""), grouped(rows))
         told, perhaps = (sum(getattr(change, name) for change in changes) for name in ("told", "perhaps"))
         yield (
-            f"Of {len(changes)} series, {told} changed, {perhaps} perhaps. Of twenty that are the same, one is "
-            "expected outside of its interval of 95 % by chance. So a change is told where the interval of "
-            f"{100 * comparison.confidence:.4g} % has no 1 in it: all that is told is right with 95 %."
+            f"Of {len(changes)} series, {told} changed and {perhaps} may have changed. By chance, one in twenty "
+            "unchanged series is expected to have a 95 % interval without 1. A series therefore counts as changed only "
+            f"if its {100 * comparison.confidence:.4g} % interval does not contain 1: together, these changes are "
+            "significant at the 5 % level."
         )
     for when, names in (("old", comparison.only_old), ("new", comparison.only_new)):
         if names:
             yield f"[yellow]Only in the {when} run[/]: {escape(', '.join(names))}"
     if not changes:
-        yield "No series is in both."
+        yield "The two runs have no series in common."
 
 
 def _row(change: Change) -> list[str]:

@@ -1,6 +1,6 @@
-"""Loading a bundle in a process of its own: how long until it can be asked and has answered, and what memory it takes.
+"""Measuring load time, time to the first answer, and memory of a bundle in a fresh process.
 
-A process that has done other things before has libraries loaded and memory that it did not give back.
+A process that has done other work has already loaded libraries and holds memory that it has not released.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ CODE = (
 
 
 class EndedError(Exception):
-    """A fresh process ended without an answer, for want of memory perhaps."""
+    """A fresh process ended without an answer, for example because it ran out of memory."""
 
 
 class Start(NamedTuple):
-    """What a fresh process took.
+    """The measurements of a fresh process.
 
     Attributes:
-        load_ms: From the first import, numpy's among them, to a runtime that can be asked.
-        first_ms: The first answer after that.
-        resident_mb: What was in memory after that answer; 0 where the system does not say.
-        peak_mb: The most that ever was until then; 0 where the system does not say.
+        load_ms: The time from the first import, including numpy, until the runtime is ready.
+        first_ms: The time of the first answer after that.
+        resident_mb: The resident memory after that answer; 0 if the system does not report it.
+        peak_mb: The peak resident memory until then; 0 if the system does not report it.
     """
 
     load_ms: float
@@ -41,37 +41,35 @@ class Start(NamedTuple):
 def start(
     bundle: Path, engine: str, request: Path, threads: int, cores: tuple[int, ...] | None, precision: str
 ) -> Start:
-    """Load a bundle and ask it once, in a fresh process.
+    """Load a bundle and run one request in a fresh process.
 
     Args:
-        bundle: The bundle's folder.
+        bundle: The folder of the bundle.
         engine: The engine.
         request: An `.npz` file with the arrays of the request.
-        threads: Threads of the engine.
-        cores: The cores to compute on; None is all.
-        precision: What it computes in.
+        threads: The number of threads of the engine.
+        cores: The cores to run on; None means all.
+        precision: The precision of the computation.
 
     Raises:
         EndedError: The process ended without an answer.
     """
     asked = {"bundle": str(bundle), "engine": engine, "request": str(request), "threads": threads}
     asked |= {"cores": cores, "precision": precision}
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }  # where it is imported from here
+    # the fresh process imports from the same paths as this one
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", "-c", CODE, json.dumps(asked)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - ours
     if ended.returncode:
         said = (ended.stderr.strip().splitlines() or [""])[-1][:200]
-        raise EndedError(f"a fresh process with {engine} ended with {ended.returncode} before it answered ({said})")
+        raise EndedError(f"the fresh process for {engine} ended with {ended.returncode} before it answered ({said})")
     return Start(**json.loads(ended.stdout.splitlines()[-1]))
 
 
 def measure(begun_ns: int) -> None:
-    """In the fresh process: print what a `Start` holds, as JSON."""
+    """Measure in the fresh process, and print the fields of a `Start` as JSON."""
     asked: dict[str, Any] = json.loads(sys.argv[1])
-    from edge_prompt_runtime.bench.answers import answer_to  # noqa: PLC0415 - imports are a part of what is measured
+    from edge_prompt_runtime.bench.answers import answer_to  # noqa: PLC0415 - imports are part of the measurement
     from edge_prompt_runtime.bench.machine import peak_resident_bytes, resident_bytes  # noqa: PLC0415
     from edge_prompt_runtime.runtime import Runtime  # noqa: PLC0415
 

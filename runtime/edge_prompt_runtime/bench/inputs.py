@@ -1,4 +1,4 @@
-"""Requests that are made up: as large as was asked for, of numbers at random."""
+"""Random requests of a given size."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from edge_prompt_runtime.reference import reference_request
 Arrays = dict[str, NDArray[Any]]
 
 UNKNOWN_SIZE = 224
-"""Height and width of arrays for an image backbone that says neither a size nor how it reads pictures."""
+"""The height and width of arrays for an image backbone without a fixed size or image settings."""
 
 UNKNOWN_LENGTH = 16
-"""The length of a free axis of a backbone of the user's own that brings no reference."""
+"""The length of a free axis of a custom backbone without a reference."""
 
 
 def request_of(bundle: Bundle, plan: Plan, room: int) -> Arrays:
-    """The arrays of a request.
+    """Create the arrays of a request.
 
     Args:
         bundle: The bundle.
-        plan: What is to be measured.
-        room: Tokens that fit beside the longest of the prompts that were given, and what is generated.
+        plan: The plan of the measurement.
+        room: The number of tokens that fit next to the longest given prompt and the generated tokens.
 
     Raises:
-        InputError: More tokens were asked for than fit, or tokens of a backbone that reads none.
+        InputError: The plan requests more tokens than fit, or tokens for a backbone without tokens.
     """
     modality = modality_of(bundle.manifest.preprocessing)
-    if plan.tokens is not None and modality not in _OF_TOKENS:
+    if plan.tokens is not None and modality not in _TOKEN_MODALITIES:
         raise InputError(
-            found=f"{plan.tokens} tokens for a backbone that reads {modality}",
-            wanted="tokens for one that reads texts",
-            remedy="leave --tokens out",
+            found=f"--tokens {plan.tokens} for a backbone whose modality is {modality}",
+            wanted="a backbone for texts",
+            remedy="omit --tokens",
         )
-    return _MADE[modality](bundle, plan, room)
+    return _CREATE_BY_MODALITY[modality](bundle, plan, room)
 
 
 def item_of(bundle: Bundle, plan: Plan) -> tuple[str, Any] | None:
-    """What a caller would ask about before it is read to arrays, described; None if that is arrays."""
+    """Return the input before preprocessing, with its description; None if the input is already arrays."""
     preprocessing = bundle.manifest.preprocessing
     if isinstance(preprocessing, ImagePreprocessing):
         if preprocessing.settings is None:
@@ -65,7 +65,7 @@ def item_of(bundle: Bundle, plan: Plan) -> tuple[str, Any] | None:
 
 
 def picture(plan: Plan) -> NDArray[np.uint8]:
-    """A picture of noise, `[height, width, 3]`."""
+    """Return an image of random noise, `[height, width, 3]`."""
     return np.random.default_rng(0).integers(0, 256, (*plan.image_size, 3), np.uint8)
 
 
@@ -75,8 +75,8 @@ def _tokens(bundle: Bundle, plan: Plan, room: int) -> Arrays:
     if (plan.tokens or 1) > room:
         raise InputError(
             found=f"requests of {plan.tokens or 1} tokens",
-            wanted=f"at most {max(room, 0)}, which fit beside the prompts and what is generated",
-            remedy="ask for fewer, or for other prompts",
+            wanted=f"at most {max(room, 0)}, which fit next to the prompts and the generated tokens",
+            remedy="use fewer tokens or shorter prompts",
         )
     shape = (plan.batch, plan.tokens or min(DEFAULT_TOKENS, room))
     vocabulary = preprocessing.vocab_size
@@ -90,7 +90,7 @@ def _pixels(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
         size = (preprocessing.height or UNKNOWN_SIZE, preprocessing.width or UNKNOWN_SIZE)
         shape = (plan.batch, preprocessing.channels, *size)
         return {"pixel_values": np.random.default_rng(0).standard_normal(shape, dtype=np.float32)}
-    from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - only pictures need Pillow
+    from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - only images need Pillow
 
     pixels = prepare_image(picture(plan), preprocessing.settings).pixel_values
     return {"pixel_values": np.repeat(pixels[None], plan.batch, axis=0)}
@@ -99,7 +99,7 @@ def _pixels(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
 def _arrays(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
     preprocessing = bundle.manifest.preprocessing
     assert isinstance(preprocessing, ArrayPreprocessing)  # noqa: S101 - chosen by it
-    if REFERENCE_NAME in bundle.manifest.files:  # known to be of lengths and numbers that the network takes
+    if REFERENCE_NAME in bundle.manifest.files:  # its lengths and values are known to be valid
         known = reference_request(bundle, next(iter(bundle.manifest.graphs)))
         return {name: np.repeat(array[:1], plan.batch, axis=0) for name, array in known.items()}
     return {
@@ -108,12 +108,12 @@ def _arrays(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
     }
 
 
-_OF_TOKENS = frozenset({"text", "language"})
+_TOKEN_MODALITIES = frozenset({"text", "language"})
 
-_MADE: dict[str, Callable[[Bundle, Plan, int], Arrays]] = {
+_CREATE_BY_MODALITY: dict[str, Callable[[Bundle, Plan, int], Arrays]] = {
     "text": _tokens,
     "language": _tokens,
     "image": _pixels,
     "arrays": _arrays,
 }
-"""By what a backbone reads."""
+"""How to create a request, by modality."""

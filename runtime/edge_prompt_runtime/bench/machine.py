@@ -1,4 +1,4 @@
-"""The machine that a measurement is of, and the versions of what ran on it."""
+"""The machine of a measurement, and the versions of the packages on it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DISTRIBUTIONS = ("edge-prompt", "numpy", "onnxruntime", "openvino", "torch", "transformers", "peft", "optimum")
-"""Whose versions are recorded, where they are installed."""
+"""The distributions whose versions are recorded if they are installed."""
 
 
 def machine() -> dict[str, str | int]:
-    """What this machine is, as far as it says so."""
+    """Describe this machine as far as the system reports it."""
     return {
         "processor": _processor(),
         "cores": _cores(),
@@ -24,7 +24,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a measurement may depend on."""
+    """Return the versions of Python and of the packages that can affect a measurement."""
     found = {"python": platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -35,13 +35,13 @@ def versions() -> dict[str, str]:
 
 
 def resident_bytes() -> int:
-    """What this process has in memory now; 0 where the system does not say."""
+    """Return the resident memory of this process; 0 if the system does not report it."""
     statm = _read("/proc/self/statm")
     return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm else 0
 
 
 def peak_resident_bytes() -> int:
-    """The most that this process ever had in memory; 0 where the system does not say."""
+    """Return the peak resident memory of this process; 0 if the system does not report it."""
     lines = _read("/proc/self/status").splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 

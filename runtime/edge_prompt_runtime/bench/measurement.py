@@ -1,4 +1,4 @@
-"""Measuring a bundle on this machine: what `edge-prompt bench` does."""
+"""Measuring a bundle on this machine, for `edge-prompt bench`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Found = TypeVar("Found")
 
 
 class Part(NamedTuple):
-    """What one part of measuring found; see `Results`."""
+    """The results of one part of the measurement; see `Results`."""
 
     series: tuple[Series, ...] = ()
     ratios: tuple[Ratio, ...] = ()
@@ -47,7 +47,7 @@ def measure(plan: Plan, tell: Tell) -> Results:
     """Measure a bundle.
 
     Raises:
-        EdgePromptError: The bundle or a prompt is malformed, no engine is there, or what was asked for does not fit.
+        EdgePromptError: The bundle or a prompt is malformed, no engine is installed, or the request does not fit.
     """
     begun, clock, where = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), machine()
     bundle = read_bundle(plan.bundle)
@@ -68,12 +68,12 @@ def measure(plan: Plan, tell: Tell) -> Results:
         ratios=tuple(ratio for part in parts for ratio in part.ratios),
         charts=tuple(chart for part in parts for chart in part.charts),
         left_out=setting.left_out,
-        notes=(*agreed, "Prompts named by their kind and length are made up; so is the request."),
+        notes=(*agreed, "The request is random, and so are the prompts that are named by kind and length."),
     )
 
 
 def _reading(setting: Setting) -> Part:
-    """From what a caller has to arrays."""
+    """Measure the preprocessing of a request into arrays."""
     bundle = setting.runtimes[0].bundle
     item = item_of(bundle, setting.plan)
     if item is None:
@@ -95,7 +95,7 @@ def _reading(setting: Setting) -> Part:
 
 
 def _requests(setting: Setting) -> Part:
-    """Latency of requests under each prompt, all engines and prompts in turn."""
+    """Measure the latency of requests with each prompt; all engines and prompts take turns."""
     return _generating(setting) if setting.language else _answering(setting)
 
 
@@ -110,7 +110,10 @@ def _answering(setting: Setting) -> Part:
 
 
 def _generating(setting: Setting) -> Part:
-    """First tokens under every prompt; texts under none and those that were given, else under the longest."""
+    """Measure first tokens with every prompt, and whole texts without a prompt and with the given prompts.
+
+    If no prompts are given, whole texts are measured with the longest random prompt instead.
+    """
     whole = {NO_PROMPT, *(prompt.name for prompt in setting.given or setting.made[-1:])}
     variants: dict[str, Callable[[], Generated]] = {}
     for runtime in setting.runtimes:
@@ -139,7 +142,7 @@ def _generating(setting: Setting) -> Part:
 
 
 def _latencies(setting: Setting, what: str, found: Mapping[str, Sequence[float]]) -> Part:
-    """The series of requests, what a virtual token costs, and each prompt over none."""
+    """Return the series of requests, the cost of a virtual token, and the ratio of each prompt to no prompt."""
     series, ratios, charts = [], [], []
     lengths = {prompt.name: prompt for prompt in setting.made}
     for runtime in setting.runtimes:
@@ -157,7 +160,7 @@ def _latencies(setting: Setting, what: str, found: Mapping[str, Sequence[float]]
 
 
 def _slopes(setting: Setting, runtime: Runtime, what: str, found: Mapping[str, Sequence[float]]) -> list[Series]:
-    """What a virtual token costs, by kind: in each round, the slope of latency over length, no prompt included."""
+    """Return the cost of a virtual token by kind: the slope of latency over length, from 0, in each round."""
     slopes = []
     for kind in dict.fromkeys(prompt.kind for prompt in setting.made if prompt.length):
         prompts = [prompt for prompt in setting.made if prompt.kind == kind]
@@ -171,7 +174,7 @@ def _slopes(setting: Setting, runtime: Runtime, what: str, found: Mapping[str, S
 
 
 def _swaps(setting: Setting) -> Part:
-    """Warm and cold swaps; cold ones of the prompts that were given, else of the longest made-up one of each kind."""
+    """Measure warm and cold swaps of the given prompts, or else of the longest random prompt of each kind."""
     shown = setting.given or list({prompt.kind: prompt for prompt in setting.made}.values())
     if not shown:
         return Part()
@@ -201,7 +204,7 @@ def _swaps(setting: Setting) -> Part:
 
 
 def _starts(setting: Setting, folder: Path) -> Part:
-    """Loading in fresh processes, the engines in turn."""
+    """Measure loading in fresh processes; the engines take turns."""
     plan, request = setting.plan, folder / "request.npz"
     if not plan.starts:
         return Part()
@@ -227,14 +230,14 @@ def _starts(setting: Setting, folder: Path) -> Part:
             if all(samples):
                 series.append(Series(f"{engine}: {what}", unit, tuple(samples), line=engine))
             else:
-                setting.left_out[f"{engine}: {what}"] = "this system does not say"
+                setting.left_out[f"{engine}: {what}"] = "this system does not report it"
     return Part(tuple(series))
 
 
 def _in_turn(
     setting: Setting, what: str, variants: Mapping[str, Callable[[], Found]], milliseconds: Callable[[Found], float]
 ) -> dict[str, list[Found]]:
-    """Warm up, see how many rounds there is time for, and run them."""
+    """Warm up, determine how many rounds there is time for, and run them."""
     setting.tell("warming up", 0, 1)
 
     def one_round() -> object:

@@ -1,4 +1,4 @@
-"""What is to be measured of a bundle."""
+"""The plan of a measurement."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ DEFAULT_LENGTHS = (8, 32, 64)
 
 @dataclass(frozen=True)
 class Plan:
-    """What `edge-prompt bench` was asked for.
+    """The arguments of `edge-prompt bench`.
 
     Attributes:
-        bundle: The bundle's folder.
-        prompts: Prompts to measure requests and swaps of, beside made-up ones.
-        kind: The kind of those whose shape leaves it open.
-        engines: Names of engines; empty is all that the bundle has a graph for.
-        threads: Threads of each engine; None is as many as there are cores to compute on.
-        cores: The cores to compute on; None is all.
-        precision: What networks are computed in.
-        rounds: Samples of each variant, at most.
-        seconds: How long requests may take to measure, about; the number of rounds is cut to it.
-        starts: Fresh processes an engine.
-        batch: Rows of a request, all under one task.
-        tokens: Tokens of a row of text; None is `DEFAULT_TOKENS`, or what fits.
-        new_tokens: Tokens that a language model generates.
-        image_size: Height and width of the picture that image backbones are asked about, before it is resized.
-        lengths: Virtual tokens of the made-up prompts.
+        bundle: The folder of the bundle.
+        prompts: The prompts whose requests and swaps are measured, in addition to random ones.
+        kind: The kind of prompts without a card whose shape is ambiguous.
+        engines: The names of the engines; empty means all for which the bundle has a graph.
+        threads: The number of threads per engine; None means one per core.
+        cores: The cores to run on; None means all.
+        precision: The precision of the computation.
+        rounds: The maximum number of samples of each variant.
+        seconds: The approximate time limit for measuring requests, which reduces the number of rounds.
+        starts: The number of fresh processes per engine.
+        batch: The batch size of a request; all rows have the same task.
+        tokens: The number of tokens per row of text; None means `DEFAULT_TOKENS`, or fewer if they do not fit.
+        new_tokens: The number of tokens that a language model generates.
+        image_size: The height and width of the image for image backbones, before resizing.
+        lengths: The numbers of virtual tokens of the random prompts.
     """
 
     bundle: Path

@@ -1,4 +1,4 @@
-"""The prompts that are measured: those that were given, and made-up ones of several lengths for each kind."""
+"""The prompts to measure: given ones, and random ones of several lengths for each kind."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from edge_prompt_runtime.runtime import Runtime
 
 @dataclass(frozen=True)
 class Measured:
-    """A prompt that is measured.
+    """A prompt to measure.
 
     Attributes:
-        name: The task that it is loaded as, and what tables call it.
+        name: Its task name, which tables also show.
         path: Its file.
-        kind: Its kind, if it is a made-up one; else as it was asked for.
-        length: Virtual tokens of a made-up one; 0 for those that were given, and where its kind has none.
+        kind: The kind of a random prompt, or the requested kind of a given one.
+        length: The number of virtual tokens of a random prompt; 0 for given prompts and kinds without virtual tokens.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Measured:
 
 
 def given_prompts(plan: Plan) -> list[Measured]:
-    """Those that were given.
+    """Return the given prompts.
 
     Raises:
-        InputError: Two have one name.
+        InputError: Two prompts have the same name.
     """
     prompts = [Measured(f"prompt {path.stem}", path, plan.kind) for path in plan.prompts]
     names = [prompt.name for prompt in prompts]
     if len(set(names)) < len(names):
         twice = next(prompt.path for prompt in prompts if names.count(prompt.name) > 1)
-        raise InputError(found=f"two prompts named {twice.stem}", wanted="different names", remedy="rename one")
+        raise InputError(found=f"two prompts named {twice.stem}", wanted="distinct names", remedy="rename one of them")
     return prompts
 
 
 def made_prompts(bundle: Bundle, plan: Plan, folder: Path) -> list[Measured]:
-    """Write made-up prompts of each kind that the bundle takes, of each length, into `folder`."""
+    """Write random prompts of each supported kind and each length to `folder`."""
     made = []
     for kind, shape in bundle.manifest.kinds.items():
         for length in plan.lengths if None in shape else (0,):
@@ -59,7 +59,7 @@ def made_prompts(bundle: Bundle, plan: Plan, folder: Path) -> list[Measured]:
 
 
 def write_made(path: Path, manifest: Manifest, kind: str, length: int) -> None:
-    """A prompt of small numbers at random, with its card."""
+    """Write a prompt of small random numbers with its card."""
     shape = [length if axis is None else axis for axis in manifest.kinds[kind]]
     array = 0.05 * np.random.default_rng(length).standard_normal(shape, dtype=np.float32)
     write_prompt(path, array, kind, manifest.backbone.fingerprint)
@@ -69,7 +69,7 @@ def load(runtimes: list[Runtime], prompts: list[Measured]) -> None:
     """Load prompts as tasks of every runtime.
 
     Raises:
-        EdgePromptError: One is malformed or not for this bundle.
+        EdgePromptError: A prompt is malformed or does not fit the bundle.
     """
     for runtime in runtimes:
         for prompt in prompts:
@@ -77,12 +77,12 @@ def load(runtimes: list[Runtime], prompts: list[Measured]) -> None:
 
 
 def load_fitting(runtimes: list[Runtime], prompts: list[Measured], needed: int) -> list[Measured]:
-    """Load those made-up prompts that leave room for as many tokens as a request needs, and say which they are.
+    """Load the random prompts that leave enough positions for a request, and return them.
 
     Args:
         runtimes: The runtimes.
-        prompts: Made-up prompts.
-        needed: Tokens of a request and of what is generated; 0 where there are no tokens.
+        prompts: The random prompts.
+        needed: The number of request tokens and generated tokens; 0 if there are no tokens.
     """
     fitting = []
     for prompt in prompts:

@@ -1,4 +1,4 @@
-"""What a benchmark found, with every sample, as a JSON file.
+"""The results of a benchmark, with every sample, as a JSON file.
 
 docs/how_to/benchmark_a_device.md describes the file.
 """
@@ -19,23 +19,23 @@ from edge_prompt_runtime.bench.statistics import Interval, median, paired_ratio,
 
 FORMAT_VERSION = 1
 DIGITS = 6
-"""Significant digits that a sample is written with."""
+"""The number of significant digits of a written sample."""
 
 LARGEST = 1e18
-"""Of a number, and of what 1 is over the smallest: what is computed of such numbers stays finite."""
+"""The largest number, and the inverse of the smallest one, for which all computations stay finite."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """The samples of one thing that was measured.
+    """The samples of one measured quantity.
 
     Attributes:
-        name: What it is called; unique in its file, and the same in the next run.
-        unit: Of the samples, such as µs, ms, bytes or tokens/s.
-        samples: In the order in which they were taken, at least one.
-        line: What is drawn as one line or in one colour with it, such as its engine; empty is its name.
-        x: Where it stands on the horizontal axis of a chart that has one.
-        higher_is_better: Whether more of it is good.
+        name: Its name, which is unique in its file and stable across runs.
+        unit: The unit of the samples, such as µs, ms, bytes or tokens/s.
+        samples: The samples in the order in which they were taken; at least one.
+        line: The line or colour of a chart to which it belongs, such as its engine; empty means its name.
+        x: Its position on the horizontal axis of a chart, if the chart has one.
+        higher_is_better: Whether higher values are better.
     """
 
     name: str
@@ -47,21 +47,21 @@ class Series:
 
     @cached_property
     def median(self) -> Interval:
-        """The median of the samples, with its interval."""
+        """The median of the samples with its interval."""
         return median(self.samples)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A figure that matters: one series over another.
+    """A key figure: the ratio of two series.
 
     Attributes:
-        name: What it says, as in "a warm swap, over PEFT's".
-        top: The name of a series.
-        bottom: The name of another, of the same unit.
-        paired: Whether samples stand beside each other, a pair a round.
-        goal: What it should be; None if there is no goal.
-        at_least: Whether the goal is a lower bound; else it is an upper bound.
+        name: Its name, such as "a warm swap, over PEFT's".
+        top: The name of the series in the numerator.
+        bottom: The name of the series in the denominator, which has the same unit.
+        paired: Whether the samples are paired, one pair per round.
+        goal: The goal; None if there is none.
+        at_least: Whether the goal is a lower bound; otherwise it is an upper bound.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Ratio:
     at_least: bool = False
 
     def met(self, found: float) -> bool | None:
-        """Whether the goal is met; None if there is none."""
+        """Return whether the goal is met; None if there is no goal."""
         if self.goal is None:
             return None
         return found >= self.goal if self.at_least else found <= self.goal
@@ -80,14 +80,15 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Chart:
-    """How series are drawn.
+    """A chart of series.
 
     Attributes:
-        title: What is seen.
-        series: Names of series, all of one unit.
-        x: What the horizontal axis says; empty draws bars, one a series.
-        log: Whether the axis of values is logarithmic; the horizontal axis is where its values span a factor of 50.
-        limits: Lines across, by what they say: bounds of the hardware, or goals.
+        title: Its title.
+        series: The names of its series, which all have the same unit.
+        x: The label of the horizontal axis; empty draws one bar per series.
+        log: Whether the axis of values is logarithmic. The horizontal axis is logarithmic if its values span a factor
+            of 50.
+        limits: The values of horizontal lines, such as hardware limits or goals, by label.
     """
 
     title: str
@@ -99,22 +100,22 @@ class Chart:
 
 @dataclass(frozen=True)
 class Results:
-    """One run of one benchmark.
+    """The results of one run of a benchmark.
 
     Attributes:
-        name: The script's name, or `bench`.
-        question: What it answers.
-        begun: When it began, in ISO 8601, UTC.
-        seconds: How long it took.
-        machine: See `edge_prompt_runtime.bench.machine`.
-        versions: Of packages, by name.
-        commit: Of the project, if it ran in a checkout; else empty.
-        settings: What was asked for: threads, rounds, networks.
-        series: All that was measured.
-        ratios: The figures that matter.
-        charts: How it is drawn.
-        left_out: What could not be measured, such as a peer that cannot be installed, and why.
-        notes: What a reader must know, a sentence each: which weights were real, what differs.
+        name: The name of the script, or `bench`.
+        question: The question that it answers.
+        begun: The start time, in ISO 8601, UTC.
+        seconds: The duration in seconds.
+        machine: The machine; see `edge_prompt_runtime.bench.machine`.
+        versions: The versions of packages, by name.
+        commit: The commit of the project if it ran in a checkout; otherwise empty.
+        settings: The settings, such as threads, rounds and networks.
+        series: All measured series.
+        ratios: The key figures.
+        charts: The charts.
+        left_out: The reason for each measurement that was omitted, such as a peer that cannot be installed.
+        notes: Notes for readers, one sentence each, for example which weights were real.
     """
 
     name: str
@@ -132,21 +133,21 @@ class Results:
     commit: str = ""
 
     def find(self, name: str) -> Series:
-        """The series of that name.
+        """Return the series with this name.
 
         Raises:
-            KeyError: There is none.
+            KeyError: It does not exist.
         """
         return {each.name: each for each in self.series}[name]
 
     def value(self, wanted: Ratio) -> Interval:
-        """What a ratio comes to."""
+        """Return the value of a ratio."""
         top, bottom = self.find(wanted.top).samples, self.find(wanted.bottom).samples
         return (paired_ratio if wanted.paired else ratio)(top, bottom)
 
 
 def as_written(results: Results) -> Results:
-    """The same with samples as a file has them: so what is shown now is what is shown of the file later."""
+    """Return the results with samples rounded as in a file, so that showing them gives the same output as the file."""
     return replace(
         results,
         series=tuple(
@@ -157,7 +158,7 @@ def as_written(results: Results) -> Results:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write the file, whole or not at all.
+    """Write the results to a file, atomically.
 
     Raises:
         WriteError: It cannot be written.
@@ -172,25 +173,30 @@ def read_results(path: Path) -> Results:
 
     Raises:
         MissingFileError: There is no such file.
-        ResultsError: It is none of results, of another version, or contradicts itself.
+        ResultsError: It contains no results, has another format version, or is inconsistent.
     """
     fields = Fields(read_json(path, ResultsError), str(path), ResultsError)
     fields.require_version(FORMAT_VERSION)
     series = tuple(map(_series, fields.objects("series")))
     units = {one.name: one.unit for one in series}
     if len(units) < len(series):
-        fields.refuse("two series of one name", "different names")
+        fields.refuse("two series with the same name", "distinct names")
     ratios, charts = tuple(map(_ratio, fields.objects("ratios"))), tuple(map(_chart, fields.objects("charts")))
     for named in (*((one.top, one.bottom) for one in ratios), *(one.series for one in charts)):
         if len({units.get(name) for name in named} - {None}) != 1 or not units.keys() >= set(named):
-            fields.refuse(f"the series {', '.join(named)[:200]}, drawn or divided", "series of one unit in this file")
+            fields.refuse(
+                f"a ratio or chart of the series {', '.join(named)[:200]}",
+                "series of this file that all have the same unit",
+            )
     lengths = {one.name: len(one.samples) for one in series}
     around_zero = {one.name for one in series if min(one.samples) <= 0 <= max(one.samples)}
     for one in ratios:
         if one.bottom in around_zero:
-            fields.refuse(f"{one.name!r} divides by samples around 0", "samples of one sign")
+            fields.refuse(f"{one.name!r} divides by samples around 0", "samples that all have the same sign")
         if one.paired and lengths[one.top] != lengths[one.bottom]:
-            fields.refuse(f"{one.name!r} pairs {lengths[one.top]} samples with {lengths[one.bottom]}", "pairs")
+            fields.refuse(
+                f"{one.name!r} pairs {lengths[one.top]} samples with {lengths[one.bottom]}", "equal numbers of samples"
+            )
     return Results(
         name=fields.take("name", str),
         question=fields.take("question", str),
@@ -244,11 +250,11 @@ def _chart(fields: Fields) -> Chart:
 
 def _numbers(fields: Fields, found: list[Any]) -> tuple[float, ...]:
     if not found or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in found):
-        fields.refuse("no samples, or more than numbers", "a list of numbers")
+        fields.refuse("no samples, or samples that are not numbers", "a list of numbers")
     try:
         numbers = tuple(map(float, found))
     except OverflowError:
-        fields.refuse("an integer beyond all floats", "numbers")
+        fields.refuse("an integer that is too large for a float", "numbers")
     if not all(number == 0 or 1 / LARGEST <= abs(number) <= LARGEST for number in numbers):
-        fields.refuse("a number that is not finite, or of no size that is measured", f"numbers up to {LARGEST:g}")
+        fields.refuse("a number that is not finite, or too large or too small", f"numbers up to {LARGEST:g}")
     return numbers

@@ -1,4 +1,4 @@
-"""What `edge-prompt bench` measures: a bundle that is open on its engines, with prompts loaded and a request made."""
+"""The setting of a measurement: a bundle opened on its engines, with loaded prompts and a request."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
 
 Tell = Callable[[str, int, int], None]
-"""Told what is measured, how many of its rounds are done, and of how many."""
+"""A progress callback: the name of the measurement, the number of finished rounds, and the number of all rounds."""
 
 FEWEST_ROUNDS = 10
-"""Of requests, however long they take, if so many were asked for."""
+"""The minimum number of rounds, whatever they take, unless fewer were requested."""
 
 NO_PROMPT = "no prompt"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A bundle that is open on its engines, with all prompts loaded.
+    """A bundle opened on its engines, with all prompts loaded.
 
     Attributes:
-        plan: What was asked for.
-        runtimes: One an engine.
-        threads: Threads of each.
+        plan: The plan of the measurement.
+        runtimes: The runtimes, one per engine.
+        threads: The number of threads per engine.
         arrays: The request.
-        given: The prompts that were given.
-        made: Those that were made up and fit.
-        left_out: What is not measured, and why.
-        tell: Told how far it is.
+        given: The given prompts.
+        made: The random prompts that fit.
+        left_out: The reason for each measurement that is omitted.
+        tell: The progress callback.
     """
 
     plan: Plan
@@ -56,33 +56,33 @@ class Setting:
 
     @property
     def tasks(self) -> dict[str, TaskName]:
-        """What requests are asked under, by what tables call it."""
+        """The tasks of requests, by their name in tables."""
         return {NO_PROMPT: None, **{prompt.name: prompt.name for prompt in (*self.given, *self.made)}}
 
     @property
     def language(self) -> bool:
-        """Whether the network is a language model."""
+        """Whether the network is a causal language model."""
         return bool(self.runtimes[0].bundle.manifest.cache)
 
     def rounds(self, one_round: Callable[[], object], share: float = 1) -> int:
-        """How many rounds there is time for in a share of all, if one takes as long as this one takes now."""
+        """Run one round, and return how many rounds fit into a share of the time limit."""
         begun = time.monotonic()
         one_round()
         affordable = self.plan.seconds * share / max(time.monotonic() - begun, 1e-9)
         return min(self.plan.rounds, max(FEWEST_ROUNDS, int(affordable)))
 
     def told(self, what: str, rounds: int) -> Callable[[], None]:
-        """What to call after each of so many rounds."""
+        """Return a function to call after each of `rounds` rounds, which reports progress."""
         done = iter(range(1, rounds + 1))
         self.tell(what, 0, rounds)
         return lambda: self.tell(what, next(done, rounds), rounds)
 
 
 def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Setting:
-    """Open the bundle, load the prompts, make the request.
+    """Open the bundle, load the prompts, and create the request.
 
     Raises:
-        EdgePromptError: A prompt is malformed, no engine is there, or what was asked for does not fit.
+        EdgePromptError: A prompt is malformed, no engine is installed, or the request does not fit.
     """
     given = given_prompts(plan)
     threads = plan.threads or len(plan.cores or available_cores())
@@ -99,12 +99,12 @@ def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Settin
     fitting = load_fitting(runtimes, made, needed)
     for prompt in made:
         if prompt not in fitting:
-            left_out[prompt.name] = f"does not fit beside the {needed} tokens of a request"
+            left_out[prompt.name] = f"does not fit next to the {needed} tokens of a request"
     return Setting(plan, runtimes, threads, arrays, given, fitting, left_out, tell)
 
 
 def _runtimes(bundle: Bundle, plan: Plan, threads: int) -> tuple[list[Runtime], dict[str, str]]:
-    """A runtime for each engine that can run the bundle, and why others cannot."""
+    """Open a runtime for each engine that can run the bundle, and return the errors of the others."""
     runtimes, errors = [], {}
     for engine in dict.fromkeys(plan.engines or (name for name in bundle.manifest.graphs if name in ENGINES)):
         try:
@@ -113,15 +113,15 @@ def _runtimes(bundle: Bundle, plan: Plan, threads: int) -> tuple[list[Runtime], 
             errors[engine] = error
     if not runtimes:
         raise next(iter(errors.values()), None) or UnknownEngineError(
-            found=f"{bundle.folder} with graphs for {', '.join(bundle.manifest.graphs)}",
-            wanted=f"one for {' or '.join(ENGINES)}",
-            remedy="export it for an engine that is known here",
+            found=f"{bundle.folder} has graphs for {', '.join(bundle.manifest.graphs)}",
+            wanted=f"a graph for {' or '.join(ENGINES)}",
+            remedy="export the backbone again for one of these engines",
         )
     return runtimes, {engine: str(error) for engine, error in errors.items()}
 
 
 def agreement(setting: Setting) -> tuple[str, ...]:
-    """Engines give the same numbers, or it is said: times of different answers are not to be compared."""
+    """Describe how far the outputs of the engines differ: times of different answers must not be compared."""
     first, *others = setting.runtimes
     if not others:
         return ()
@@ -131,16 +131,16 @@ def agreement(setting: Setting) -> tuple[str, ...]:
         for task in setting.tasks.values()
     )
     names = " and ".join(runtime.engine for runtime in setting.runtimes)
-    said = f"Before anything was timed, outputs of {names} differed by at most {worst:.1g} of the largest"
+    said = f"Before timing, the outputs of {names} differed by at most {worst:.1g} of the largest output"
     return (
         f"{said}."
         if worst <= 2 * TOLERANCE
-        else f"{said}, more than rounding does: mind it where their times are compared.",
+        else f"{said}, which is more than rounding explains. Take care when comparing their times.",
     )
 
 
 def settings_of(setting: Setting) -> dict[str, Any]:
-    """What must be the same for two runs to be compared."""
+    """Return the settings that must be the same for two runs to be comparable."""
     plan, manifest = setting.plan, setting.runtimes[0].bundle.manifest
     return {
         "bundle": setting.runtimes[0].bundle.folder.resolve().name,

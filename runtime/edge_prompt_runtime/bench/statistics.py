@@ -1,8 +1,8 @@
-"""What samples come to: percentiles, and intervals by the bootstrap.
+"""Statistics of samples: percentiles, and confidence intervals by the bootstrap.
 
 The intervals are Efron's percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
-13): the statistic of many samples drawn with replacement from those that there are. They assume nothing of the
-distribution, which for latencies has a long tail. The draws are the same every time.
+13), computed from many resamples drawn with replacement. They make no assumption about the distribution, which has a
+long tail for latencies. The random seed is fixed, so the results are reproducible.
 """
 
 from __future__ import annotations
@@ -16,65 +16,66 @@ from numpy.typing import NDArray
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 MOST_SAMPLES = 2_000
-"""Of more samples, so many are drawn from at random: an interval from these is a little too wide, never too narrow."""
+"""Larger samples are randomly reduced to this size, which makes the interval slightly wider, never narrower."""
 
 Float64 = NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate, and between what it lies with a confidence of 95 %."""
+    """An estimate with its 95 % confidence interval."""
 
     value: float
     low: float
     high: float
 
     def __contains__(self, value: object) -> bool:
-        """Whether a value lies between the bounds."""
+        """Return whether a value lies within the bounds."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
-    """The percentile `share`, 0 to 100, between neighbours in proportion."""
+    """Return the percentile `share`, from 0 to 100, with linear interpolation."""
     return float(np.percentile(samples, share))
 
 
 def median(samples: Sequence[float]) -> Interval:
-    """The median and its interval."""
+    """Return the median and its interval."""
     return _interval(float(np.median(samples)), resampled_medians(samples, seed=0))
 
 
 def percentile_interval(samples: Sequence[float], share: float) -> Interval:
-    """A percentile and its interval; that of a 99th from a hundred samples says little, and is wide."""
+    """Return a percentile and its interval, which is wide for a 99th percentile of only a hundred samples."""
     return _interval(
         percentile(samples, share), _resampled(samples, 0, lambda rows: np.percentile(rows, share, axis=1))
     )
 
 
 def ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval:
-    """The ratio of the medians of samples that were taken apart, as in two runs."""
+    """Return the ratio of the medians of independent samples, for example from two runs."""
     value = float(np.median(tops) / np.median(bottoms))
     return _interval(value, resampled_medians(tops, seed=0) / resampled_medians(bottoms, seed=1))
 
 
 def paired_ratio(tops: Sequence[float], bottoms: Sequence[float]) -> Interval:
-    """The median of the ratios of samples that were taken side by side, one pair a round.
+    """Return the median of the ratios of paired samples, one pair per round.
 
-    A machine that is now fast and now slow changes both of a pair alike, so this finds less than `ratio` can.
+    Variations in the speed of the machine affect both samples of a pair alike, so this detects smaller differences
+    than `ratio`.
 
     Raises:
-        ValueError: There are not as many of the one as of the other.
+        ValueError: The numbers of samples differ.
     """
     ratios = [top / bottom for top, bottom in zip(tops, bottoms, strict=True)]
     return median(ratios)
 
 
 def resampled_medians(samples: Sequence[float], seed: int) -> Float64:
-    """The medians of `RESAMPLES` samples drawn with replacement from those there are, the same for a seed."""
+    """Return the medians of `RESAMPLES` resamples drawn with replacement, reproducible for a seed."""
     return _resampled(samples, seed, lambda rows: np.median(rows, axis=1))
 
 
 def _resampled(samples: Sequence[float], seed: int, statistic: Callable[[Float64], Float64]) -> Float64:
-    """The statistic of each of `RESAMPLES` draws, a few at a time so that memory stays small."""
+    """Return the statistic of each of `RESAMPLES` resamples, in chunks that limit memory."""
     random = np.random.default_rng(seed)
     values = np.asarray(samples, np.float64)
     if len(values) > MOST_SAMPLES:

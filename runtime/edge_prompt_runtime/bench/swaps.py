@@ -1,4 +1,4 @@
-"""What another task costs: from its name to the graph's inputs, and from its file."""
+"""The cost of switching tasks: warm, from a loaded task to the inputs of the graph, and cold, from its file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_prompt_runtime.tasks.registry import TaskName
 
 
 def warm_swap(runtime: Runtime, arrays: Arrays, names: Sequence[TaskName]) -> Callable[[], object]:
-    """All that another task costs a request of one row beside running the network, each time another of `names`."""
+    """Return a function that switches a one-row request to the next of `names`, without running the network."""
     tasks = itertools.cycle(names)
     if runtime._language is not None:
         engine, compiled = runtime._engine, runtime._language.model.compiled
@@ -28,10 +28,10 @@ def warm_swap(runtime: Runtime, arrays: Arrays, names: Sequence[TaskName]) -> Ca
 
 
 def cold_swap(runtime: Runtime, prompt: Measured) -> Callable[[], object]:
-    """From a prompt's file to a task that can be asked for, every check included."""
+    """Return a function that loads a prompt from its file as a task, with all checks."""
     return lambda: runtime.load("cold", prompt.path, prompt.kind)
 
 
 def numpy_load(prompt: Measured) -> Callable[[], object]:
-    """Reading the prompt's array, and nothing else: what a cold swap cannot be quicker than."""
+    """Return a function that only reads the array of a prompt, a lower bound for a cold swap."""
     return lambda: np.load(prompt.path, allow_pickle=False)

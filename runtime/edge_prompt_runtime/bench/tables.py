@@ -1,4 +1,4 @@
-"""Results in a terminal, of 80 columns or more."""
+"""Showing results in a terminal of at least 80 columns."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from edge_prompt_runtime.bench.results import Ratio, Results, Series
 from edge_prompt_runtime.bench.statistics import Interval, percentile
 
 FEWEST_FOR_TAIL = 20
-"""Samples without which a 95th percentile is not shown; a 99th needs five times as many."""
+"""The fewest samples for which a 95th percentile is shown; a 99th percentile needs five times as many."""
 
 MARKS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
 NARROWEST_NAME = 24
-"""Columns that names keep, however many the numbers want."""
+"""The minimum width of the column of names."""
 
 WIDEST_WORDS = 16
-"""Columns of words behind the numbers."""
+"""The maximum width of the column of words after the numbers."""
 
 
 class Group(NamedTuple):
-    """Rows that stand together.
+    """Rows with a common title.
 
     Attributes:
-        title: What they are of, such as an engine; empty where it is said in the names of the rows.
-        rows: The cells of each row, the name first.
+        title: What they have in common, such as an engine; empty if the names of the rows say it.
+        rows: The cells of each row, starting with the name.
     """
 
     title: str
@@ -37,14 +37,14 @@ class Group(NamedTuple):
 
 
 def print_results(results: Results, console: Console | None = None) -> None:
-    """Print the series, the ratios, and what a reader must know."""
+    """Print the series, the ratios and the notes."""
     console = console or Console()
     for part in tables(results):
         console.print(part)
 
 
 def tables(results: Results) -> Iterator[RenderableType]:
-    """What there is to print, part by part."""
+    """Yield the parts to print."""
     yield f"[bold]{escape(results.question)}[/]"
     columns = ("", "unit", "median", "95 % interval", "p95", "p99", "n")
     yield table(columns, grouped((series.line, series_row(series)) for series in results.series))
@@ -55,17 +55,17 @@ def tables(results: Results) -> Iterator[RenderableType]:
     for note in results.notes:
         yield escape(note)
     for name, reason in results.left_out.items():
-        yield f"[yellow]left out[/]: {escape(name)}: {escape(reason)}"
+        yield f"[yellow]omitted[/]: {escape(name)}: {escape(reason)}"
     known = ", ".join(f"{name} {version}" for name, version in results.versions.items())
     yield escape(f"{results.machine.get('processor', '')}, {results.machine.get('cores', '')} cores; {known}")
 
 
 def table(columns: tuple[str, ...], groups: Iterable[Group]) -> Table:
-    """A table whose names wrap where they must, and whose numbers never do.
+    """Create a table that wraps names if necessary, but never numbers.
 
     Args:
-        columns: The headings, that of the names first; words without a heading wrap, too.
-        groups: The rows, whose cells are markup.
+        columns: The headings, starting with that of the names. A column without a heading contains words, which wrap.
+        groups: The rows; their cells are markup.
     """
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     made.add_column(columns[0], min_width=NARROWEST_NAME, overflow="fold")
@@ -84,10 +84,11 @@ def table(columns: tuple[str, ...], groups: Iterable[Group]) -> Table:
 
 
 def grouped(rows: Iterable[tuple[str, list[str]]]) -> list[Group]:
-    """Rows by what they are of, in the order in which that comes first; a name does not repeat its title.
+    """Group rows by their line, in order of first appearance, and remove the line from the names.
 
     Args:
-        rows: What each row is of, and its cells, not yet markup, the name first; what is of nothing else stands alone.
+        rows: The line of each row, and its cells as plain text, starting with the name. A row whose name is its line
+            gets no title.
     """
     found: dict[str, list[list[str]]] = {}
     for line, cells in rows:
@@ -97,7 +98,7 @@ def grouped(rows: Iterable[tuple[str, list[str]]]) -> list[Group]:
 
 
 def series_row(series: Series) -> list[str]:
-    """A series as the cells of a table."""
+    """Return a series as the cells of a table."""
     count = len(series.samples)
     tails = [
         number(percentile(series.samples, share)) if count >= least else ""
@@ -107,17 +108,17 @@ def series_row(series: Series) -> list[str]:
 
 
 def between(interval: Interval) -> str:
-    """The bounds of an interval."""
+    """Format the bounds of an interval."""
     return "" if interval.low == interval.high else f"{number(interval.low)} to {number(interval.high)}"
 
 
 def number(value: float) -> str:
-    """A number with four significant digits, or all those before the point."""
+    """Format a number with four significant digits, or with all digits before the decimal point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _line_of(name: str, line: str) -> str:
-    """The line of a ratio's upper series, if the ratio is named after it."""
+    """Return the line of a ratio's top series, if the name of the ratio starts with it."""
     return line if name.startswith(f"{line}: ") else ""
 
 

@@ -1,4 +1,4 @@
-"""How things are timed: variants take turns in one process, in an order that changes, once they are warm."""
+"""Timing: warmed-up variants take turns in one process, in a random order."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 WARM_UP_ROUNDS = 3
-"""Rounds that never count."""
+"""The number of warm-up rounds, which are not counted."""
 
 MOST_WARM_UP_ROUNDS = 30
 STABLE_WITHIN = 0.05
-"""Variants are warm when the medians of the last three rounds and of the three before are no further apart."""
+"""Variants are warm when the medians of the last three rounds and of the three before differ by at most this share."""
 
 CLOCKS = {"wall": perf_counter_ns, "cpu": process_time_ns}
-"""What is counted: time that passes, or time that processors spend on this process. The latter says more on a machine
-that others use, too, if engines are given one thread: with several, threads that wait for others are counted."""
+"""The clocks: wall time, or the processor time of this process. Processor time is more reliable on a shared machine if
+engines use one thread; with several threads, it includes busy waiting."""
 
 
 def in_turn(
@@ -30,18 +30,18 @@ def in_turn(
     warm_up_rounds: int = WARM_UP_ROUNDS,
     after_round: Callable[[], object] = lambda: None,
 ) -> dict[str, list[Found]]:
-    """Call every variant once a round, after rounds that do not count; the garbage collector waits meanwhile.
+    """Call every variant once per round, after some warm-up rounds, with garbage collection disabled.
 
-    The order changes every round: what runs after a long variant finds cold caches, which must not always hit the same.
+    The order changes every round, because a variant that runs after a long one finds cold caches.
 
     Args:
-        variants: What to call, by name.
-        rounds: How many rounds count.
-        warm_up_rounds: How many before them do not.
-        after_round: Called after each round that counts, such as to show how far it is.
+        variants: The functions to call, by name.
+        rounds: The number of rounds that count.
+        warm_up_rounds: The number of rounds before them that do not count.
+        after_round: A function to call after each round that counts, for example to show progress.
 
     Returns:
-        What each variant gave in each round that counts.
+        The results of each variant, one per round that counts.
     """
     order = list(variants.items())
     shuffler = random.Random(0)
@@ -64,14 +64,14 @@ def interleaved_us(
     clock: Callable[[], int] = perf_counter_ns,
     most_warm_up_rounds: int = MOST_WARM_UP_ROUNDS,
 ) -> dict[str, tuple[float, ...]]:
-    """The microseconds of every variant once a round, after as many rounds as it takes to be warm; see `in_turn`."""
+    """Time every variant once per round in microseconds, after warming up; see `in_turn`."""
     timed = {name: _timed(action, clock) for name, action in variants.items()}
     warm_up(timed, min(most_warm_up_rounds, warm_up_rounds_for(rounds)))
     return {name: tuple(samples) for name, samples in in_turn(timed, rounds, warm_up_rounds=0).items()}
 
 
 def warm_up(timed: Mapping[str, Callable[[], float]], most_rounds: int = MOST_WARM_UP_ROUNDS) -> int:
-    """Run rounds until what they take is stable, or for `most_rounds`; returns how many it took."""
+    """Run rounds until their times are stable, at most `most_rounds`, and return the number of rounds."""
     found: dict[str, list[float]] = {name: [] for name in timed}
     for number in range(1, most_rounds + 1):
         for name, action in timed.items():
@@ -82,7 +82,7 @@ def warm_up(timed: Mapping[str, Callable[[], float]], most_rounds: int = MOST_WA
 
 
 def warm_up_rounds_for(rounds: int) -> int:
-    """How many rounds may warm up what is then measured for `rounds`: no more than these, but enough to tell."""
+    """Return the maximum number of warm-up rounds before `rounds` measured rounds: at most as many, but enough."""
     return min(MOST_WARM_UP_ROUNDS, max(2 * WARM_UP_ROUNDS, rounds))
 
 
@@ -93,10 +93,10 @@ def ratios_to_neighbours(
     clock: Callable[[], int] = perf_counter_ns,
     most_warm_up_rounds: int = MOST_WARM_UP_ROUNDS,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The microseconds of each run of `action`, and the mean of those of `base` just before and just after it.
+    """Time each run of `action` in microseconds, and return it with the mean of `base` just before and just after.
 
-    A machine that is now fast and now slow changes both alike, so their ratios find a few percent where medians of
-    all do not.
+    Variations in the speed of the machine affect both alike, so their ratios detect differences of a few percent that
+    overall medians do not.
     """
     run, run_base = _timed(action, clock), _timed(base, clock)
     warm_up({"action": run, "base": run_base}, min(most_warm_up_rounds, warm_up_rounds_for(rounds)))
@@ -112,7 +112,7 @@ def ratios_to_neighbours(
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """The garbage collector waits."""
+    """Disable garbage collection in the block."""
     collecting = gc.isenabled()
     gc.disable()
     try:

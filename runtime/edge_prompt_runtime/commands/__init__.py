@@ -1,1 +1,1 @@
-"""The commands of the device, a file each."""
+"""The commands that run on a device, one module per command."""

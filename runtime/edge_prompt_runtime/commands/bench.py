@@ -29,48 +29,80 @@ from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.engines.settings import PRECISIONS
 
 ABOUT_A_FILE = frozenset({"bundle", "compare_with"})
-"""What may be given beside a file of results, which is not measured anew."""
+"""The parameters that are allowed with a results file, for which nothing is measured."""
 
 
 def _image_size(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
     found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no height and width, such as 480x640")
+        raise click.BadParameter(f"{value!r} is not a height and width such as 480x640")
     return int(found[1]), int(found[2])
 
 
 def _lengths(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not all(re.fullmatch(r"[1-9]\d{0,5}", part) for part in parts):
-        raise click.BadParameter(f"{value!r} is no list of lengths, such as 8,32,64")
+        raise click.BadParameter(f"{value!r} is not a list of lengths such as 8,32,64")
     return tuple(sorted({int(part) for part in parts}))
 
 
 @click.command("bench")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--prompt", "prompts", type=click.Path(path_type=Path), multiple=True, help="A task's .npy file, again.")
-@click.option("--kind", help="The kind of bare .npy files whose shape leaves it open.")
-@click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, help="[default: all installed]")
-@click.option("--threads", type=click.IntRange(1), help="The same for all engines.  [default: as many as cores]")
+@click.option(
+    "--prompt", "prompts", type=click.Path(path_type=Path), multiple=True, help="Prompt (.npy); may be repeated."
+)
+@click.option("--kind", help="Kind of the prompts, if they have no card and their shape is ambiguous.")
+@click.option(
+    "--engine",
+    "engines",
+    type=click.Choice(list(ENGINES)),
+    multiple=True,
+    help="Engine to measure; may be repeated.  [default: all installed]",
+)
+@click.option("--threads", type=click.IntRange(1), help="Number of threads per engine.  [default: one per core]")
 @cores_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
-@click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Rows of a request.")
-@click.option("--tokens", type=click.IntRange(1), help=f"Of a row of text.  [default: {DEFAULT_TOKENS}, or what fits]")
-@click.option("--new-tokens", type=click.IntRange(1), default=32, show_default=True, help="Of a language model.")
-@click.option("--image-size", callback=_image_size, default="480x640", show_default=True, help="Height x width.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True, help="Precision of the computation."
+)
+@click.option("--batch", type=click.IntRange(1, 4096), default=1, show_default=True, help="Batch size of a request.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    help=f"Number of tokens per row of text.  [default: {DEFAULT_TOKENS}, or fewer if they do not fit]",
+)
+@click.option(
+    "--new-tokens",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Number of tokens that a language model generates.",
+)
+@click.option(
+    "--image-size",
+    callback=_image_size,
+    default="480x640",
+    show_default=True,
+    help="Size of the input image, as HEIGHTxWIDTH.",
+)
 @click.option(
     "--lengths",
     callback=_lengths,
     default=",".join(map(str, DEFAULT_LENGTHS)),
     show_default=True,
-    help="Virtual tokens of made-up prompts; empty for none.",
+    help="Numbers of virtual tokens of the random prompts; empty for no random prompts.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Samples, at most.")
-@click.option("--seconds", type=click.FloatRange(0), default=60, show_default=True, help="For requests, about.")
-@click.option("--starts", type=click.IntRange(0), default=7, show_default=True, help="Fresh processes an engine.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every sample to this file.")
+@click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Maximum number of samples.")
 @click.option(
-    "--compare", "compare_with", type=click.Path(path_type=Path), help="Say what changed since this file was written."
+    "--seconds",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Approximate time limit for requests, in seconds.",
+)
+@click.option("--starts", type=click.IntRange(0), default=7, show_default=True, help="Fresh processes per engine.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all samples to this file.")
+@click.option(
+    "--compare", "compare_with", type=click.Path(path_type=Path), help="Compare with the results in this file."
 )
 @click.pass_context
 def command(
@@ -82,10 +114,10 @@ def command(
     cores: list[int] | None,
     **asked: Any,
 ) -> None:
-    """Measure BUNDLE on this machine: requests, swaps, loading and memory, on each engine.
+    """Benchmark BUNDLE on this machine: requests, prompt swaps, loading and memory on each engine.
 
-    In place of a bundle, BUNDLE may be a file that --json wrote: it is shown, or compared, and nothing is measured.
-    docs/how_to/benchmark_a_device.md says how each figure is made.
+    BUNDLE may also be a results file written by --json, which is then shown or compared without measuring anything.
+    docs/how_to/benchmark_a_device.md describes how each figure is measured.
     """
     old = None if compare_with is None else read_results(compare_with)
     if bundle.is_file():
@@ -95,7 +127,7 @@ def command(
         if json_file is not None:
             _require_writable(json_file)
         plan = Plan(bundle, cores=None if cores is None else tuple(cores), **asked)
-        with _watched() as tell:
+        with _progress_bar() as tell:
             new = as_written(measure(plan, tell))
         if json_file is not None:
             write_results(json_file, new)
@@ -106,19 +138,19 @@ def command(
 
 
 def _refuse_settings(context: click.Context) -> None:
-    """Refuse what only has a meaning where something is measured."""
+    """Reject options that only apply to a measurement."""
     for name in context.params:
         given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
         if given and name not in ABOUT_A_FILE:
             option = next(one.opts[0] for one in context.command.params if one.name == name)
-            raise click.UsageError(f"{option} is for measuring a bundle, and BUNDLE is a file of results")
+            raise click.UsageError(f"{option} applies only to a bundle, but BUNDLE is a results file")
 
 
 def _require_writable(path: Path) -> None:
-    """Refuse a place where nothing can be written before anything is measured; nothing is left there.
+    """Check, before anything is measured, that `path` can be written. Nothing is left there.
 
     Raises:
-        WriteError: Nothing can be written there.
+        WriteError: The file cannot be written.
     """
     if path.is_dir():
         raise WriteError(found=f"{path} is a folder", wanted="a file to write", remedy="choose another name")
@@ -128,8 +160,8 @@ def _require_writable(path: Path) -> None:
 
 
 @contextmanager
-def _watched() -> Iterator[Tell]:
-    """How far it is, on standard error, if a person is watching that; drawn between rounds, never while one runs."""
+def _progress_bar() -> Iterator[Tell]:
+    """Show progress on standard error if it is a terminal. It is drawn between rounds, never during one."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _of: None
         return

@@ -18,28 +18,28 @@ from edge_prompt_runtime.tasks.task import base_task, load_task
 @click.command("compile")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt", type=click.Path(path_type=Path))
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Engine to use.  [default: the first one installed]")
 def command(bundle: Path, prompt: Path, engine: str | None) -> None:
-    """Compile a soft prompt of a causal language model to its keys and values, ahead of time.
+    """Compile a soft prompt of a causal language model into its keys and values ahead of time.
 
-    A device does the same when it loads a soft prompt. The compiled form lies beside the prompt, belongs to one engine,
-    and is refused once graph, weights or prompt have changed.
+    A device otherwise does this when it loads the prompt. The compiled file is written next to the prompt and is
+    specific to one engine. It is rejected if the graph, the weights or the prompt change.
     """
     opened = read_bundle(bundle)
     if not opened.manifest.cache:
         raise InputError(
-            found=f"{bundle} for {opened.manifest.backbone.task}",
+            found=f"{bundle} is a bundle for {opened.manifest.backbone.task}",
             wanted="a causal language model",
-            remedy="use the prompt as it is: nothing of it can be compiled",
+            remedy="use the prompt as it is: only prompts of causal language models can be compiled",
         )
     name, graph = open_engine(opened, engine)
     fold = Folder(opened, name)
     task = load_task(prompt.stem, prompt, None, opened, base_task(opened.manifest), fold)
     if not task.length("soft_prompt"):
         raise InputError(
-            found=f"{prompt}: a {task.kind}",
+            found=f"{prompt} is a {task.kind}",
             wanted="a soft prompt",
-            remedy="use it as it is: it is keys and values already",
+            remedy="use it as it is: it already consists of keys and values",
         )
     past = LanguageModel(opened.manifest, graph, 0).compiled.compile(task)
     path = write_compiled(prompt, task.sha256, opened, name, past)

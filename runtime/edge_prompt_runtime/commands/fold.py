@@ -20,21 +20,27 @@ from edge_prompt_runtime.tasks.deep_prompts import Folder
 @click.command("fold")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("prompt", type=click.Path(path_type=Path))
-@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The .npy file to write.")
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), required=True, help="The .npy file to write the prefix to."
+)
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Engine to use.  [default: the first one installed]")
 def command(bundle: Path, prompt: Path, output: Path, engine: str | None) -> None:
-    """Fold a deep prompt to the prefix it amounts to, ahead of time.
+    """Fold a deep prompt into the equivalent prefix ahead of time.
 
-    A device does the same when it loads a deep prompt; a folded one loads without. Card and head come along.
+    A device otherwise does this whenever it loads the deep prompt. The card and the head are kept.
     """
     opened, deep = read_bundle(bundle), read_prompt(prompt)
     if output.suffix != PROMPT_SUFFIX:
         raise InputError(
-            found=f"the output {output}", wanted=f"a name that ends in {PROMPT_SUFFIX}", remedy="rename it"
+            found=f"the output {output}",
+            wanted=f"a name that ends in {PROMPT_SUFFIX}",
+            remedy="choose another name for --output",
         )
     if output.resolve() == prompt.resolve():
         raise InputError(
-            found=f"the output {output}, the deep prompt itself", wanted="another file", remedy="rename it"
+            found=f"the output {output} is the deep prompt itself",
+            wanted="another file",
+            remedy="choose another name for --output",
         )
     _require_deep(deep, opened)
     prefix = Folder(opened, engine or first_installed(opened))(deep.array.astype(np.float32, copy=False))
@@ -58,11 +64,11 @@ def _require_deep(prompt: Prompt, bundle: Bundle) -> None:
         require_fingerprint(prompt.card.fingerprint, manifest.backbone.fingerprint, str(prompt.path))
     said = None if prompt.card is None else prompt.card.kind
     if said is None and fits(prompt.array.shape, manifest.kinds.get("deep", ())):
-        said = "deep"  # a shape may be that of a pixel prompt too; those are not folded
+        said = "deep"  # the shape may also fit a pixel prompt, but only deep prompts are folded
     kind = kind_of(prompt.array.shape, said, manifest.kinds, str(prompt.path))
     if kind != "deep":
         raise PromptKindError(
-            found=f"{prompt.path}: a {kind} prompt",
+            found=f"{prompt.path} is a {kind} prompt",
             wanted="a deep prompt",
-            remedy="use it as it is: it needs no folding",
+            remedy="use it as it is: only deep prompts are folded",
         )

@@ -27,29 +27,35 @@ STANDARD_INPUT = "-"
 @click.command("generate")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("text")
-@click.option("--prompt", type=click.Path(path_type=Path), help="The task's .npy file.  [default: the base model]")
-@click.option("--kind", help="The kind of a bare .npy file whose shape leaves it open.")
-@click.option("--chat", is_flag=True, help="TEXT is what a user says, in the model's own chat template.")
-@click.option("--system", help="With --chat: what the model is told before.")
-@click.option("--max-new-tokens", type=int, help="[default: the model's own, or 256]")
-@click.option("--temperature", type=float, help="0 takes the most likely token.  [default: the model's own, or 0]")
-@click.option("--top-k", type=int, help="Draw from so many of the most likely tokens.")
-@click.option("--top-p", type=float, help="Draw from the most likely tokens that have this probability together.")
-@click.option("--min-p", type=float, help="Draw from tokens of at least this share of the greatest probability.")
-@click.option("--repetition-penalty", type=float, help="Above 1, what was said already becomes less likely.")
-@click.option("--seed", type=int, help="Makes drawing repeatable.")
-@click.option("--stop", multiple=True, help="A text to end before; may be given again.")
-@click.option("--top-logprobs", type=int, help="With --json: log-probabilities, and those of so many likely tokens.")
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
-@click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
+@click.option(
+    "--prompt", type=click.Path(path_type=Path), help="Prompt of the task (.npy).  [default: none, the base model]"
+)
+@click.option("--kind", help="Kind of the prompt, if it has no card and its shape is ambiguous.")
+@click.option("--chat", is_flag=True, help="Send TEXT as a user message in the model's chat template.")
+@click.option("--system", help="With --chat: system message.")
+@click.option(
+    "--max-new-tokens", type=int, help="Maximum number of tokens to generate.  [default: the model's own, or 256]"
+)
+@click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy.  [default: the model's own, or 0]")
+@click.option("--top-k", type=int, help="Sample from the K most likely tokens.")
+@click.option("--top-p", type=float, help="Sample from the most likely tokens whose total probability is P.")
+@click.option("--min-p", type=float, help="Sample from tokens at least P times as likely as the most likely one.")
+@click.option("--repetition-penalty", type=float, help="Values above 1 make tokens that already occurred less likely.")
+@click.option("--seed", type=int, help="Random seed, for reproducible sampling.")
+@click.option("--stop", multiple=True, help="Text to stop before; may be repeated.")
+@click.option("--top-logprobs", type=int, help="With --json: include log-probabilities of the N most likely tokens.")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Engine to use.  [default: the first one installed]")
+@click.option("--threads", type=click.IntRange(1), help="Number of threads.  [default: chosen by the engine]")
 @cores_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True, help="Precision of the computation."
+)
 @click.option(
     "--model-cache",
     type=click.Path(path_type=Path),
-    help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
+    help="Folder in which the engine caches the optimised graph, so that it opens faster next time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object at the end instead of text as it comes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end instead of streaming text.")
 @trust_options
 def command(
     bundle: Path,
@@ -68,14 +74,14 @@ def command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Go on from TEXT by a language model, under a prompt; - reads it from standard input.
+    """Generate text that continues TEXT, with a prompt. If TEXT is -, it is read from standard input.
 
-    What is not asked for here is as the model's own generation_config.json has it.
+    Settings that are not given are taken from the model's generation_config.json.
     """
     if system is not None and not chat:
-        raise click.UsageError("--system is for a chat: pass --chat too")
+        raise click.UsageError("--system requires --chat")
     if settings["top_logprobs"] is not None and not as_json:
-        raise click.UsageError("--top-logprobs are shown in JSON: pass --json too")
+        raise click.UsageError("--top-logprobs requires --json")
     request = _request(_standard_input() if text == STANDARD_INPUT else text, system, chat=chat)
     runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust, cores=cores)
     task: TaskName = None
@@ -106,10 +112,12 @@ def _standard_input() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(
-            found=f"bytes on standard input that are no UTF-8 ({error.reason})", wanted="a text", remedy="convert it"
+            found=f"standard input is not valid UTF-8 ({error.reason})",
+            wanted="text in UTF-8",
+            remedy="convert the input to UTF-8",
         ) from error
 
 
 def _shown(answer: Generation) -> dict[str, Any]:
-    """Every field that was asked for."""
+    """Return the fields that have a value."""
     return {name: value for name, value in asdict(answer).items() if value is not None}

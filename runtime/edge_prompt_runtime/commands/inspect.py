@@ -23,7 +23,7 @@ Rows = Iterator[tuple[str, str]]
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
 def command(path: Path) -> None:
-    """Say what a bundle (a folder) or a prompt (a .npy file) is."""
+    """Describe a bundle (a folder) or a prompt (a .npy file)."""
     rows = _prompt_rows(read_prompt(path)) if path.suffix == PROMPT_SUFFIX else _bundle_rows(read_bundle(path))
     table = Table(title=escape(str(path)), show_header=False)
     table.add_column(style="bold", no_wrap=True)
@@ -50,37 +50,37 @@ def _bundle_rows(bundle: Bundle) -> Rows:
     yield from _REQUEST_ROWS[modality_of(manifest.preprocessing)](manifest.preprocessing)
     if all("features" in graph.outputs for graph in manifest.graphs.values()):
         pooling = getattr(manifest.preprocessing, "pooling", "")
-        yield "feature", f"{backbone.feature_size} wide{pooling and ', pooled by '}{pooling}"
+        yield "feature", f"size {backbone.feature_size}{pooling and ', pooling '}{pooling}"
     for engine, graph in manifest.graphs.items():
         files = [bundle.folder / name for name in graph.sha256]
         size_bytes = sum(path.stat().st_size for path in files if path.exists())
         yield engine, f"{graph.file}, {graph.weights}, {size_bytes:,} bytes{_parity(manifest.parity.get(engine))}"
     for engine, graph in manifest.fold_graphs.items():
-        yield f"{engine} folds by", graph.file
+        yield f"{engine} fold graph", graph.file
     prompts = sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
     if prompts:
         yield "prompts", _listed([path.stem for path in prompts])
-    yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    yield "created by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
 
 
 def _text_rows(text: Any) -> Rows:
-    positions = "" if text.max_positions is None else f", {text.max_positions} positions with the prompt"
+    positions = "" if text.max_positions is None else f", {text.max_positions} positions including the prompt"
     yield "text", f"up to {text.max_tokens} tokens{positions}"
 
 
 def _language_rows(language: Any) -> Rows:
-    yield "text", f"{language.max_positions} positions for prompt, text and what is generated"
+    yield "text", f"{language.max_positions} positions for prompt, text and generated tokens"
     yield "vocabulary", f"{language.vocab_size:,} tokens"
 
 
 def _image_rows(image: Any) -> Rows:
     size = "any size" if image.height is None else f"{image.height} x {image.width} pixels"
     yield "image", f"{image.channels} channels, {size}"
-    yield "made ready", "by the caller" if image.settings is None else ", ".join(_steps(image.settings))
+    yield "preprocessing", "by the caller" if image.settings is None else ", ".join(_steps(image.settings))
 
 
 def _steps(settings: ImageSettings) -> Iterator[str]:
-    """What is done to an image, in its order."""
+    """Yield the preprocessing steps of an image, in order."""
     if settings.resize != "none":
         yield " ".join(["resize", settings.resize, *map(str, settings.size)])
     if settings.crop_size:
@@ -104,14 +104,17 @@ _REQUEST_ROWS: dict[str, Callable[[Any], Rows]] = {
     "image": _image_rows,
     "arrays": _array_rows,
 }
-"""What a request is made of, by the modality of the bundle."""
+"""The rows that describe a request, by modality."""
 
 
 def _parity(figures: Any) -> str:
-    """How far the graph is from torch, or an int8 one from that in fp32."""
+    """Describe the difference of a graph from torch, or of an int8 graph from the fp32 graph."""
     given = figures if isinstance(figures, dict) else {}
-    told = [f", {given[name]:.1e} from {name}" for name in ("torch", "fp32") if isinstance(given.get(name), float)]
-    return "".join(told)
+    return "".join(
+        f", difference from {name} {given[name]:.1e}"
+        for name in ("torch", "fp32")
+        if isinstance(given.get(name), float)
+    )
 
 
 def _prompt_rows(prompt: Prompt) -> Rows:
@@ -120,7 +123,7 @@ def _prompt_rows(prompt: Prompt) -> Rows:
     yield "values", f"{array.min():.3g} to {array.max():.3g}, standard deviation {array.std(dtype=float):.3g}"
     if card is None:
         kinds = [kind for kind, axes in KIND_AXES.items() if len(axes) == array.ndim]
-        yield "card", f"none; its shape may be {' or '.join(kinds) or 'no kind'}"
+        yield "card", f"none; the shape fits {' or '.join(kinds) or 'no kind'}"
         return
     yield "kind", card.kind
     if FREE_AXIS in KIND_AXES[card.kind]:
@@ -139,7 +142,7 @@ def _prompt_rows(prompt: Prompt) -> Rows:
 
 
 def _flattened(value: Any, name: str = "") -> Rows:
-    """Free-form provenance, one row a leaf."""
+    """Yield free-form provenance, one row per leaf."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flattened(inner, f"{name}.{key}" if name else str(key))

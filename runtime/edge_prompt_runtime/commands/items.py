@@ -1,4 +1,4 @@
-"""What files of JSON Lines ask about: a text or the path of an image a line, and its label where there is one."""
+"""Reading requests from JSON Lines files: one text or image path per line, with its label if there is one."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.storage.files import require_file
 
 ITEMS = {"text": "text", "language": "text", "image": "image"}
-"""The field that holds what is asked about, by what a backbone reads."""
+"""The field of a line that holds the request, by modality."""
 
 BATCH_SIZE = 16
 LABEL_FIELD = "label"
 
 
 def batches(path: Path, item: str) -> Iterator[tuple[list[str], int]]:
-    """What the file asks about, batch by batch, with the bytes that each batch took in it.
+    """Read the requests of a file batch by batch, each with the number of bytes it takes up in the file.
 
     Args:
         path: The file.
-        item: The field of a line, a value of `ITEMS`; the path of an image is relative to the file.
+        item: The field to read from each line, a value of `ITEMS`. Image paths are relative to the file.
 
     Raises:
         MissingFileError: There is no such file.
@@ -42,16 +42,16 @@ def batches(path: Path, item: str) -> Iterator[tuple[list[str], int]]:
 
 
 def labelled(path: Path, item: str, labels: tuple[str, ...]) -> list[tuple[str, str]]:
-    """What the file asks about, with the right answers.
+    """Read the requests of a file with their labels.
 
     Args:
         path: The file.
         item: See `batches`.
-        labels: The answers that there are.
+        labels: The labels that are allowed.
 
     Raises:
         MissingFileError: There is no such file.
-        InputError: A line is malformed or has another label, or there is none.
+        InputError: A line is malformed or has another label, or the file has no lines.
     """
     rows = []
     with require_file(path).open("rb") as stream:
@@ -63,12 +63,14 @@ def labelled(path: Path, item: str, labels: tuple[str, ...]) -> list[tuple[str, 
                 raise InputError(
                     found=f"{path}, line {number}: the label {label[:80]!r}",
                     wanted=f"one of {', '.join(labels[:20])}",
-                    remedy="correct that line, or give the prompt that knows it",
+                    remedy="correct that line, or use a prompt that has this label",
                 )
             rows.append((_READ_ITEM[item](_field_of(line, path, number, item), path), label))
     if not rows:
         raise InputError(
-            found=f"{path}: no line", wanted=f'a {{"{item}": "…", "label": "…"}} a line', remedy="give labelled rows"
+            found=f"{path} has no rows",
+            wanted=f'one {{"{item}": "…", "label": "…"}} per line',
+            remedy="add labelled rows to the file",
         )
     return rows
 
@@ -77,14 +79,14 @@ _READ_ITEM: dict[str, Callable[[str, Path], str]] = {
     "text": lambda text, _path: text,
     "image": lambda image, path: str(path.parent / image),
 }
-"""From the field of a line to what is asked about."""
+"""How to turn the field of a line into a request."""
 
 
 def _field_of(line: bytes, path: Path, number: int, name: str) -> str:
     try:
         value = json.loads(line)[name]
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        found = f"no JSON object with a field {name!r} ({type(error).__name__})"
+        found = f"not a JSON object with a field {name!r} ({type(error).__name__})"
         raise _line_error(path, number, name, found) from error
     if not isinstance(value, str) or not value.strip():
         found = f"an empty {name}" if isinstance(value, str) else f"a {type(value).__name__} as {name}"
@@ -96,5 +98,5 @@ def _line_error(path: Path, number: int, name: str, found: str) -> InputError:
     return InputError(
         found=f"{path}, line {number}: {found}",
         wanted=f'{{"{name}": "…"}}',
-        remedy="correct that line or leave it out",
+        remedy="correct or delete that line",
     )

@@ -27,26 +27,30 @@ from edge_prompt_runtime.tasks.registry import TaskName
 
 @click.command("run")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--prompt", type=click.Path(path_type=Path), help="The task's .npy file.  [default: the base model]")
-@click.option("--kind", help="The kind of a bare .npy file whose shape leaves it open.")
-@click.option("--text", help="A text.")
-@click.option("--image", help="An image file.")
+@click.option(
+    "--prompt", type=click.Path(path_type=Path), help="Prompt of the task (.npy).  [default: none, the base model]"
+)
+@click.option("--kind", help="Kind of the prompt, if it has no card and its shape is ambiguous.")
+@click.option("--text", help="Text to run.")
+@click.option("--image", help="Image file to run.")
 @click.option(
     "--input",
     "input_file",
     type=click.Path(path_type=Path),
-    help='A .jsonl file, a {"text": "…"} or {"image": "path"} a line; a path is relative to that file.',
+    help='JSON Lines file to run, one {"text": "…"} or {"image": "path"} per line. Paths are relative to the file.',
 )
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: the first that is installed]")
-@click.option("--threads", type=click.IntRange(1), help="[default: the engine's choice]")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Engine to use.  [default: the first one installed]")
+@click.option("--threads", type=click.IntRange(1), help="Number of threads.  [default: chosen by the engine]")
 @cores_option
-@click.option("--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="f32", show_default=True, help="Precision of the computation."
+)
 @click.option(
     "--model-cache",
     type=click.Path(path_type=Path),
-    help="A folder where the engine keeps its optimised form of the graph, to open faster the next time.",
+    help="Folder in which the engine caches the optimised graph, so that it opens faster next time.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @trust_options
 def command(
     bundle: Path,
@@ -64,14 +68,14 @@ def command(
     trust: Trust | None,
     as_json: bool,
 ) -> None:
-    """Answer texts or images under a prompt.
+    """Run a bundle on texts or images, with a prompt.
 
-    An answer is a class, token classes, objects, the share of each class among the pixels, a generated text, or an
-    embedding, by what prompt and backbone can do.
+    The prompt and the backbone determine the kind of answer: a class, token classes, detected objects, the share of
+    pixels of each class, generated text, or an embedding.
     """
     given = {"text": text, "image": image, "input": input_file}
     if sum(value is not None for value in given.values()) != 1:
-        raise click.UsageError("pass one of --text, --image and --input")
+        raise click.UsageError("pass exactly one of --text, --image and --input")
     runtime = Runtime(bundle, engine, threads, precision, model_cache=model_cache, trust=trust, cores=cores)
     item = _item(runtime, given)
     task: TaskName = None
@@ -91,19 +95,19 @@ def command(
 
 
 def _item(runtime: Runtime, given: dict[str, Any]) -> str:
-    """What the bundle reads, if that is what was given."""
+    """Return the option that matches the modality of the bundle, if it or --input was given."""
     modality = modality_of(runtime.bundle.manifest.preprocessing)
     if modality not in ITEMS:
         raise InputError(
-            found=f"{runtime.bundle.folder} reads {modality}",
-            wanted="a backbone that reads texts or images",
-            remedy="use edge_prompt_runtime.Runtime from Python",
+            found=f"the modality of {runtime.bundle.folder} is {modality}",
+            wanted="a backbone for texts or images",
+            remedy="use edge_prompt_runtime.Runtime in Python",
         )
     item = ITEMS[modality]
     if given[item] is None and given["input"] is None:
         other = next(name for name in ITEMS.values() if given[name] is not None)
         raise InputError(
-            found=f"--{other} for a backbone that reads {item}s",
+            found=f"--{other} for a backbone for {item}s",
             wanted=f"--{item}",
             remedy=f"pass --{item} or --input, or use another bundle",
         )
@@ -114,7 +118,7 @@ Answer = dict[str, Any]
 
 
 class _Form(NamedTuple):
-    """How items are answered, and how an answer is shown to a person."""
+    """How to compute the answers for items, and how to format an answer for people."""
 
     answers: Callable[[Runtime, Sequence[Any], TaskName], list[Answer]]
     show: Callable[[Answer], str]
@@ -142,7 +146,7 @@ def _detections(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[
 
 
 def _show_detections(answer: Answer) -> str:
-    """Each object with its score and its box: left, top, right, bottom."""
+    """Format each object with its score and its box: left, top, right, bottom."""
     return "\t".join(
         f"{found['label']} {found['score']:.4f} ({', '.join(f'{edge:.0f}' for edge in found['box'])})"
         for found in answer["detections"]
@@ -154,7 +158,7 @@ def _segmentations(runtime: Runtime, items: Sequence[Any], task: TaskName) -> li
 
 
 def _pixels(row: Segmentation) -> dict[str, int]:
-    """How many pixels have each label, the most first; labels that no pixel has are left out."""
+    """Count the pixels of each label, largest first. Labels without pixels are omitted."""
     counts = np.bincount(row.map.ravel(), minlength=len(row.labels)).tolist()
     found = [(label, count) for label, count in zip(row.labels, counts, strict=True) if count]
     return dict(sorted(found, key=lambda item: -item[1]))
@@ -186,7 +190,7 @@ def _show_generation(answer: Answer) -> str:
 
 _CLASSIFICATION = _Form(_classifications, _show_classification)
 _EMBEDDING = _Form(_embeddings, _show_embedding)
-_OF_BACKBONE = {
+_FORM_BY_BACKBONE_TASK = {
     "text-classification": _CLASSIFICATION,
     "image-classification": _CLASSIFICATION,
     "token-classification": _Form(_token_labels, _show_token_labels),
@@ -194,19 +198,19 @@ _OF_BACKBONE = {
     "semantic-segmentation": _Form(_segmentations, _show_segmentation),
     "text-generation": _Form(_generations, _show_generation),
 }
-"""What a task without a head of its own is answered with, by what the backbone does; else its embedding."""
+"""The form of the answers of a task without its own head, by the task of the backbone; otherwise an embedding."""
 
 
 def _form(runtime: Runtime, task: TaskName) -> _Form:
     found = runtime.task(task)
     if found.head is not None or (found.labels and runtime.bundle.manifest.cache):
         return _CLASSIFICATION
-    return _OF_BACKBONE.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
+    return _FORM_BY_BACKBONE_TASK.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
 
 
 @contextmanager
 def _progress(path: Path) -> Iterator[Callable[[int], None]]:
-    """A progress bar over the bytes of the file on standard error, if a person is watching that."""
+    """Show a progress bar over the bytes of the file on standard error if it is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _size_bytes: None
         return

@@ -15,7 +15,7 @@ from edge_prompt.storage.files import read_hashed_json, sha256_of
 from edge_prompt.storage.transaction import read_as_named
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.language import compiled_files as saved
+from edge_prompt_runtime.language import compiled_files
 from edge_prompt_runtime.signing.signatures import (
     Signer,
     certificate_signer,
@@ -28,19 +28,24 @@ from edge_prompt_runtime.signing.trust import APART, require_no_unknown_file
 
 @click.command("sign")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--private-key", type=click.Path(path_type=Path), help="An elliptic key (P-256, P-384, P-521) in PEM.")
 @click.option(
-    "--password", envvar="EDGE_PROMPT_KEY_PASSWORD", help="Of the key; better given as that variable.", show_envvar=True
+    "--private-key", type=click.Path(path_type=Path), help="Elliptic-curve key (P-256, P-384, P-521) in PEM format."
 )
-@click.option("--certificate", type=click.Path(path_type=Path), help="Of the private key, in PEM; goes along.")
+@click.option(
+    "--password",
+    envvar="EDGE_PROMPT_KEY_PASSWORD",
+    help="Password of the key. Prefer the environment variable.",
+    show_envvar=True,
+)
+@click.option("--certificate", type=click.Path(path_type=Path), help="Certificate of the key (PEM), to include.")
 @click.option(
     "--certificate-chain",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="With --certificate: those between it and a root, in PEM; go along; may be given again.",
+    help="With --certificate: intermediate certificates (PEM) to include in the signature; may be repeated.",
 )
-@click.option("--sigstore", is_flag=True, help="Sign without a key, as whom your browser or workflow says.")
-@click.option("--identity-token", help="With --sigstore: say so by this token.")
+@click.option("--sigstore", is_flag=True, help="Sign with Sigstore, as the identity of your browser or workflow.")
+@click.option("--identity-token", help="With --sigstore: OpenID Connect token of the identity to sign as.")
 def command(
     paths: tuple[Path, ...],
     private_key: Path | None,
@@ -51,17 +56,17 @@ def command(
     *,
     sigstore: bool,
 ) -> None:
-    """Sign bundles (folders) and prompts (.npy, with card, head, and what was compiled of it).
+    """Sign bundles (folders) and prompts (.npy files with their card, head and compiled forms).
 
-    The signature of a bundle is its file model.sig, that of TASK.npy is TASK.sig beside it. Prompts in a bundle are not
-    part of its signature: sign them, too.
+    The signature of a bundle is the file model.sig inside it; the signature of TASK.npy is TASK.sig next to it. The
+    signature of a bundle does not cover the prompts inside it: sign them separately.
     """
     if (private_key is None) is not sigstore:
-        raise click.UsageError("pass one of --private-key and --sigstore")
+        raise click.UsageError("pass either --private-key or --sigstore")
     if certificate is not None and (private_key is None or password is not None):
-        raise click.UsageError("--certificate belongs to a --private-key without --password")
+        raise click.UsageError("--certificate requires --private-key without --password")
     if certificate_chain and certificate is None:
-        raise click.UsageError("--certificate-chain belongs to --certificate")
+        raise click.UsageError("--certificate-chain requires --certificate")
     if private_key is None:
         signer = sigstore_signer(identity_token)
     elif certificate is None:
@@ -75,14 +80,14 @@ def command(
 
 
 def sign_bundle(folder: Path, signer: Signer) -> Path:
-    """Sign the bundle in `folder`, once every file was found to be what its manifest says.
+    """Sign the bundle in `folder`, after checking every file against the manifest.
 
     Returns:
-        The signature's file.
+        The path of the signature.
 
     Raises:
         EdgePromptError: The bundle is malformed or altered, has files that its manifest does not name, or cannot be
-            signed; each cause has its class.
+            signed. Each cause has its own class.
     """
     bundle = read_bundle(folder)
     require_no_unknown_file(bundle)
@@ -93,34 +98,36 @@ def sign_bundle(folder: Path, signer: Signer) -> Path:
 
 
 def sign_prompt(path: Path, signer: Signer) -> list[Path]:
-    """Sign the prompt at `path`, and what was compiled of it for each engine.
+    """Sign the prompt at `path` and its compiled form for each engine.
 
     Returns:
-        The signatures' files.
+        The paths of the signatures.
 
     Raises:
-        EdgePromptError: The prompt is malformed, what was compiled is of another, or they cannot be signed.
+        EdgePromptError: The prompt is malformed, a compiled form belongs to another prompt, or signing fails.
     """
     prompt = read_prompt(path)
     signed = {signature_path(path): prompt.sha256}
     for engine in ENGINES:
-        card = saved.card_path(path, engine)
+        card = compiled_files.card_path(path, engine)
         if card.exists():
-            signed[signature_path(card)] = _compiled(card, saved.arrays_path(path, engine), prompt.sha256[path.name])
+            signed[signature_path(card)] = _compiled(
+                card, compiled_files.arrays_path(path, engine), prompt.sha256[path.name]
+            )
     for signature, files in signed.items():
         write_signature(signature, path.stem, files, signer)
     return list(signed)
 
 
 def _compiled(card: Path, arrays: Path, prompt_sha256: str) -> dict[str, str]:
-    """The digests of a compiled prompt, if it is of this prompt."""
+    """Return the digests of a compiled prompt, after checking that it was compiled from this prompt."""
     value, sha256 = read_hashed_json(card, CardError)
     fields = Fields(value, str(card), CardError)
     _, found = read_as_named(arrays, fields.sha256("sha256"), lambda place: (None, sha256_of(place)))
     if (fields.sha256("prompt_sha256"), fields.sha256("sha256")) != (prompt_sha256, found):
         fields.refuse(
             "it was compiled from another prompt, or its arrays were altered",
-            "what was compiled from this one",
+            "the compiled form of this prompt",
             "compile the prompt again with 'edge-prompt compile', or delete the file",
         )
     return {card.name: sha256, arrays.name: found}

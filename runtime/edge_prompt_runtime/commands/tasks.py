@@ -26,22 +26,22 @@ from edge_prompt_runtime.tasks.folders import PromptFolders
 from edge_prompt_runtime.tasks.task import Float32, Task, base_task, load_task
 
 MOST_LABELS = 6
-"""Labels that the table names."""
+"""The number of labels that the table shows."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A task as it lies on disk.
+    """A task on disk.
 
     Attributes:
-        name: What to ask for it by.
-        file: Its prompt.
-        kind: The kind; empty where neither card nor bundle say it.
-        shape: Of the array.
-        size_bytes: Of prompt and head.
-        labels: Its class names.
-        compiled: The engines that it is compiled for, ahead of time.
-        problem: Why it is refused; empty if it is not.
+        name: The name of the task.
+        file: The path of its prompt.
+        kind: The kind of the prompt; empty if neither the card nor the bundle determines it.
+        shape: The shape of the array.
+        size_bytes: The size of the prompt and the head.
+        labels: The class names.
+        compiled: The engines for which it has been compiled ahead of time.
+        problem: Why it is rejected; empty if it is not.
     """
 
     name: str
@@ -57,19 +57,21 @@ class Listed:
 @click.command("tasks")
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Check prompts against it. [default: FOLDER, if it is a bundle]"
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Bundle to check the prompts against.  [default: FOLDER, if it is a bundle]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @trust_options
 def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool, trust: Trust | None) -> None:
-    """List the prompts in folders, or in a bundle: what each is, and what is wrong with it.
+    """List the prompts in folders or in a bundle, and report any problems with them.
 
-    The exit code is 1 if any is refused.
+    The exit code is 1 if any prompt is rejected.
     """
     if bundle is None:
         bundle = next((folder for folder in folders if (folder / MANIFEST_NAME).is_file()), None)
     if bundle is None and trust is not None:
-        raise click.UsageError("whom to trust is asked of a bundle: pass --bundle, too")
+        raise click.UsageError("the trust options require --bundle")
     opened = None if bundle is None else read_trusted_bundle(bundle, trust)
     found = list(listed(PromptFolders([_prompts_in(folder) for folder in folders]), opened))
     if as_json:
@@ -82,16 +84,16 @@ def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool, tr
 
 
 def listed(folders: PromptFolders, bundle: Bundle | None) -> Iterator[Listed]:
-    """Every task in folders, read and checked.
+    """Read and check every task in folders.
 
     Args:
         folders: The folders.
-        bundle: What the prompts must be for; None checks only that each is a prompt.
+        bundle: The bundle that the prompts must fit; None checks only that each is a valid prompt.
     """
     for name in folders.names():
         try:
             found = folders.find(name)
-            if found is not None:  # else it went away meanwhile
+            if found is not None:  # otherwise it was deleted in the meantime
                 yield _read(name, found.path, bundle)
         except EdgePromptError as error:
             yield Listed(name, name + PROMPT_SUFFIX, problem=str(error))
@@ -123,7 +125,7 @@ def _kind(prompt: Prompt, task: Task | None) -> str:
 
 
 def _not_folded(manifest: Manifest, deep_prompt: Float32) -> Float32:
-    """A prefix as long as that which the deep prompt folds to, to be looked at only."""
+    """Return a read-only placeholder with the shape of the folded prefix."""
     lengths = (deep_prompt.shape[1] if length is None else length for length in manifest.kinds["prefix"])
     return np.broadcast_to(np.float32(0), tuple(lengths))
 
@@ -144,7 +146,7 @@ def _show(tasks: list[Listed]) -> None:
             " ".join(map(str, task.shape)),
             f"{task.size_bytes:,}" if task.size_bytes else "",
             escape(names + more),
-            f"[red]refused[/]: {escape(task.problem)}" if task.problem else state,
+            f"[red]rejected[/]: {escape(task.problem)}" if task.problem else state,
         )
     Console().print(table)
-    click.echo(f"{len(tasks)} tasks, {sum(bool(task.problem) for task in tasks)} refused")
+    click.echo(f"{len(tasks)} tasks, {sum(bool(task.problem) for task in tasks)} rejected")

@@ -1,4 +1,4 @@
-"""The options of commands that may be told whom to trust."""
+"""The options that select a trusted signer."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ import click
 from edge_prompt_runtime.signing.trust import Trust
 
 _OPTIONS = (
-    click.option("--issuer", help="With --identity: the OpenID Connect provider that vouches for it."),
-    click.option("--identity", help="Refuse what was not signed by Sigstore as this identity."),
+    click.option("--issuer", help="With --identity: OpenID Connect provider that issued the identity."),
+    click.option("--identity", help="Require a Sigstore signature by this identity."),
     click.option(
         "--certificate-chain",
         type=click.Path(path_type=Path),
         multiple=True,
-        help="Refuse what was not signed with a certificate that this PEM file vouches for; may be given again.",
+        help="Require a signature whose certificate chains up to one in this PEM file; may be repeated.",
     ),
     click.option(
         "--public-key",
         type=click.Path(path_type=Path),
-        help="Refuse what was not signed with the key to this PEM file.",
+        help="Require a signature that matches the public key in this PEM file.",
     ),
 )
 
 
 def trust_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options, and `trust`, which they amount to: a `Trust`, or None where there is none of them."""
+    """Add the options to a command, which receives the resulting `Trust`, or None, as the argument `trust`."""
 
     @wraps(command)
     def trusting(
@@ -52,7 +52,7 @@ def _trust(
 ) -> Trust | None:
     given = [bool(public_key), bool(certificate_chain), bool(identity or issuer)]
     if sum(given) > 1:
-        raise click.UsageError("pass one of --public-key, --certificate-chain and --identity with --issuer")
+        raise click.UsageError("pass only one of --public-key, --certificate-chain, and --identity with --issuer")
     if public_key is not None:
         return Trust.key(public_key)
     if certificate_chain:

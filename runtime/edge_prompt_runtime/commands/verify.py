@@ -22,35 +22,36 @@ from edge_prompt_runtime.signing.trust import Trust, read_trusted_bundle
 @click.command("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--prompt", "prompts", type=click.Path(path_type=Path), multiple=True, help="A prompt; may be given again."
+    "--prompt", "prompts", type=click.Path(path_type=Path), multiple=True, help="Prompt to check; may be repeated."
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help='A .jsonl file, a {"text": "…", "label": "…"} or {"image": "path", "label": "…"} a line: how many the prompt '
-    "gets right.",
+    help="Labelled .jsonl file to measure the prompt's accuracy on, one "
+    '{"text": "…", "label": "…"} or {"image": "path", "label": "…"} per line.',
 )
-@click.option("--engine", type=click.Choice(list(ENGINES)), help="[default: every engine that is installed]")
+@click.option("--engine", type=click.Choice(list(ENGINES)), help="Engine to check.  [default: all installed]")
 @trust_options
 def command(
     bundle: Path, prompts: tuple[Path, ...], data: Path | None, engine: str | None, *, trust: Trust | None
 ) -> None:
-    """Check that a bundle is what was exported, and that prompts are made for it.
+    """Check that a bundle is intact and that prompts fit it.
 
-    Every file is compared with its digest; each engine runs the reference that torch left at export; each prompt is
-    read, checked and made ready, and answers labelled rows where there are some: so one sees what small weights cost.
+    The command compares every file with its digest and compares the outputs of each engine with the reference outputs
+    that torch computed at export. It loads and checks each prompt. With --data, it also reports the accuracy of the
+    prompt, which shows what quantised weights cost.
 
-    Told whom to trust, it refuses a bundle and prompts that they did not sign.
+    With one of the trust options, it rejects a bundle or prompts without a valid signature by that signer.
     """
     if data is not None and len(prompts) != 1:
-        raise click.UsageError("--data belongs to one --prompt")
+        raise click.UsageError("--data requires exactly one --prompt")
     opened = read_trusted_bundle(bundle, trust)
     opened.require_unaltered({name: sha256 for name, sha256 in opened.sha256.items() if name != MANIFEST_NAME})
-    click.echo(f"{bundle}: every file is as it was exported{_signed(trust)}")
+    click.echo(f"{bundle}: all files match their digests{_signed(trust)}")
     for name in _engines(opened, engine):
         figures, bounds = check_reference(opened, name), bounds_of(opened, name)
         differences = ", ".join(f"{kind} {value:.1e} (at most {bounds[kind]:.2g})" for kind, value in figures.items())
-        click.echo(f"{name}: from torch at export {differences}")
+        click.echo(f"{name}: difference from torch at export: {differences}")
         if prompts:
             runtime = Runtime(bundle, name, trust=trust)
             _check_prompts(runtime, prompts, trust)
@@ -64,7 +65,7 @@ def _engines(bundle: Bundle, engine: str | None) -> list[str]:
     installed = [name for name in bundle.manifest.graphs if name in ENGINES and find_spec(name)]
     if not installed:
         raise MissingExtraError(
-            found=f"no engine is installed that runs {bundle.folder}",
+            found=f"no engine that runs {bundle.folder} is installed",
             wanted=f"one of {', '.join(bundle.manifest.graphs)}",
             remedy=f"run: pip install 'edge-prompt[{next(iter(bundle.manifest.graphs))}]'",
         )
@@ -81,17 +82,17 @@ def _check_prompts(runtime: Runtime, prompts: tuple[Path, ...], trust: Trust | N
         task = runtime.task(str(path))
         length = f", {task.virtual_tokens} virtual tokens" if task.virtual_tokens else ""
         labels = f", {len(task.labels)} labels" if task.labels else ""
-        click.echo(f"{path}: {task.kind}{length}{labels}, made for this bundle{_signed(trust)}")
+        click.echo(f"{path}: {task.kind}{length}{labels}, fits this bundle{_signed(trust)}")
 
 
 def _right(runtime: Runtime, prompt: Path, data: Path) -> str:
-    """How many rows of `data` the prompt gets right."""
+    """Describe how many rows of `data` the prompt classifies correctly."""
     modality = modality_of(runtime.bundle.manifest.preprocessing)
     if modality not in ITEMS or not runtime.task(str(prompt)).labels:
         raise InputError(
-            found=f"{prompt} with labelled rows for a backbone that reads {modality}",
-            wanted="a prompt with labels, for texts or images",
-            remedy="leave --data out",
+            found=f"--data with {prompt}, on a backbone whose modality is {modality}",
+            wanted="a prompt with labels on a backbone for texts or images",
+            remedy="omit --data",
         )
     rows = labelled(data, ITEMS[modality], runtime.task(str(prompt)).labels)
     right = 0
@@ -99,4 +100,4 @@ def _right(runtime: Runtime, prompt: Path, data: Path) -> str:
         items, labels = zip(*rows[start : start + BATCH_SIZE], strict=True)
         answers = runtime.classify(list(items), str(prompt))
         right += sum(answer.label == label for answer, label in zip(answers, labels, strict=True))
-    return f"{right} of {len(rows)} rows of {data} right, {100 * right / len(rows):.1f} %"
+    return f"{right} of {len(rows)} rows of {data} correct, {100 * right / len(rows):.1f} %"

@@ -1,4 +1,4 @@
-"""Serving many callers: their single requests run in batches."""
+"""Serving many callers by running their single requests in batches."""
 
 from edge_prompt_runtime.serving.batcher import Batcher
 

@@ -1,4 +1,4 @@
-"""The micro-batcher: single requests of many callers, of whatever tasks, in one batch of the runtime."""
+"""The micro-batcher, which combines single requests of many callers, for any tasks, into batches."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from edge_prompt_runtime.serving.sizes import groups_by_size, longest_row, size_
 from edge_prompt_runtime.tasks.registry import TaskName
 
 CALLS = ("classify", "embed", "label_tokens", "detect", "segment", "generate")
-"""Calls of a runtime that take rows, a task each."""
+"""The calls of a runtime that take rows, with one task per row."""
 
 LONGEST_DELAY_MS = 60_000
 
 
 class Batcher(Closing):
-    """Answers single requests as the runtime does, those that come together in one batch. Any number of threads ask.
+    """Answers single requests with a runtime, and runs concurrent requests as one batch. It is thread-safe.
 
-    Each gets its own row, which is what it would be alone. A request that cannot be answered fails alone: its
-    neighbours are asked again without it. One thread runs batches; it is there while there is something to do.
+    Each request gets the same answer as it would alone. If a request fails, only that request gets the error: the
+    others of its batch run again without it. One thread runs the batches; it exists only while there are requests.
 
     Args:
-        runtime: The runtime; others may ask it meanwhile.
-        call: What is asked of it: `classify`, `embed`, `label_tokens`, `detect`, `segment` or `generate`.
-        max_rows: The most rows of a batch.
-        max_delay_ms: How long a batch waits to be full, in milliseconds. Only a batch that follows another one waits,
-            and no longer than until as many wait as were under way; a request that comes alone runs at once.
-        max_waiting: The most requests that wait; one more is refused.
-        **settings: What every request is asked with: `labels`, `threshold`, or the settings of `generate`.
+        runtime: The runtime, which may be used by others at the same time.
+        call: The method to call: `classify`, `embed`, `label_tokens`, `detect`, `segment` or `generate`.
+        max_rows: The maximum batch size.
+        max_delay_ms: How long a batch waits to fill up, in milliseconds. Only a batch that follows another one waits,
+            and only until as many requests are waiting as were in progress. A single request runs immediately.
+        max_waiting: The maximum length of the queue. Further requests are refused.
+        **settings: The arguments for every request: `labels`, `threshold`, or the settings of `generate`.
 
     Raises:
-        InputError: There is no such call, or a number is out of range.
+        InputError: The call does not exist, or a number is out of range.
     """
 
     def __init__(
@@ -72,56 +72,57 @@ class Batcher(Closing):
 
     @property
     def waiting(self) -> int:
-        """How many requests wait now."""
+        """The number of requests in the queue."""
         return len(self._waiting)
 
     def submit(self, item: Any, task: TaskName = None, timeout_s: float | None = None) -> Future[Any]:
-        """Ask about one thing.
+        """Submit one request.
 
         Args:
-            item: A text, an image, or what else one row may be.
+            item: A text, an image, or any other input of one row.
             task: Its task; None is the base model.
-            timeout_s: How long it may wait to begin, in seconds; None is as long as it takes.
+            timeout_s: How long it may wait in the queue, in seconds; None means without limit.
 
         Returns:
-            Its answer, or its error; `RequestTimeoutError` if it waited too long. It may be cancelled until it begins.
+            A future with the answer or the error, which is `RequestTimeoutError` after the timeout. It can be
+            cancelled until the request starts to run.
 
         Raises:
-            QueueFullError: As many requests wait as may.
+            QueueFullError: The queue is full.
             ClosedError: The batcher was closed.
-            InputError: This is not one thing under one task, or the time is not above 0.
+            InputError: This is not a single request with one task, or the timeout is not positive.
         """
         _require(
-            not isinstance(item, Mapping | int | np.integer), f"an item of type {type(item).__name__}", "one thing"
+            not isinstance(item, Mapping | int | np.integer), f"an item of type {type(item).__name__}", "one input"
         )
         _require(task is None or isinstance(task, str), f"the task {task!r}", "a name, or None")
         _require(timeout_s is None or 0 < timeout_s <= TIMEOUT_MAX, f"timeout_s={timeout_s}", "seconds, above 0")
         row = Row(item, task, Future(), None if timeout_s is None else monotonic() + timeout_s)
         late = self._waiting.put(row)
-        row.future.add_done_callback(self._waiting.drop)  # once it is cancelled, it makes room
+        row.future.add_done_callback(self._waiting.drop)  # a cancelled request leaves the queue
         for one in late:
-            _fail(one, _too_late())
+            _fail(one, _timeout_error())
         return row.future
 
     def __call__(self, item: Any, task: TaskName = None, timeout_s: float | None = None) -> Any:
-        """Ask about one thing and wait for the answer; see `submit`. One that has begun is waited for in any case.
+        """Submit one request and wait for the answer; see `submit`. A request that has started is always completed.
 
         Raises:
-            RequestTimeoutError: It waited too long to begin.
-            EdgePromptError: As of `submit`, and of the runtime's own call.
+            RequestTimeoutError: The request did not start in time.
+            EdgePromptError: Any error of `submit` or of the runtime.
         """
         future = self.submit(item, task, timeout_s)
         try:
             wait((future,), timeout_s)
         finally:
-            dropped = future.cancel()  # unless it has begun
+            dropped = future.cancel()  # unless it has started
         if dropped:
-            raise _too_late()
+            raise _timeout_error()
         return future.result()
 
     async def asubmit(self, item: Any, task: TaskName = None, timeout_s: float | None = None) -> Any:
-        """As `__call__`, from asyncio. If the task that awaits it is cancelled, so is what has not begun."""
-        import asyncio  # noqa: PLC0415 - takes a while to import, and most programs do without
+        """Like `__call__`, for asyncio. Cancelling the awaiting task cancels a request that has not started."""
+        import asyncio  # noqa: PLC0415 - slow to import, and rarely needed
 
         future = self.submit(item, task, timeout_s)
         answer = asyncio.wrap_future(future)
@@ -131,54 +132,54 @@ class Batcher(Closing):
             answer.cancel()  # and `future` with it
             raise
         if future.cancel():
-            raise _too_late()
+            raise _timeout_error()
         return await answer
 
     def close(self, *, answer: bool = True) -> None:
-        """Take no more requests, and wait until those that wait are answered. Closing twice does nothing.
+        """Accept no more requests, and wait until the queued ones are answered. Closing twice does nothing.
 
-        Without it, the thread ends with the batcher, or with the interpreter, which answers what waits first.
+        Without this call, the thread ends with the batcher or the interpreter, after it has answered queued requests.
 
         Args:
-            answer: Whether those that have not begun are answered; they are refused by `ClosedError` if not.
+            answer: Whether to answer requests that have not started; otherwise they fail with `ClosedError`.
         """
         for row in self._waiting.close(refuse=not answer):
             _fail(row, closed())
         self._pool.shutdown(wait=current_thread() is not self._thread)
 
     def _run(self) -> None:
-        """Answer until nobody waits."""
+        """Answer requests until the queue is empty."""
         self._thread = current_thread()
         while any(taken := self._waiting.take()):
             for row in taken.late:
-                _fail(row, _too_late())
+                _fail(row, _timeout_error())
             _guarded(self._answer, taken.rows)
             self._waiting.ended(len(taken.rows))
 
     def _answer(self, rows: Sequence[Row]) -> None:
-        """Answer rows in groups of a size."""
+        """Answer rows in groups of similar size."""
         sizes = [size_of(row.item, self._longest) for row in rows]
         for group in groups_by_size(sizes) if self._longest else [range(len(rows))]:
             begun = [rows[index] for index in group if _begin(rows[index])]
             if begun:
-                _guarded(self._answer_together, begun)
+                _guarded(self._answer_batch, begun)
 
-    def _answer_together(self, rows: Sequence[Row]) -> None:
-        """Answer rows in one batch; if that fails, each half by itself, so that in the end only what is bad fails."""
+    def _answer_batch(self, rows: Sequence[Row]) -> None:
+        """Answer rows in one batch. If it fails, retry each half separately, so that only bad rows fail."""
         try:
-            found = self._asked(rows)
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+            found = self._call_runtime(rows)
+        except Exception as error:  # noqa: BLE001 - it is passed on to the caller
             if len(rows) == 1:
                 _fail(rows[0], error)
                 return
             middle = len(rows) // 2
-            self._answer_together(rows[:middle])
-            self._answer_together(rows[middle:])
+            self._answer_batch(rows[:middle])
+            self._answer_batch(rows[middle:])
         else:
             for row, answer in zip(rows, found, strict=True):
                 row.future.set_result(answer)
 
-    def _asked(self, rows: Sequence[Row]) -> list[Any]:
+    def _call_runtime(self, rows: Sequence[Row]) -> list[Any]:
         found = self._call([row.item for row in rows], [row.task for row in rows], **self._settings)
         answers = [row.copy() for row in found] if isinstance(found, np.ndarray) else list(found)
         if len(answers) != len(rows):
@@ -187,38 +188,38 @@ class Batcher(Closing):
 
 
 def _guarded(answer: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> None:
-    """Answer `rows`; whatever is raised, each of them has an answer afterwards, and others are served on."""
+    """Answer `rows`. On any exception, every row without an answer gets the exception, and serving continues."""
     try:
         answer(rows)
-    except BaseException as error:  # noqa: BLE001 - it is the callers', KeyboardInterrupt and the like, too
+    except BaseException as error:  # noqa: BLE001 - passed on to the callers, including KeyboardInterrupt
         for row in rows:
             _fail(row, error)
 
 
 def _begin(row: Row) -> bool:
-    """Whether `row` is to run, and can no longer be cancelled: it was not, and waited no longer than it may."""
+    """Mark `row` as running unless it was cancelled or is late, and return whether it runs."""
     if not row.future.set_running_or_notify_cancel():
         return False
     if row.late:
-        _fail(row, _too_late())
+        _fail(row, _timeout_error())
         return False
     return True
 
 
 def _fail(row: Row, error: BaseException) -> None:
-    """Give `row` the error, unless it has an answer or was cancelled."""
+    """Set the error of `row`, unless it has an answer or was cancelled."""
     with suppress(InvalidStateError):
         row.future.set_exception(error)
 
 
-def _too_late() -> RequestTimeoutError:
+def _timeout_error() -> RequestTimeoutError:
     return RequestTimeoutError(
-        found="a request that waited for longer than it was given",
-        wanted="a batch with room for it before",
-        remedy="give it more time, or ask less at a time",
+        found="the request timed out in the queue",
+        wanted="a free place in a batch before the timeout",
+        remedy="increase timeout_s, or send fewer requests at a time",
     )
 
 
 def _require(holds: bool, found: str, wanted: str) -> None:  # noqa: FBT001 - it reads as a sentence
     if not holds:
-        raise InputError(found=found, wanted=wanted, remedy="correct it")
+        raise InputError(found=found, wanted=wanted, remedy="correct the argument")

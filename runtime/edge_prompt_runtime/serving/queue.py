@@ -1,4 +1,4 @@
-"""Where requests wait for their batch, and when a batch is full enough to begin."""
+"""The queue of requests, which decides when a batch starts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Row:
     """A request.
 
     Attributes:
-        item: What is asked about.
-        task: Its task.
-        future: Its answer.
-        deadline: When it is dropped unless it has begun, by `time.monotonic`; None is never.
+        item: The input.
+        task: The task.
+        future: The future answer.
+        deadline: The `time.monotonic` value at which it is dropped unless it has started; None means never.
     """
 
     item: Any
@@ -32,16 +32,16 @@ class Row:
 
     @property
     def late(self) -> bool:
-        """Whether it waited too long."""
+        """Whether the deadline has passed."""
         return self.deadline is not None and monotonic() >= self.deadline
 
 
 class Taken(NamedTuple):
-    """Rows that wait no longer.
+    """Rows taken from the queue.
 
     Attributes:
-        rows: Those that are to run, the oldest first.
-        late: Those that waited too long.
+        rows: The rows to run, oldest first.
+        late: The rows whose deadline has passed.
     """
 
     rows: list[Row]
@@ -49,17 +49,18 @@ class Taken(NamedTuple):
 
 
 class Waiting:
-    """A bounded queue. Any number of threads put rows in; one at a time takes them out, as long as there are any.
+    """A bounded queue. Any number of threads add rows; one thread at a time takes them, until the queue is empty.
 
-    Whoever finds nobody taking has somebody start. A batch begins at once, but for this: those who were answered just
-    now often ask again, so after a batch the next one waits until as many wait as were under way, or until the delay
-    is over. One who asks alone is never kept waiting.
+    Adding a row starts a consumer if none is running. The first batch starts immediately. Callers that have just been
+    answered often send another request, so the next batch waits until as many rows are queued as were in progress, or
+    until the delay is over. A caller that sends one request at a time never waits.
 
     Args:
-        start: Has somebody call `take` until it gives nothing; called under the lock, and may raise RuntimeError.
-        max_rows: The most rows that are taken at a time.
-        max_delay_s: How long a batch waits to be full, in seconds.
-        max_waiting: The most rows that wait.
+        start: Starts a consumer, which calls `take` until it returns nothing. It is called with the lock held, and may
+            raise RuntimeError.
+        max_rows: The maximum number of rows per batch.
+        max_delay_s: How long a batch waits to fill up, in seconds.
+        max_waiting: The maximum number of queued rows.
     """
 
     def __init__(self, start: Callable[[], object], *, max_rows: int, max_delay_s: float, max_waiting: int) -> None:
@@ -74,18 +75,18 @@ class Waiting:
         self._gather_until = 0.0
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of queued rows."""
         return len(self._rows)
 
     def put(self, row: Row) -> list[Row]:
-        """Have `row` wait.
+        """Add `row` to the queue.
 
         Returns:
-            Rows that waited too long and made room.
+            Rows whose deadline has passed, which were removed to make room.
 
         Raises:
-            QueueFullError: As many wait as may.
-            ClosedError: It was closed, or the interpreter is ending.
+            QueueFullError: The queue is full.
+            ClosedError: The queue was closed, or the interpreter is shutting down.
         """
         with self._changed:
             if self._closed:
@@ -93,9 +94,9 @@ class Waiting:
             late = self._pop_late() if len(self._rows) >= self._max_waiting else []
             if len(self._rows) >= self._max_waiting:
                 raise QueueFullError(
-                    found=f"{len(self._rows)} requests that wait already",
-                    wanted="fewer",
-                    remedy="ask again later, or make max_waiting larger",
+                    found=f"the queue is full ({len(self._rows)} requests waiting)",
+                    wanted=f"fewer than max_waiting={self._max_waiting}",
+                    remedy="try again later, or increase max_waiting",
                 )
             if not self._taking:
                 try:
@@ -109,7 +110,7 @@ class Waiting:
             return late
 
     def take(self) -> Taken:
-        """The rows of the next batch, once it is to begin; with neither rows nor late ones, the caller is to end."""
+        """Wait for the next batch and return its rows. If there are neither rows nor late ones, the consumer ends."""
         with self._changed:
             while not self._full and not self._closed:
                 left = self._gather_until - monotonic()
@@ -124,18 +125,18 @@ class Waiting:
             return Taken(rows, late)
 
     def ended(self, rows: int) -> None:
-        """A batch of so many rows is answered."""
+        """Record that a batch of `rows` rows has been answered."""
         with self._changed:
             self._expected = rows + len(self._rows)
             self._gather_until = monotonic() + self._max_delay_s
 
     def drop(self, future: Future[Any]) -> None:
-        """Have the row of `future` wait no longer; nothing if it does not."""
+        """Remove the row of `future` if it is queued."""
         with self._changed:
             self._rows.pop(future, None)
 
     def close(self, *, refuse: bool) -> list[Row]:
-        """Let nobody wait from now on; the rows that did, if they are to be refused."""
+        """Close the queue. If `refuse`, remove the queued rows and return them."""
         with self._changed:
             self._closed = True
             rows = list(self._rows.values()) if refuse else []
@@ -146,7 +147,7 @@ class Waiting:
 
     @property
     def _full(self) -> bool:
-        """Whether as many wait as the next batch waits for."""
+        """Whether enough rows are queued for the next batch."""
         return len(self._rows) >= min(self._expected, self._max_rows)
 
     def _pop_late(self) -> list[Row]:
@@ -157,9 +158,9 @@ class Waiting:
 
 
 def closed() -> ClosedError:
-    """What is raised once a batcher was closed."""
+    """Return the error for a request to a closed batcher."""
     return ClosedError(
-        found="a request to a batcher that was closed",
-        wanted="an open one",
-        remedy="close it after the last request, or make another",
+        found="a request to a closed batcher",
+        wanted="an open batcher",
+        remedy="close it after the last request, or create a new one",
     )

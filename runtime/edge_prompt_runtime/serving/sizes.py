@@ -1,4 +1,4 @@
-"""Which texts run together: rows of a batch are filled up to the longest, and what fills them is computed, too."""
+"""Grouping texts by length, because padding the rows of a batch to the longest one costs computation."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import TextPreprocessing
 
 CHARACTERS_A_TOKEN = 4.5
-"""How long a token is, about, in languages that are written in letters."""
+"""The approximate length of a token in languages with an alphabet."""
 
 RUN_TOKENS = 64
-"""What a run costs beside its tokens, in tokens. As large as this, sixteen texts of three tasks that are cut at 256
-tokens run in 4 or 5 groups with 46 % of the tokens that one batch of them has, 41 % being the least; those that are cut
-at 64 tokens run in 2 groups with 90 %, 80 % being the least."""
+"""The fixed cost of a run, in tokens. With this value, sixteen texts of three tasks, truncated to 256 tokens, run in 4
+or 5 groups with 46 % of the tokens of a single batch, where 41 % is the minimum. Truncated to 64 tokens, they run in 2
+groups with 90 % of the tokens, where 80 % is the minimum."""
 
 
 def longest_row(bundle: Bundle) -> int:
-    """Tokens that a row has at most; 0 of networks whose rows are not filled up to the longest here."""
+    """Return the maximum number of tokens per row; 0 for networks whose rows are not padded to the longest one here."""
     preprocessing = bundle.manifest.preprocessing
     return preprocessing.max_tokens if isinstance(preprocessing, TextPreprocessing) else 0
 
 
 def size_of(item: Any, longest: int) -> float:
-    """How many tokens `item` has, about, and at most `longest`; 0 if it is no text."""
+    """Return the approximate number of tokens of `item`, at most `longest`; 0 if it is not a text."""
     return min(len(item) / CHARACTERS_A_TOKEN, longest) if isinstance(item, str) else 0
 
 
 def groups_by_size(sizes: Sequence[float], run_cost: float = RUN_TOKENS) -> list[list[int]]:
-    """The rows of a batch in the groups that are least to compute, those of the shortest first.
+    """Split the rows of a batch into the groups with the lowest total cost, shortest rows first.
 
     Args:
-        sizes: Of each row. A group costs as many times its largest as it has rows.
-        run_cost: What a group costs beside that.
+        sizes: The size of each row. The cost of a group is its number of rows times its largest size.
+        run_cost: The additional cost per group.
 
     Returns:
-        Indices into `sizes`; a group keeps their order.
+        Indices into `sizes`, in ascending order within each group.
     """
     order = sorted(range(len(sizes)), key=lambda row: sizes[row])
-    least, begins = [0.0], [0]  # of the first rows in that order: what they cost, and where their last group begins
+    least, begins = [0.0], [0]  # lowest cost of the first rows, and start of their last group
     for end in range(1, len(order) + 1):
         largest = sizes[order[end - 1]]
         costs = [least[begin] + run_cost + (end - begin) * largest for begin in range(end)]

@@ -1,1 +1,1 @@
-"""Signatures of bundles and prompts, and whose are trusted."""
+"""Signing bundles and prompts, and checking their signatures."""

@@ -1,4 +1,4 @@
-"""Signatures by OpenSSF's model-signing: made and checked. Imported only where something is signed or must be."""
+"""Creating and checking signatures with OpenSSF's model-signing. Imported only when signatures are used."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from edge_prompt.storage.files import read_json, written_atomically
 from edge_prompt_runtime.signing.trust import Trust
 
 MAX_REASON = 300
-"""Characters of a library's own words in a message."""
+"""The most characters of a library's error message that our own message quotes."""
 
-_PEM = "an elliptic public key (P-256, P-384, P-521), or certificates, in PEM"
+_PUBLIC_KEY_FORMAT = "an elliptic-curve public key (P-256, P-384, P-521) or certificates in PEM format"
 
-_OF_THE_DISK = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
-"""What the system says of a disk that takes no more; everything else is said of keys and networks."""
+_DISK_ERRORS = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS})
+"""System errors about the disk; all other errors are about keys or the network."""
 
 _ALTERED = re.compile(r"Hash mismatch for \\?'([^'\\]+)")
 
 
 class KnownDigests(hashing.Config):
-    """Digests that are known, where model-signing would read all files once more.
+    """A hashing configuration with known digests, so that model-signing does not read all files again.
 
     Args:
-        files: SHA-256 by name.
-        apart: What lies beside them and is not signed; told to other verifiers.
+        files: The SHA-256 of each file by name.
+        apart: Files next to them that are not signed, recorded for other verifiers.
     """
 
     def __init__(self, files: Mapping[str, str], apart: frozenset[str] = frozenset()) -> None:
@@ -41,7 +41,7 @@ class KnownDigests(hashing.Config):
         self._apart = apart
 
     def hash(self, model_path: Any, *, files_to_hash: Any = None) -> manifest.Manifest:  # noqa: ARG002 - its signature
-        """The digests, as model-signing has them."""
+        """Return the digests as a model-signing manifest."""
         items = [
             manifest.FileManifestItem(path=PurePosixPath(name), digest=Digest("sha256", bytes.fromhex(sha256)))
             for name, sha256 in self._files.items()
@@ -52,22 +52,22 @@ class KnownDigests(hashing.Config):
         return manifest.Manifest(Path(model_path).name, items, manifest.SerializationType.from_args(how))
 
     def add_ignored_paths(self, *, model_path: Any, paths: Any) -> None:
-        """Nothing is ignored, whatever a signature says: the digests are those that were read."""
+        """Do nothing: the digests are fixed, whatever paths a signature ignores."""
 
 
 class ModelSignatures:
-    """See `edge_prompt.formats.signed_files.Signatures`. Any number of threads may use one.
+    """Checks signatures; see `edge_prompt.formats.signed_files.Signatures`. Instances are thread-safe.
 
     Args:
-        trust: Whose signatures they must be.
+        trust: The trusted signer.
 
     Raises:
-        TrustError: A file of it is no key or certificate, or Sigstore cannot be reached.
+        TrustError: A file is not a key or certificate, or Sigstore cannot be reached.
     """
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._lock = Lock()  # its configuration and OpenSSL's store are not for several threads
+        self._lock = Lock()  # the configuration and OpenSSL's store are not thread-safe
         self._config = verifying.Config()  # type: ignore[no-untyped-call]
         try:
             if trust.public_key is not None:
@@ -78,9 +78,9 @@ class ModelSignatures:
                 self._config.use_sigstore_verifier(identity=trust.signer, oidc_issuer=trust.issuer)
         except Exception as error:  # cryptography, OpenSSL and sigstore have no common class
             raise TrustError(
-                found=f"{trust.described} cannot be checked against ({_reason(error)})",
-                wanted="a network, for what Sigstore itself is trusted by" if trust.signer else _PEM,
-                remedy="connect it" if trust.signer else "check the file",
+                found=f"cannot check signatures by {trust.described} ({_reason(error)})",
+                wanted="a network connection, to fetch Sigstore's trusted root" if trust.signer else _PUBLIC_KEY_FORMAT,
+                remedy="connect to the network" if trust.signer else "check the file",
             ) from error
 
     def require(self, signature: Path, files: Mapping[str, str]) -> None:
@@ -94,32 +94,32 @@ class ModelSignatures:
                 self._config.verify(signature.parent, signature)
         except EdgePromptError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever the libraries make of a hostile file
+        except Exception as error:  # noqa: BLE001 - untrusted input can make the libraries raise anything
             self._refuse(f"{signature} does not sign {_named(files, '')} ({_reason(error)})", error)
 
     def _require_hint(self, content: Mapping[str, Any]) -> None:
-        """Of a signature by a key: model-signing prints a warning where it does not say which, and goes on."""
+        """Check that a signature by a key names the key; model-signing would only print a warning."""
         material = content.get("verificationMaterial")
         key = material.get("publicKey") if isinstance(material, dict) else None
         hint = key.get("hint") if isinstance(key, dict) else None
         if self._trust.public_key is not None and not (isinstance(hint, str) and hint):
-            raise ValueError("it does not say by which key")
+            raise ValueError("it does not name its key")
 
     def _refuse(self, found: str, cause: Exception | None = None) -> None:
         raise TrustError(
             found=found,
             wanted=f"a signature by {self._trust.described}",
-            remedy="get it from where you trust, or sign it with 'edge-prompt sign'",
+            remedy="get the files from a trusted source, or sign them with 'edge-prompt sign'",
         ) from cause
 
 
 class Signer(NamedTuple):
-    """What to sign with.
+    """How to sign.
 
     Attributes:
-        described: As a message names it.
-        wanted: What it needs, for a message.
-        configure: Tells model-signing.
+        described: Its description, for error messages.
+        wanted: What it requires, for error messages.
+        configure: Configures model-signing.
     """
 
     described: str
@@ -128,33 +128,33 @@ class Signer(NamedTuple):
 
 
 def key_signer(private_key: Path, password: str | None = None) -> Signer:
-    """Sign with a private key, a PEM file of P-256, P-384 or P-521, encrypted or not."""
-    secret: Any = None if password is None else password.encode()  # says str, and hands it to what takes bytes
+    """Sign with a private key (P-256, P-384 or P-521) in a PEM file, which may be encrypted."""
+    secret: Any = None if password is None else password.encode()  # the annotation is str, but bytes are required
     return Signer(
         str(private_key),
-        "an elliptic private key (P-256, P-384, P-521) in PEM, and its password if it has one",
+        "an elliptic-curve private key (P-256, P-384, P-521) in PEM format, and its password if it has one",
         lambda config: config.use_elliptic_key_signer(private_key=private_key, password=secret),
     )
 
 
 def certificate_signer(private_key: Path, certificate: Path, chain: tuple[Path, ...]) -> Signer:
-    """Sign with a private key; the signature carries its certificate, and those between it and a root."""
+    """Sign with a private key, and include its certificate and any intermediate certificates in the signature."""
     return Signer(
         str(certificate),
-        "an elliptic private key (P-256, P-384, P-521) in PEM, and its own certificate",
+        "an elliptic-curve private key (P-256, P-384, P-521) in PEM format, and its certificate",
         lambda config: config.use_certificate_signer(
             private_key=private_key,
             signing_certificate=certificate,
-            certificate_chain=chain or (certificate,),  # it does not take an empty one, and twice does no harm
+            certificate_chain=chain or (certificate,),  # the chain may not be empty, and duplicates are harmless
         ),
     )
 
 
 def sigstore_signer(identity_token: str | None = None) -> Signer:
-    """Sign by Sigstore, without a key: as whom a browser, a workflow's credentials or a token say. Needs a network."""
+    """Sign with Sigstore, with the identity from a browser, a workflow or a token. This requires a network."""
     return Signer(
         "Sigstore",
-        "a network, and someone to sign as",
+        "a network connection and an identity to sign as",
         lambda config: config.use_sigstore_signer(identity_token=identity_token, use_ambient_credentials=True),
     )
 
@@ -166,33 +166,33 @@ def write_signature(
 
     Args:
         signature: The file to write.
-        name: What is signed, for people.
-        files: SHA-256 by name.
-        signer: What to sign with.
-        apart: What lies beside them and is not signed; told to other verifiers.
+        name: The name of what is signed, for people.
+        files: The SHA-256 of each file by name.
+        signer: How to sign.
+        apart: Files next to them that are not signed, recorded for other verifiers.
 
     Raises:
-        InputError: A key or certificate cannot be used, or Sigstore refuses or cannot be reached.
-        WriteError: The file cannot be written.
+        InputError: A key or certificate cannot be used, or Sigstore fails or cannot be reached.
+        WriteError: The signature cannot be written.
     """
     config = signing.Config()  # type: ignore[no-untyped-call]
     config.set_hashing_config(KnownDigests(files, apart))
     with written_atomically(signature) as stream:
         try:
             signer.configure(config)
-            config.sign(Path(name), stream.name)  # it opens the file anew: the same, that is renamed when all is well
+            config.sign(Path(name), stream.name)  # it reopens the same temporary file
         except Exception as error:  # cryptography and sigstore have no common class
-            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
                 raise
             raise InputError(
                 found=f"{signer.described} cannot sign {name} ({_reason(error)})",
                 wanted=signer.wanted,
-                remedy="check files and password, or the network",
+                remedy="check the files and the password, or the network",
             ) from error
 
 
 def _reason(error: Exception) -> str:
-    """A library's own words in one line; of digests that differ, the names of their files."""
+    """Return the message of a library's error in one line, or the names of the files whose digests differ."""
     altered = _ALTERED.findall(str(error))
     if altered:
         return f"altered: {', '.join(altered)}"[:MAX_REASON]

@@ -1,4 +1,4 @@
-"""Whom to trust: bundles and prompts that they did not sign are refused. Needs the extra `sign`."""
+"""Trusted signers: bundles and prompts without their signature are rejected. This requires the extra `sign`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from edge_prompt.formats.signed_files import BUNDLE_SIGNATURE_NAME, Signatures, 
 from edge_prompt.storage.files import require_file
 
 APART = frozenset({BUNDLE_SIGNATURE_NAME, PROMPTS_FOLDER})
-"""Files and folders of a bundle that its signature is not about: itself, and prompts, which come later."""
+"""Files and folders that the signature of a bundle does not cover: itself, and prompts, which are added later."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose signatures are believed; made by `key`, `certificates` or `identity`.
+    """A trusted signer, created with `key`, `certificates` or `identity`.
 
     Attributes:
-        public_key: The file of a public key.
-        certificate_chain: Files of certificates that may vouch for the certificate in a signature.
-        signer: Who signed by Sigstore, an address of mail or of a workflow.
-        issuer: Who vouches for that: the address of an OpenID Connect provider.
+        public_key: The path of a public key.
+        certificate_chain: The paths of the certificates to which the certificate in a signature must chain up.
+        signer: The Sigstore identity of the signer: an email address, or the URL of a workflow.
+        issuer: The OpenID Connect provider that issued the identity, as a URL.
     """
 
     public_key: Path | None = None
@@ -35,50 +35,52 @@ class Trust:
 
     @classmethod
     def key(cls, public_key: str | Path) -> Self:
-        """Whoever has the private key to this public key, a PEM file of P-256, P-384 or P-521."""
+        """Trust signatures that match this public key, a PEM file (P-256, P-384 or P-521)."""
         return cls(public_key=Path(public_key))
 
     @classmethod
     def certificates(cls, certificate_chain: Iterable[str | Path]) -> Self:
-        """Whoever has a certificate for signing that these PEM files vouch for: roots, and what lies between.
+        """Trust signatures whose signing certificate chains up to these PEM files: roots and intermediates.
 
         Raises:
-            InputError: There is none.
+            InputError: No certificate is given.
         """
         chain = tuple(map(Path, certificate_chain))
-        if not chain:  # model-signing would take those of every web site
-            raise InputError(found="no certificate", wanted="at least one", remedy="pass the root that you trust")
+        if not chain:  # model-signing would accept the system's root certificates
+            raise InputError(found="no certificate", wanted="at least one", remedy="pass the trusted root certificate")
         return cls(certificate_chain=chain)
 
     @classmethod
     def identity(cls, identity: str, issuer: str) -> Self:
-        """Whoever signed by Sigstore as `identity`, by the word of `issuer`; checking needs a network.
+        """Trust Sigstore signatures by `identity`, issued by `issuer`. Checking them requires a network.
 
         Raises:
             InputError: One of them is empty.
         """
         if not identity or not issuer:
             raise InputError(
-                found=f"the identity {identity!r} by the word of {issuer!r}", wanted="both", remedy="pass both"
+                found=f"the identity {identity!r} and the issuer {issuer!r}",
+                wanted="both to be non-empty",
+                remedy="pass an identity and its issuer",
             )
         return cls(signer=identity, issuer=issuer)
 
     @property
     def described(self) -> str:
-        """Whom it is, as a message names it."""
+        """A description of the signer for messages."""
         if self.public_key is not None:
             return f"the key {self.public_key}"
         if self.certificate_chain:
-            return f"a certificate that {', '.join(map(str, self.certificate_chain))} vouch for"
-        return f"{self.signer}, by the word of {self.issuer}"
+            return f"a certificate that chains up to {', '.join(map(str, self.certificate_chain))}"
+        return f"{self.signer}, issued by {self.issuer}"
 
     def signatures(self) -> Signatures:
-        """Read keys and certificates, once: what their files hold later does not count.
+        """Read the keys and certificates once. Later changes to their files have no effect.
 
         Raises:
             MissingExtraError: The extra `sign` is not installed.
             MissingFileError: There is no such file.
-            TrustError: It is no key or certificate, or Sigstore cannot be reached.
+            TrustError: A file is not a key or certificate, or Sigstore cannot be reached.
         """
         require_extra("sign", "checking signatures")
         for path in (*filter(None, [self.public_key]), *self.certificate_chain):
@@ -89,13 +91,13 @@ class Trust:
 
 
 def read_trusted_bundle(folder: Path, trust: Trust | None) -> Bundle:
-    """Read the bundle in `folder` as `read_bundle` does; it must be signed, if there is a `trust`.
+    """Read the bundle in `folder` like `read_bundle`, and check its signature if `trust` is given.
 
-    The signature holds the digests that the manifest names; each file is compared with its own when it is used.
+    The signature contains the digests that the manifest lists. Each file is compared with its digest when it is used.
 
     Raises:
-        TrustError: It is not signed, is not what was signed, or has files that nobody signed.
-        EdgePromptError: It is malformed, or `trust` cannot be read; each cause has its class.
+        TrustError: The bundle has no valid signature, or contains files that are not signed.
+        EdgePromptError: The bundle is malformed, or `trust` cannot be read. Each cause has its own class.
     """
     bundle = read_bundle(folder)
     if trust is None:
@@ -107,15 +109,15 @@ def read_trusted_bundle(folder: Path, trust: Trust | None) -> Bundle:
 
 
 def require_no_unknown_file(bundle: Bundle) -> None:
-    """Refuse a bundle with files that its manifest does not name, prompts apart.
+    """Check that a bundle contains no files, except prompts, that its manifest does not list.
 
     Raises:
-        TrustError: It has.
+        TrustError: It contains such files.
     """
     unknown = unknown_files(bundle.folder, bundle.sha256, APART)
     if unknown:
         raise TrustError(
-            found=f"{bundle.folder} has {', '.join(unknown[:8])}, which its manifest does not name",
-            wanted=f"the files of the manifest, and prompts in {PROMPTS_FOLDER}",
-            remedy="remove what does not belong there",
+            found=f"{bundle.folder} has {', '.join(unknown[:8])}, which its manifest does not list",
+            wanted=f"only files that the manifest lists, and prompts in {PROMPTS_FOLDER}",
+            remedy="remove the other files",
         )

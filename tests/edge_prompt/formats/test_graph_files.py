@@ -48,12 +48,12 @@ CHANGES: dict[str, tuple[tuple[str, str], Callable[[bytes], bytes], str]] = {
     "a custom operator in an IR": (
         OPENVINO,
         lambda content: content.replace(b'version="opset1"', b'version="extension"', 1),
-        "of 'extension'; wanted operators of opsets",
+        "of 'extension'; wanted operators of OpenVINO.s own opsets",
     ),
     "weights outside of an IR": (
         OPENVINO,
         lambda content: content.replace(b' offset="0"', b' offset="99999999"', 1),
-        "weights to byte",
+        "weights up to byte",
     ),
 }
 
@@ -73,7 +73,7 @@ def test_weights_that_the_manifest_does_not_name_are_refused(bundle_copy: Path) 
     digests = {name: sha256 for name, sha256 in graph.sha256.items() if name.endswith(".xml")}
     graphs = {**manifest.graphs, "openvino": replace(graph, sha256=digests)}
     write_manifest(bundle_copy, replace(manifest, graphs=graphs))
-    with pytest.raises(ManifestError, match=r"'openvino_model\.bin', of which the manifest says nothing"):
+    with pytest.raises(ManifestError, match=r"'openvino_model\.bin', next to .* is not listed in the manifest"):
         Runtime(bundle_copy, engine="openvino")
 
 

@@ -87,5 +87,5 @@ def test_a_dense_layer_that_does_not_fit_is_refused(dense: Dense) -> None:
 
 @pytest.mark.parametrize("labels", [("a", "b"), ("a", "b", "b")])
 def test_labels_that_do_not_fit_are_refused(labels: tuple[str, ...]) -> None:
-    with pytest.raises(HeadError, match="2 different labels"):
+    with pytest.raises(HeadError, match="2 distinct labels"):
         require_head(Head(floats(3, 6), floats(3)), labels, Path("x.npz"))

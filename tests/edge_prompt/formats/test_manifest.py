@@ -221,20 +221,20 @@ def test_a_field_of_another_type_is_named(tmp_path: Path, field: tuple[Any, ...]
     ("edit", "found"),
     [
         (lambda v: v.update(graphs=[]), "no graph"),
-        (lambda v: v["graphs"].append(v["graphs"][0]), "2 graphs, several for one engine"),
-        (lambda v: v.update(fold_graphs=[1]), "'fold_graphs' holds more than objects"),
-        (lambda v: v.update(graphs=[1]), "'graphs' holds more than objects"),
+        (lambda v: v["graphs"].append(v["graphs"][0]), "2 graphs, several of them for the same engine"),
+        (lambda v: v.update(fold_graphs=[1]), "'fold_graphs' has items that are not objects"),
+        (lambda v: v.update(graphs=[1]), "'graphs' has items that are not objects"),
         (lambda v: v["graphs"][0].update(file="other.onnx"), "no digest of 'other.onnx'"),
         (lambda v: v["graphs"][0].update(sha256={"model.onnx": "00"}), r"graphs\[0\]: sha256: 'model.onnx' is '00'"),
-        (lambda v: v["graphs"][0].update(inputs=[1]), "'inputs' holds more than strings"),
+        (lambda v: v["graphs"][0].update(inputs=[1]), "'inputs' has items that are not strings"),
         (lambda v: v["files"].update(x=1), "files: 'x' is int"),
         (lambda v: v["versions"].update(x=1), "versions: 'x' is int"),
         (lambda v: v["backbone"].update(fingerprint="00"), "backbone: 'fingerprint' is '00'"),
         (lambda v: v["preprocessing"].update(normalize=1), "'normalize' is int"),
         (lambda v: v["preprocessing"].update(max_tokens=-1), "'max_tokens' is -1"),
         (lambda v: v["preprocessing"].update(max_positions="64"), "'max_positions' is str"),
-        (lambda v: v["kinds"].update(hard=[1]), "'hard' of 1 axes"),
-        (lambda v: v["kinds"].update(soft=[32]), "'soft' of 1 axes"),
+        (lambda v: v["kinds"].update(hard=[1]), "'hard' with 1 axes"),
+        (lambda v: v["kinds"].update(soft=[32]), "'soft' with 1 axes"),
         (lambda v: v["kinds"].update(soft=32), "'soft' is int"),
         (lambda v: v["kinds"].update(soft=[16, 32]), r"'soft' with lengths \[16, 32\]"),
         (lambda v: v["kinds"].update(soft=["num_virtual_tokens", "hidden_size"]), "'soft' with lengths"),
@@ -270,10 +270,10 @@ def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> 
 @pytest.mark.parametrize(
     ("manifest", "found"),
     [
-        (replace(FOLDING, fold_graphs={}), "deep prompts without what folds them"),
+        (replace(FOLDING, fold_graphs={}), "deep prompts that cannot be folded"),
         (
             replace(FOLDING, graphs={**FOLDING.graphs, "openvino": replace(GRAPH, engine="openvino")}),
-            "deep prompts without what folds them",
+            "deep prompts that cannot be folded",
         ),
         (
             replace(
@@ -281,11 +281,11 @@ def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> 
                 kinds={kind: shape for kind, shape in FOLDING.kinds.items() if kind != "prefix"},
                 graphs={"onnxruntime": replace(GRAPH, inputs=INPUTS[:3])},
             ),
-            "deep prompts without what folds them",
+            "deep prompts that cannot be folded",
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, inputs=("soft_prompt",))}),
-            r"a fold graph from \['soft_prompt'\] to \['prefix'\]; wanted deep_prompt to prefix",
+            r"a fold graph from \['soft_prompt'\] to \['prefix'\]; wanted one from deep_prompt to prefix",
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, outputs=("prefix", "features"))}),
@@ -293,7 +293,7 @@ def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> 
         ),
         (
             replace(FOLDING, fold_graphs={"a": FOLD_GRAPH, "b": FOLD_GRAPH}),
-            "2 fold_graphs, several for one engine",
+            "2 fold_graphs, several of them for the same engine",
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, weights_file="model.bin")}),
@@ -367,7 +367,7 @@ def test_an_array_with_the_name_of_a_prompt_is_refused(tmp_path: Path) -> None:
     preprocessing = ArrayPreprocessing({"prefix": ArrayInput("float32", (None, 3))})
     graph = replace(GRAPH, inputs=("prefix", "soft_prompt"))
     write_manifest(tmp_path, replace(VALID, graphs={"onnxruntime": graph}, preprocessing=preprocessing))
-    with pytest.raises(ManifestError, match="wanted names that no prompt has"):
+    with pytest.raises(ManifestError, match="wanted names that are not prompt inputs"):
         read_manifest(tmp_path)
 
 

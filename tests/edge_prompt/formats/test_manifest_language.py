@@ -61,8 +61,8 @@ def without(manifest: Manifest, name: str) -> dict[str, Graph]:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"cache": ()}, "a cache and no language model, or the other way round"),
-        ({"preprocessing": TEXT}, "a cache and no language model, or the other way round"),
+        ({"cache": ()}, "only one of a cache and language preprocessing"),
+        ({"preprocessing": TEXT}, "only one of a cache and language preprocessing"),
         ({"cache": ((2, 8),) * 3}, "wanted one of a language model with 3 layers"),
         ({"cache": ((2, 8), (2, 0))}, r"a cache of \[2, 0\] in a layer"),
         ({"cache": ((2, 8), (2,))}, r"a cache of \[2\] in a layer"),

@@ -173,7 +173,7 @@ def test_a_head_of_arrays_that_do_not_fit_is_refused(
 
 def test_a_head_of_another_number_of_labels_is_refused(path: Path) -> None:
     edit_card(path, labels=["red", "green"])
-    with pytest.raises(HeadError, match=r"weight \[3, 32\], bias \[3\], 2 different labels"):
+    with pytest.raises(HeadError, match=r"weight \[3, 32\], bias \[3\], 2 distinct labels"):
         read_prompt(path)
 
 

@@ -174,14 +174,14 @@ def test_a_written_folder_takes_the_place_of_an_empty_one(tmp_path: Path) -> Non
 def test_a_folder_with_something_in_it_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "mine").touch()
-    with pytest.raises(WriteError, match="exists already"), folder_written_atomically(tmp_path / "bundle"):
+    with pytest.raises(WriteError, match="already exists"), folder_written_atomically(tmp_path / "bundle"):
         raise AssertionError
     assert names_in(tmp_path) == ["bundle", "bundle/mine"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "bundle").write_text("mine")
-    with pytest.raises(WriteError, match="exists already"), folder_written_atomically(tmp_path / "bundle"):
+    with pytest.raises(WriteError, match="already exists"), folder_written_atomically(tmp_path / "bundle"):
         raise AssertionError
     assert (tmp_path / "bundle").read_text() == "mine"
 
@@ -245,8 +245,8 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
         (b"[]", "a JSON list"),
         (b"1", "a JSON int"),
         (b"null", "a JSON NoneType"),
-        (b'{"a": 1, "a": 1}', "the key 'a' stands twice"),
-        (b'{"x": [{"a": 1, "b": 2, "a": 3}]}', "the key 'a' stands twice"),
+        (b'{"a": 1, "a": 1}', "the key 'a' occurs twice"),
+        (b'{"x": [{"a": 1, "b": 2, "a": 3}]}', "the key 'a' occurs twice"),
         (b'{"a": NaN}', "the number NaN"),
         (b'{"a": Infinity}', "the number Infinity"),
         (b'{"a": -Infinity}', "the number -Infinity"),

@@ -75,7 +75,7 @@ def test_strings_are_taken_in_order() -> None:
 
 @pytest.mark.parametrize("value", [[1], ["a", None], [["a"]]])
 def test_a_list_of_more_than_strings_is_refused(value: list[Any]) -> None:
-    with pytest.raises(CardError, match="'x' holds more than strings"):
+    with pytest.raises(CardError, match="'x' has items that are not strings"):
         fields(x=value).strings("x")
 
 

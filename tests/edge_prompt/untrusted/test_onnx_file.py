@@ -85,18 +85,21 @@ def test_weights_are_found_wherever_they_hide(place: str) -> None:
 PLACES: dict[str, tuple[dict[str, str], str]] = {
     "climbing": ({"location": "../w.bin"}, "weights in '../w.bin'"),
     "absolute": ({"location": "/w.bin"}, "weights in '/w.bin'"),
-    "not named": ({"location": "other.bin"}, "weights in 'other.bin'; wanted files that the manifest names"),
+    "not named": ({"location": "other.bin"}, "weights in 'other.bin'; wanted files that the manifest lists"),
     "another form of a name": ({"location": "sub/../w.bin"}, "weights in"),
     "memory": ({"location": "*/_ORT_MEM_ADDR_/*", "offset": "140737488355328"}, "weights in"),
     "nothing": ({"location": ""}, "weights in ''"),
     "no location": ({"offset": "0"}, "weights in ''"),
-    "beyond": ({"location": "w.bin", "offset": "8", "length": "9"}, "weights at 8 of 'w.bin'; wanted within its 16"),
+    "beyond": (
+        {"location": "w.bin", "offset": "8", "length": "9"},
+        "weights at 8 of 'w.bin'; wanted weights within its 16",
+    ),
     "begins beyond": ({"location": "w.bin", "offset": "17"}, "weights at 17"),
     "negative": ({"location": "w.bin", "offset": "-1"}, "weights at '-1 and 0'"),
     "in words": ({"location": "w.bin", "length": "four"}, "weights at"),
     "other digits": ({"location": "w.bin", "length": "٣"}, "weights at"),
     "beyond 64 bits": ({"location": "w.bin", "offset": "18446744073709551616"}, "weights at"),
-    "unknown key": ({"location": "w.bin", "basepath": "/etc"}, "weights told of by 'basepath'"),
+    "unknown key": ({"location": "w.bin", "basepath": "/etc"}, "external data with the key 'basepath'"),
 }
 
 
@@ -136,7 +139,7 @@ def nested(depth: int) -> ModelProto:
 
 def test_graphs_lie_in_each_other_to_a_bound() -> None:
     check(nested(MAX_DEPTH - 1))
-    with pytest.raises(ManifestError, match="graphs in more than 16 others"):
+    with pytest.raises(ManifestError, match="graphs nested more than 16 deep"):
         check(nested(MAX_DEPTH))
 
 

@@ -101,7 +101,7 @@ def test_many_elements_beside_each_other_are_not_deep(element: bytes) -> None:
 def test_depth_is_counted_across_blocks() -> None:
     beside = b"<b/>" * 5000
     check(b"<net>" + (b"<a>" + beside) * 60 + b"</a>" * 60 + b"</net>")
-    with pytest.raises(ManifestError, match="elements in more than"):
+    with pytest.raises(ManifestError, match="elements nested more than"):
         check(b"<net>" + (b"<a>" + beside) * 65 + b"</a>" * 65 + b"</net>")
 
 

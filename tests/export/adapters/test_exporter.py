@@ -216,5 +216,5 @@ def test_a_folder_that_is_there_is_not_written_over(
 ) -> None:
     path = make_prompt("x", "soft")
     export_adapter(path, bundle=tiny_bundle, output=tmp_path / "adapter")
-    with pytest.raises(WriteError, match="exists already"):
+    with pytest.raises(WriteError, match="already exists"):
         export_adapter(path, bundle=tiny_bundle, output=tmp_path / "adapter")

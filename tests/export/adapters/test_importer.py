@@ -185,7 +185,7 @@ def test_tensors_that_do_not_fit_are_refused(
     ("options", "error", "found"),
     [
         ({"labels": ("a", "b")}, HeadError, "2 labels for .*; wanted 3"),
-        ({"labels": ("a", "b", "b")}, HeadError, "2 different labels"),
+        ({"labels": ("a", "b", "b")}, HeadError, "2 distinct labels"),
         ({"template": "no field"}, InputError, "the template 'no field'"),
         ({"max_tokens": 2}, InputError, "max_tokens 2; wanted 3 or more"),
         ({"task_index": 1}, InputError, "task 1 of"),

@@ -79,7 +79,7 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
         ({"__metadata__": 3, "a": ONE}, "'__metadata__' is int"),
         ({}, "8 bytes of tensors; wanted the 0"),
         (b"[]", "a JSON list"),
-        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b'{"a": 1, "a": 2}', "occurs twice"),
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
     ],

@@ -36,7 +36,7 @@ def test_an_existing_folder_is_refused(tiny_backbone: Path, tmp_path: Path, caps
     with pytest.raises(SystemExit) as ended:
         main(["export", str(tiny_backbone), str(tmp_path)])
     assert ended.value.code == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -188,7 +188,7 @@ def test_no_images_are_refused(tiny_image_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_an_existing_folder_is_refused(tiny_image_bundle: Path, int8_bundle: Path) -> None:
-    with pytest.raises(WriteError, match="exists already"):
+    with pytest.raises(WriteError, match="already exists"):
         quantize_bundle(tiny_image_bundle, int8_bundle, pictures(1))
 
 

@@ -100,7 +100,7 @@ def test_where_there_is_a_reference_its_arrays_are_asked_about(build_once: Build
 def test_prompts_that_do_not_fit_are_named(tiny_bundle: Path) -> None:
     results = measured(tiny_bundle, engines=("onnxruntime",), lengths=(2, 60), tokens=8)
     assert results.left_out == dict.fromkeys(("soft of 60", "prefix of 60"), results.left_out["soft of 60"])
-    assert "does not fit beside the 8 tokens" in results.left_out["soft of 60"]
+    assert "does not fit next to the 8 tokens" in results.left_out["soft of 60"]
     assert "onnxruntime: request, soft of 2" in names(results)
 
 
@@ -128,7 +128,7 @@ def test_two_prompts_of_one_name_are_refused(tiny_bundle: Path) -> None:
 
 
 def test_pictures_have_no_tokens(tiny_image_bundle: Path) -> None:
-    with pytest.raises(InputError, match="5 tokens for a backbone that reads image"):
+    with pytest.raises(InputError, match="--tokens 5 for a backbone whose modality is image"):
         measured(tiny_image_bundle, engines=("onnxruntime",), tokens=5)
 
 

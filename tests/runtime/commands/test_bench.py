@@ -70,7 +70,7 @@ def test_a_file_of_results_is_not_measured(command: Command, tmp_path: Path, opt
     (tmp_path / "old.json").write_text("{}")
     code, _, err = command("bench", tmp_path / "old.json", *option)
     assert code == 2
-    assert f"{option[0]} is for measuring a bundle" in err
+    assert f"{option[0]} applies only to a bundle" in err
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_what_needs_no_compiling_is_refused(
     prefix = make_prompt("prefix", "prefix", bundle=tiny_language_bundle)
     result = CliRunner().invoke(command, [str(tiny_language_bundle), str(prefix)])
     assert isinstance(result.exception, EdgePromptError)
-    assert "a prefix; wanted a soft prompt" in str(result.exception)
+    assert "is a prefix; wanted a soft prompt" in str(result.exception)
     other = shutil.copy(make_prompt("text"), tmp_path / "text.npy")
     result = CliRunner().invoke(command, [str(tiny_bundle), str(other)])
     assert "wanted a causal language model" in str(result.exception)

@@ -120,7 +120,9 @@ def test_other_kinds_need_no_folding(
             write_npy(prompt, read_prompt(path).array)
         code, out, err = command("fold", tiny_image_bundle, prompt, "-o", path.with_name("folded.npy"))
         assert (code, out) == (1, "")
-        assert f"{prompt}: a {kind} prompt; wanted a deep prompt; use it as it is: it needs no folding" in err
+        assert (
+            f"{prompt} is a {kind} prompt; wanted a deep prompt; use it as it is: only deep prompts are folded" in err
+        )
     assert not path.with_name("folded.npy").exists()
 
 
@@ -128,7 +130,7 @@ def test_other_kinds_need_no_folding(
     ("arguments", "message"),
     [
         ({"output": "folded.bin"}, "wanted a name that ends in .npy"),
-        ({"output": "bare.npy"}, "bare.npy, the deep prompt itself; wanted another file"),
+        ({"output": "bare.npy"}, "bare.npy is the deep prompt itself; wanted another file"),
         ({"prompt": "missing.npy"}, "missing.npy"),
         ({"bundle": "missing"}, "missing"),
         ({"shape": (3, 4, 32)}, "wanted soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
@@ -153,7 +155,7 @@ def test_a_prompt_of_other_weights_is_not_folded(command: Command, tiny_image_bu
     write_prompt(tmp_path / "deep.npy", np.ones((2, 4, 32), np.float32), "deep", "0" * 64, head=head)
     code, _, err = command("fold", tiny_image_bundle, tmp_path / "deep.npy", "-o", tmp_path / "folded.npy")
     assert code == 1
-    assert "was tuned on a backbone of fingerprint 000000000000" in err
+    assert "was tuned on a backbone with the fingerprint 000000000000" in err
 
 
 def test_a_backbone_that_takes_no_deep_prompts_folds_none(

@@ -91,14 +91,14 @@ def test_a_text_comes_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     code, _, err = command("generate", tiny_language_bundle, "-")
     assert code == 1
-    assert err.startswith("Error: bytes on standard input that are no UTF-8")
+    assert err.startswith("Error: standard input is not valid UTF-8")
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--system", "x"], 2, "--system is for a chat"),
-        (["--top-logprobs", "1"], 2, "--top-logprobs are shown in JSON"),
+        (["--system", "x"], 2, "--system requires --chat"),
+        (["--top-logprobs", "1"], 2, "--top-logprobs requires --json"),
         (["--temperature", "nan"], 1, "Error: temperature=nan; wanted"),
         (["--top-p", "2"], 1, "Error: top_p=2.0; wanted"),
         (["--stop", ""], 1, "Error: stop=''; wanted"),

@@ -29,8 +29,8 @@ def test_a_bundle(command: Command, tiny_bundle: Path) -> None:
         "soft [num_virtual_tokens, 32]",
         "prefix [2, 2, 4,",
         "from torch",
-        "up to 48 tokens, 64 positions with the prompt",
-        "32 wide, pooled by mean",
+        "up to 48 tokens, 64 positions including the prompt",
+        "size 32, pooling mean",
     ):
         assert wanted in out
 
@@ -46,8 +46,8 @@ def test_a_bundle_of_images(command: Command, tiny_image_bundle: Path, tiny_dete
         "pixel [3, 32, 32]",
         "3 channels, 32 x 32 pixels",
         "resize exact 32 32, times 0.00392157, mean 0.5 0.5 0.5, standard deviation 0.5 0.5 0.5",
-        "32 wide, pooled by cls",
-        "onnxruntime folds by",
+        "size 32, pooling cls",
+        "onnxruntime fold graph",
     ):
         assert wanted in out
     _, out, _ = command("inspect", tiny_detector_bundle)
@@ -82,7 +82,7 @@ def test_a_bundle_of_arrays(command: Command, bundle_copy: Path) -> None:
     with_preprocessing(bundle_copy, ArrayPreprocessing(inputs), *inputs)
     code, out, _ = command("inspect", bundle_copy)
     assert code == 0
-    for wanted in ("array signal", "float32 [batch, 2, free]", "array step", "int64 [batch]", "32 wide"):
+    for wanted in ("array signal", "float32 [batch, 2, free]", "array step", "int64 [batch]", "size 32"):
         assert wanted in out
 
 

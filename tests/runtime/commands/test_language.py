@@ -39,7 +39,7 @@ def test_run_classifies_where_the_task_has_labels(tiny_language_bundle: Path, ma
 
 def test_run_asks_for_a_text(tiny_language_bundle: Path) -> None:
     result = invoked("run", tiny_language_bundle, "--image", "cat.png")
-    assert "--image for a backbone that reads texts; wanted --text" in str(result.exception)
+    assert "--image for a backbone for texts; wanted --text" in str(result.exception)
 
 
 def test_verify_repeats_what_torch_gave(tiny_language_bundle: Path, make_prompt: MakePrompt) -> None:
@@ -47,7 +47,7 @@ def test_verify_repeats_what_torch_gave(tiny_language_bundle: Path, make_prompt:
     result = invoked("verify", tiny_language_bundle, "--prompt", prompt)
     assert result.exit_code == 0, result.output
     for engine in ("onnxruntime", "openvino"):
-        assert f"{engine}: from torch at export base" in result.output
+        assert f"{engine}: difference from torch at export: base" in result.output
 
 
 @pytest.mark.parametrize("said", ["text-generation", "128 positions", "320 tokens", "takes prefix"])

@@ -61,8 +61,8 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ("0-1", 2, "'0-1' is no list of cores, such as 2,3"),
-        ("1,", 2, "'1,' is no list of cores"),
+        ("0-1", 2, "'0-1' is not a list of cores such as 2,3"),
+        ("1,", 2, "'1,' is not a list of cores"),
         ("99999", 1, "Error: the cores [99999]; wanted some of"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_long_text_is_cut_with_one_line_of_warning(tiny_bundle: Path) -> None:
 def test_one_of_text_image_and_input(command: Command, tiny_bundle: Path, arguments: tuple[str, ...]) -> None:
     code, _, err = command("run", tiny_bundle, *arguments)
     assert code == 2
-    assert "pass one of --text, --image and --input" in err
+    assert "pass exactly one of --text, --image and --input" in err
 
 
 def test_an_image_is_classified(
@@ -216,8 +216,8 @@ def test_a_text_for_images_and_an_image_for_texts_are_refused(
     command: Command, tiny_bundle: Path, tiny_image_bundle: Path, make_image: MakeImage
 ) -> None:
     for arguments, found in (
-        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone that reads texts; wanted --text"),
-        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone that reads images; wanted --image"),
+        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone for texts; wanted --text"),
+        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone for images; wanted --image"),
     ):
         code, out, err = command("run", *arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)
@@ -231,7 +231,7 @@ def test_a_backbone_of_arrays_is_asked_from_python(command: Command, bundle_copy
     write_manifest(bundle_copy, replace(manifest, graphs=graphs, preprocessing=arrays))
     code, out, err = command("run", bundle_copy, "--text", "w1")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "reads arrays" in err
+    assert "is arrays; wanted a backbone for texts or images" in err
 
 
 @pytest.mark.parametrize("line", ["{", "{}", '{"image": ""}', '{"image": 3}', '{"text": "w1"}'])

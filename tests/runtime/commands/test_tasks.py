@@ -34,7 +34,7 @@ def test_what_is_in_a_folder(command: Command, make_prompt: MakePrompt) -> None:
     for wanted in ("prefix", "2 2 4 4 8", f"{2 * 2 * 4 * 4 * 8 * 4 + 9 * 33 * 4:,}", "spam_0, spam_1", "(9)", "ready"):
         assert wanted in spam
     assert "?" in next(line for line in out.splitlines() if "bare" in line)
-    assert "2 tasks, 0 refused" in out
+    assert "2 tasks, 0 rejected" in out
 
 
 def test_a_bundle_and_its_own_prompts(command: Command, make_prompt: MakePrompt, bundle_copy: Path) -> None:

@@ -20,7 +20,7 @@ def test_a_good_bundle_and_its_prompts_pass(
     code, out, _ = command("verify", tiny_bundle, *(word for prompt in prompts for word in ("--prompt", prompt)))
     assert code == 0
     for wanted in (
-        "every file is as it was exported",
+        "all files match their digests",
         "onnxruntime",
         "openvino",
         "2 labels",
@@ -93,15 +93,15 @@ def test_labelled_rows_are_answered_on_each_engine(
     code, out, _ = command("verify", tiny_bundle, "--prompt", prompt, "--data", rows)
     assert code == 0
     for engine in ("onnxruntime", "openvino"):
-        assert f"{engine}: 15 of 20 rows of {rows} right, 75.0 %" in out
+        assert f"{engine}: 15 of 20 rows of {rows} correct, 75.0 %" in out
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no line"),
+        ("", "has no rows"),
         ('{"text": "oil", "label": "unheard of"}', "line 1: the label 'unheard of'"),
-        ('{"text": "oil"}', "line 1: no JSON object with a field 'label'"),
+        ('{"text": "oil"}', "line 1: not a JSON object with a field 'label'"),
         ('{"label": "L"}', "line 1: "),
     ],
 )

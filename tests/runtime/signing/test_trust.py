@@ -240,7 +240,7 @@ def test_the_signature_of_another_bundle_is_refused(
 def test_an_added_file_is_refused(bundle: Path, trust: Trust, signer: Signer, name: str) -> None:
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).touch()
-    with pytest.raises(TrustError, match=f"has {name}, which its manifest does not name"):
+    with pytest.raises(TrustError, match=f"has {name}, which its manifest does not list"):
         Runtime(bundle, "onnxruntime", trust=trust)
     with pytest.raises(TrustError, match=f"has {name}"):
         sign_bundle(bundle, signer)

@@ -166,7 +166,7 @@ def test_a_kind_that_contradicts_the_card_is_refused(bundle: Bundle, make_prompt
 
 def test_a_prompt_tuned_on_other_weights_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     write_prompt(tmp_path / "x.npy", np.ones((5, 32), np.float32), "soft", "f" * 64)
-    with pytest.raises(FingerprintError, match="tuned on a backbone of fingerprint ffffffffffff…"):
+    with pytest.raises(FingerprintError, match="tuned on a backbone with the fingerprint ffffffffffff…"):
         load(bundle, tmp_path / "x.npy")
 
 

@@ -185,7 +185,7 @@ def test_a_batch_whose_padding_would_fill_the_memory_is_refused() -> None:
 
 def test_an_image_larger_than_its_padding_is_refused(picture: Picture) -> None:
     settings = settings_for("ViT", do_resize=False, do_pad=True, pad_size={"height": 30, "width": 39})
-    with pytest.raises(InputError, match="height 30 and width 40 once resized; wanted no more than 30 and 39"):
+    with pytest.raises(InputError, match="height 30 and width 40 after resizing; wanted at most 30 and 39"):
         preprocess(picture(30, 40), settings)
 
 
