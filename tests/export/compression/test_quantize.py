@@ -156,7 +156,7 @@ def test_the_command_takes_a_folder_and_prompts(
     assert ended.value.code == 0
     assert [batch["prefix"][4] for batch in calls[0]] == [0, 7, 0]
     assert [batch["pixel_values"] for batch in calls[0]] == [(4, 3, 32, 32)] * 3
-    assert "1.0e-02 from fp32 at most" in capsys.readouterr().out
+    assert "differ from fp32 by at most 1.0e-02" in capsys.readouterr().out
 
 
 def test_images_beyond_what_is_needed_are_thinned_out_evenly() -> None:
