@@ -126,7 +126,7 @@ def test_a_missing_folder_is_named(bundle: Path, tmp_path: Path) -> None:
         ({"num_virtual_tokens": "5"}, "'num_virtual_tokens' is str"),
         ({"num_layers": 3}, "a prefix of 3 layers, 4 heads"),
         ({"num_attention_heads": 2}, "a prefix of 2 layers, 2 heads"),
-        ({"token_dim": 64}, "64 numbers a layer's keys; wanted 2, 4 and 32"),
+        ({"token_dim": 64}, "a key width of 64; wanted 2, 4 and 32"),
         ({"num_transformer_submodules": 3}, "num_transformer_submodules 3"),
         ({"task_type": "TOKEN_CLS"}, "saved by a TOKEN_CLS adapter"),
         ({"base_model_name_or_path": "org/another"}, "an adapter for 'org/another'; wanted one for 'adapted_bert'"),
