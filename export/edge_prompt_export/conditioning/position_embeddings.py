@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 def keep_interpolated_positions(model: nn.Module) -> None:
-    """Let exported graphs of a network whose images have one size hold the interpolated positions as a constant.
+    """Store interpolated positions as a constant in exported graphs, for a network whose images have one size.
 
-    transformers interpolates anew in every forward while it is traced. That is work for nothing, and the engines'
-    bicubic filters are not all torch's (with antialiasing, as in DINOv2 with registers, they differ by 4e-3).
+    A traced transformers model interpolates the positions again in every forward pass. That is wasted work, and some
+    bicubic filters of the engines differ from torch's (by 4e-3 with antialiasing, as in DINOv2 with registers).
     """
     for module in model.modules():
         original = getattr(module, "interpolate_pos_encoding", None)
