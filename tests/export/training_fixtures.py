@@ -45,7 +45,7 @@ def tiny_image_backbone(tiny_image_bundle: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures of two classes that differ in their colour, a folder a class; not to be changed."""
+    """Forty pictures of two classes that differ in their colour, one subfolder per class; not to be changed."""
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for label, colour in (("warm", (200, 120, 40)), ("cold", (40, 110, 200))):

@@ -188,7 +188,7 @@ class Returning(PromptedLinear):
     [
         (lambda answer: {"features": answer}, "Returning returns dict; wanted a tensor, or several in a tuple"),
         (lambda answer: (answer, None), "Returning returns Tensor, NoneType; wanted a tensor"),
-        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted a name an output"),
+        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted one name per output"),
         (lambda answer: answer.sum(), r"gives features of shape \[\] for a batch of 2; wanted floats \[batch, feature"),
         (lambda answer: answer[:1], r"gives features of shape \[1, 4\] for a batch of 2"),
         (lambda answer: answer[:, None], r"gives features of shape \[2, 1, 4\] for a batch of 2"),
@@ -225,7 +225,7 @@ def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> Non
             InputError,
             "an input named soft_prompt; wanted another name",
         ),
-        ({"integers_below": 0}, InputError, "integers_below=0; wanted 1 at least"),
+        ({"integers_below": 0}, InputError, "integers_below=0; wanted at least 1"),
         (
             {"inputs": {"x": ArrayInput("float32", (None, 15))}},
             UnsupportedArchitectureError,
