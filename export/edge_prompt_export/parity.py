@@ -138,8 +138,8 @@ def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Tria
 def _require(figures: dict[str, float], effect: dict[str, float], network: str, engine: str) -> None:
     sentences = {
         "torch": "differs from torch",
-        "length_0": "without a prompt differs from the untouched network",
-        "mixed_batch": "gives a row of a mixed batch other numbers than that row alone",
+        "length_0": "without a prompt differs from the original network",
+        "mixed_batch": "differs between a row of a mixed batch and that row alone",
     }
     for name, value in figures.items():
         if not value <= TOLERANCE:

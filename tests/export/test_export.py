@@ -239,7 +239,7 @@ def test_a_network_whose_features_are_off_by_something_is_not_exported(
         return features + 1e-2, *others
 
     monkeypatch.setattr(ConditionedTextEncoder, "forward", offset)
-    assert "without a prompt differs from the untouched network" in str(refused(tiny_backbone, target))
+    assert "without a prompt differs from the original network" in str(refused(tiny_backbone, target))
 
 
 def test_a_network_that_mixes_padding_into_its_tokens_is_not_exported(
@@ -247,7 +247,7 @@ def test_a_network_that_mixes_padding_into_its_tokens_is_not_exported(
 ) -> None:
     message = str(refused(checkpoint("convbert"), target))
     assert "ConvBertModel on openvino" in message
-    assert "differs from the untouched network" in message
+    assert "differs from the original network" in message
 
 
 def test_kinds_are_those_that_the_network_takes(conditioned: Callable[..., ConditionedTextEncoder]) -> None:

@@ -185,12 +185,12 @@ def _head(tensors: Mapping[str, Tensor], layout: HeadLayout, feature_size: int) 
 
 def _require_feature(layout: HeadLayout, kind: str, manifest: Manifest, name: str) -> None:
     there: str = getattr(manifest.preprocessing, "pooling", "")
-    gives = all("features" in graph.outputs for graph in manifest.graphs.values())
-    if gives and (there == layout.pooling or (kind, layout.pooling, there) in _EQUAL_POOLINGS):
+    has_feature = all("features" in graph.outputs for graph in manifest.graphs.values())
+    if has_feature and (there == layout.pooling or (kind, layout.pooling, there) in _EQUAL_POOLINGS):
         return
     raise AdapterError(
         found=f"{name}: a classifier of {manifest.backbone.model_type!r}, which reads the feature {layout.pooling!r}, "
-        f"and a bundle that gives {there if gives else 'none'}",
-        wanted=f"a bundle that gives the feature {layout.pooling!r}",
+        f"and a bundle that provides {there if has_feature else 'none'}",
+        wanted=f"a bundle that provides the feature {layout.pooling!r}",
         remedy=f"export the network with --pooling {layout.pooling}",
     )

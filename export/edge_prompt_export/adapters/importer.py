@@ -146,7 +146,7 @@ def _name_of(adapter: str | Path) -> str:
 
 def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]:
     config = adapter.config
-    said = {
+    fields = {
         "imported_from": "PEFT",
         "adapter": name,
         "peft_type": config.peft_type,
@@ -156,7 +156,7 @@ def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]
         "peft_version": config.peft_version,
         "part": "encoder" if config.num_transformer_submodules == 2 else "",
     }
-    clipped = {key: text[:_MOST_LETTERS] for key, text in said.items() if text}
+    clipped = {key: text[:_MOST_LETTERS] for key, text in fields.items() if text}
     return clipped if task is None else {**clipped, "task_index": task}
 
 

@@ -76,7 +76,7 @@ def rows_of_prefix(prefix: FloatArray) -> FloatArray:
 
 def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatArray:
     layers, _, heads, _, head_dim = (length or 0 for length in manifest.kinds["prefix"])
-    said = (config.num_layers or layers, config.num_attention_heads or heads, config.token_dim)
+    stated = (config.num_layers or layers, config.num_attention_heads or heads, config.token_dim)
     if config.num_transformer_submodules == 2:
         _refuse(
             config,
@@ -84,10 +84,10 @@ def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatA
             f"one for {manifest.backbone.architecture}",
             "train it on this bundle's backbone",
         )
-    if said != (layers, heads, heads * head_dim):
+    if stated != (layers, heads, heads * head_dim):
         _refuse(
             config,
-            f"a prefix of {said[0]} layers, {said[1]} heads of keys and values, and a key width of {said[2]}",
+            f"a prefix of {stated[0]} layers, {stated[1]} heads of keys and values, and a key width of {stated[2]}",
             f"{layers}, {heads} and {heads * head_dim}, as in this bundle",
             "use an adapter that was trained on this bundle's backbone",
         )

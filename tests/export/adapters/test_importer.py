@@ -236,7 +236,7 @@ def test_a_classifier_that_reads_another_feature_says_how_to_export(
 ) -> None:
     bundle = manifest_only("adapted_bert", {"prefix": (2, 2, 4, None, 8)})
     message = refused(bundle=bundle)
-    assert "which reads the feature 'pooler', and a bundle that gives mean" in message
+    assert "which reads the feature 'pooler', and a bundle that provides mean" in message
     assert message.endswith("export the network with --pooling pooler")
 
 
