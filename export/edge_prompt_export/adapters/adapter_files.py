@@ -76,7 +76,7 @@ def read_adapter(folder: Path) -> Adapter:
     there = [name for name in FILE_NAMES if (folder / name).is_file()]
     if CONFIG_NAME not in there or len(there) < 2:
         raise MissingFileError(
-            found=f"{folder}: {' without the rest'.join([*there, '']) if there else _nothing_in(folder)}",
+            found=f"{folder}: {'only ' + ' and '.join(there) if there else _nothing_in(folder)}",
             wanted=f"{CONFIG_NAME} and {' or '.join(_READERS)}, as PEFT's save_pretrained writes them",
             remedy="pass the folder of a complete adapter",
         )

@@ -129,7 +129,7 @@ def tensors_of_head(head: Head, kind: str, manifest: Manifest, name: str) -> dic
     layout = LAYOUTS.get(manifest.backbone.model_type)
     if layout is None:
         raise AdapterError(
-            found=f"{name} has a head, and its backbone is {manifest.backbone.model_type!r}",
+            found=f"{name} has a head for a backbone of type {manifest.backbone.model_type!r}",
             wanted=f"one of {', '.join(LAYOUTS)}, whose classifiers are known",
             remedy="export the prompt without its head",
         )

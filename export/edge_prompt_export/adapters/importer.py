@@ -120,7 +120,7 @@ def _tasks(task_index: int | None, tasks: int, adapter: str) -> Sequence[int]:
     if not 0 <= task_index < tasks:
         raise InputError(
             found=f"task {task_index} of {adapter}",
-            wanted=f"one from 0 to {tasks - 1}",
+            wanted=f"an index from 0 to {tasks - 1}",
             remedy="pass the index of one of its tasks, or leave the index out to import all of them",
         )
     return [task_index]

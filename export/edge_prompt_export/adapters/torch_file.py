@@ -36,7 +36,7 @@ def read_bin(path: Path) -> TensorFile:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        refuse(str(path), f"a {type(state).__name__} of other things", "tensors by name")
+        refuse(str(path), f"a {type(state).__name__} that does not map names to tensors", "tensors by name")
     return TensorFile(path, {name: _of_torch(path, name, value, size_bytes) for name, value in state.items()}, {})
 
 
@@ -50,7 +50,7 @@ def _loaded(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise AdapterError(
-            found=f"{path}: a pickle that is not of weights only ({' '.join(str(error).split())[:120]})",
+            found=f"{path}: a pickle that contains more than weights ({' '.join(str(error).split())[:120]})",
             wanted="tensors by name",
             remedy="do not unpickle it, but ask its author for adapter_model.safetensors",
         ) from error

@@ -81,7 +81,7 @@ def compress_bundle(folder: Path, weights: str, feeds: Mapping[str, Sequence[Arr
         for kind, figure in figures.items():
             if not figure <= LOOSEST[weights]:
                 raise ParityError(
-                    found=f"{graph.file} in {weights}, {kind}: {figure:.1e} from torch",
+                    found=f"{graph.file} in {weights} differs from torch by {figure:.1e} ({kind})",
                     wanted=f"at most {LOOSEST[weights]:.2g}",
                     remedy="store the weights with more bits",
                 )

@@ -38,9 +38,9 @@ def calibration_feeds(path: Path, backbone: LoadedBackbone, inputs: Sequence[str
     modality = modality_of(backbone.preprocessing)
     if not isinstance(backbone.preprocessing, TextPreprocessing | LanguagePreprocessing):
         raise UnsupportedArchitectureError(
-            found=f"texts to calibrate a backbone on that reads {modality}",
+            found=f"calibration texts for a backbone that reads {modality}",
             wanted="a backbone that reads texts",
-            remedy="store its weights without calibrating",
+            remedy="compress its weights without calibration",
         )
     if not path.is_file():
         raise MissingFileError(found=f"{path}: no such file", wanted="a text file", remedy="check the path")
@@ -49,7 +49,7 @@ def calibration_feeds(path: Path, backbone: LoadedBackbone, inputs: Sequence[str
     longest = min(ROW_TOKENS, backbone.preprocessing.max_positions or ROW_TOKENS)
     if len(tokens) < longest:
         raise InputError(
-            found=f"{path} of {len(tokens)} tokens",
+            found=f"{path} has {len(tokens)} tokens",
             wanted=f"at least {longest}, preferably {MOST_ROWS * ROW_TOKENS}, similar to the expected requests",
             remedy="add more text",
         )

@@ -95,7 +95,7 @@ def image_rows(
     assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - chosen by its modality
     if preprocessing.settings is None or preprocessing.height is None:
         raise InputError(
-            found=f"{backbone.source} does not bring images to one size",
+            found=f"{backbone.source} does not resize images to one size",
             wanted="a preprocessor_config.json with one size",
             remedy="add this file, or set a size in it",
         )
@@ -123,7 +123,7 @@ def _prompt_for_language(backbone: LoadedBackbone, training: LanguageRows, setti
     if settings.kind == "prefix" and count < 2:
         raise InputError(
             found="a prefix with only one virtual token, the first, which is not tuned",
-            wanted="at least 2",
+            wanted="at least 2 virtual tokens",
             remedy="pass a larger --virtual-tokens",
         )
     ids = token_source(settings.init or "", settings.init_text, backbone, training.rows, count, settings.seed)

@@ -51,7 +51,7 @@ def read_examples(path: Path) -> list[Example]:
             found=f"{path} is not UTF-8 ({error})", wanted="UTF-8 text", remedy="convert the file"
         ) from error
     if not examples:
-        raise TrainingDataError(found=f"{path} has no examples", wanted="at least two", remedy="add examples")
+        raise TrainingDataError(found=f"{path} has no examples", wanted="at least two examples", remedy="add examples")
     return examples
 
 
@@ -64,7 +64,9 @@ def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
     labels = tuple(sorted({example.label for example in examples}))
     if len(labels) < 2:
         raise TrainingDataError(
-            found=f"{path} has one class, {labels[0]!r}", wanted="at least two", remedy="add examples of another class"
+            found=f"{path} has only one class, {labels[0]!r}",
+            wanted="at least two classes",
+            remedy="add examples of another class",
         )
     return labels
 
@@ -74,8 +76,8 @@ def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path:
     unknown = Counter(example.label for example in examples if example.label not in labels)
     if unknown:
         raise TrainingDataError(
-            found=f"{path} has the classes {', '.join(sorted(map(repr, unknown))[:5])}",
-            wanted=f"only {', '.join(labels[:20])}",
+            found=f"{path} has examples of the unknown classes {', '.join(sorted(map(repr, unknown))[:5])}",
+            wanted=f"only the classes {', '.join(labels[:20])}",
             remedy="correct the labels or remove those lines",
         )
 

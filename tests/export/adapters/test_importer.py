@@ -99,8 +99,8 @@ def test_an_adapter_that_is_no_prompt_is_refused_by_name(
 @pytest.mark.parametrize(
     ("missing", "found"),
     [
-        (["adapter_config.json"], "adapter_model.safetensors without the rest"),
-        (["adapter_model.safetensors"], "adapter_config.json without the rest"),
+        (["adapter_config.json"], "only adapter_model.safetensors"),
+        (["adapter_model.safetensors"], "only adapter_config.json"),
         (["adapter_config.json", "adapter_model.safetensors"], "no adapter in it"),
     ],
 )

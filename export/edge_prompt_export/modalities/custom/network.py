@@ -265,17 +265,17 @@ def _require_outputs(module: ConditionedCustom, outputs: tuple[object, ...]) -> 
         fits = tensor.ndim >= 1 and len(tensor) == _TRACE_BATCH
         if not fits or (is_feature and not (tensor.ndim == 2 and tensor.is_floating_point())):
             raise InputError(
-                found=f"{name} gives {output_name} of shape {list(tensor.shape)} for a batch of {_TRACE_BATCH}",
+                found=f"{name} returns {output_name} of shape {list(tensor.shape)} for a batch of {_TRACE_BATCH}",
                 wanted="floats [batch, feature_size]" if is_feature else "the batch as its first axis",
                 remedy="change what the module returns",
             )
 
 
 def _require_finite(module: ConditionedCustom, outputs: tuple[Tensor, ...]) -> None:
-    """Refuse a module that gives NaN or infinity without a prompt, for example the mean over no tokens."""
+    """Refuse a module that returns NaN or infinity without a prompt, for example the mean over no tokens."""
     if not all(bool(output.isfinite().all()) for output in outputs):
         raise UnsupportedArchitectureError(
-            found=f"{type(module.model).__name__} gives NaN or infinity without a prompt",
+            found=f"{type(module.model).__name__} returns NaN or infinity without a prompt",
             wanted="the unmodified network's output for a prompt of length 0",
             remedy="handle length 0 in its forward method (a sum over no tokens is 0, a mean is NaN)",
         )

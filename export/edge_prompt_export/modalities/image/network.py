@@ -89,7 +89,7 @@ class ConditionedVision(ConditionedModule):
             reasons = "; ".join(dict.fromkeys(self.refused_kinds.values()))
             raise UnsupportedArchitectureError(
                 found=f"{type(model).__name__} takes no prompt ({reasons})",
-                wanted="a backbone that takes one",
+                wanted="a backbone that takes prompts",
                 remedy="export another backbone",
             )
         inputs = [PROMPT_INPUTS[kind] for kind in ("soft", "prefix", "pixel") if kind in self.kinds]
@@ -263,7 +263,7 @@ class ConditionedVision(ConditionedModule):
         hidden = getattr(own, "last_hidden_state", None)
         if hidden is None:
             raise UnsupportedArchitectureError(
-                found=f"{type(self.model).__name__} gives no last hidden state",
+                found=f"{type(self.model).__name__} returns no last hidden state",
                 wanted="an image backbone with a last hidden state",
                 remedy="export another backbone",
             )

@@ -59,7 +59,7 @@ def read_language(path: Path) -> list[Pair | Chat]:
             found=f"{path} is not UTF-8 ({error})", wanted="UTF-8 text", remedy="convert the file"
         ) from error
     if not rows:
-        raise TrainingDataError(found=f"{path} has no examples", wanted="at least one", remedy="add examples")
+        raise TrainingDataError(found=f"{path} has no examples", wanted="at least one example", remedy="add examples")
     return rows
 
 

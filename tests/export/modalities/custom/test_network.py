@@ -189,10 +189,13 @@ class Returning(PromptedLinear):
         (lambda answer: {"features": answer}, "Returning returns dict; wanted a tensor, or several in a tuple"),
         (lambda answer: (answer, None), "Returning returns Tensor, NoneType; wanted a tensor"),
         (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted one name per output"),
-        (lambda answer: answer.sum(), r"gives features of shape \[\] for a batch of 2; wanted floats \[batch, feature"),
-        (lambda answer: answer[:1], r"gives features of shape \[1, 4\] for a batch of 2"),
-        (lambda answer: answer[:, None], r"gives features of shape \[2, 1, 4\] for a batch of 2"),
-        (lambda answer: answer.argmax(1, keepdim=True), r"gives features of shape \[2, 1\] .* wanted floats"),
+        (
+            lambda answer: answer.sum(),
+            r"returns features of shape \[\] for a batch of 2; wanted floats \[batch, feature",
+        ),
+        (lambda answer: answer[:1], r"returns features of shape \[1, 4\] for a batch of 2"),
+        (lambda answer: answer[:, None], r"returns features of shape \[2, 1, 4\] for a batch of 2"),
+        (lambda answer: answer.argmax(1, keepdim=True), r"returns features of shape \[2, 1\] .* wanted floats"),
     ],
 )
 def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], message: str) -> None:
@@ -203,7 +206,7 @@ def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], me
 def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> None:
     module = conditioned(Returning(lambda answer: (answer[:, None], answer.argmax(1))), outputs=("map", "best"))
     assert module.output_names == ("map", "best")
-    with pytest.raises(InputError, match=r"gives map of shape \[4, 2\] .* wanted the batch as its first axis"):
+    with pytest.raises(InputError, match=r"returns map of shape \[4, 2\] .* wanted the batch as its first axis"):
         conditioned(Returning(lambda answer: answer.T), outputs=("map",))
 
 
@@ -259,7 +262,7 @@ def test_a_module_that_has_no_answer_without_a_prompt_is_refused() -> None:
         def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
             return self.linear(x + soft_prompt.mean(1))
 
-    with pytest.raises(UnsupportedArchitectureError, match="Mean gives NaN or infinity without a prompt; wanted"):
+    with pytest.raises(UnsupportedArchitectureError, match="Mean returns NaN or infinity without a prompt; wanted"):
         conditioned(Mean())
 
 
