@@ -35,7 +35,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A bundle to write, in a folder of its own."""
+    """The path of a bundle to write, in a temporary folder."""
     folder = tmp_path / "target"
     folder.mkdir()
     return folder / "bundle"

@@ -25,7 +25,7 @@ GUIDE = Path(edge_prompt.__file__).parents[1] / "docs" / "custom_modules.md"
 
 
 class Reader(nn.Module):
-    """Embeds token ids, attends to them under a prompt, and gives features and a vector a token."""
+    """Embeds token ids, attends to them with a prompt, and returns features and one vector per token."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Prompts of ours open in PEFT, with the same numbers."""
+"""Exported prompts open in PEFT and give the same outputs."""
 
 from __future__ import annotations
 

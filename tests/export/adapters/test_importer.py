@@ -1,4 +1,4 @@
-"""What an adapter must not be: each gets one sentence, and nothing is written."""
+"""Invalid adapters: each raises an error of one sentence, and nothing is written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bundle(encoder_bundle: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def refused(adapter: Path, bundle: Path, tmp_path: Path) -> Callable[..., str]:
-    """The one sentence that an adapter is refused with."""
+    """The message of the error that an adapter raises."""
 
     def message(error: type[EdgePromptError] = AdapterError, **options: Any) -> str:
         with pytest.raises(error) as caught:

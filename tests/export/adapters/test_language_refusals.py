@@ -1,4 +1,4 @@
-"""What a language model's bundle refuses, of adapters that PEFT made for that very model."""
+"""Adapters that PEFT made for a language model and that the model's bundle refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small weights of a tiny network of every family, on every engine."""
+"""Weight compression of a tiny network of every modality, on every engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Small = Callable[[str, str], Bundle]
 
 
 class Wide(nn.Module):
-    """A table, a layer as wide as no block, a layer that is tied to the table, and a prompt that is added up."""
+    """A table, a layer whose width is no multiple of a block, a layer tied to the table, and a summed prompt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def wide_bundle(build_once: BuildOnce) -> Path:
 
 @pytest.fixture
 def small(request: pytest.FixtureRequest, build_once: BuildOnce) -> Small:
-    """A bundle in fp32 with its weights made small."""
+    """An fp32 bundle with compressed weights."""
 
     def made(family: str, weights: str) -> Bundle:
         source: Path = request.getfixturevalue(family)
@@ -110,7 +110,7 @@ def test_fewer_bits_are_fewer_bytes(small: Small, family: str, engine: str, requ
 
 
 def matrices_bytes(bundle: Bundle, engine: str) -> int:
-    """The bytes of all that is not a vector in the graph that the engine opens, what is shared counted once."""
+    """The bytes of all weights except vectors in the engine's graph; shared weights count once."""
     path = bundle.folder / bundle.graph(engine).file
     if engine == "onnxruntime":
         graph = onnx.load(path, load_external_data=False).graph

@@ -1,4 +1,4 @@
-"""Modules of the user's own: what may be described, and what is refused."""
+"""Modules of the user's own: valid and invalid descriptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOFT: dict[str, tuple[int | None, ...]] = {"soft": (None, 16)}
 
 
 class Sequences(nn.Module):
-    """Takes sequences and what to make of them."""
+    """Takes token ids, signals and a mask, all as sequences."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def test_names_that_tell_no_outputs_apart_are_refused(outputs: Any) -> None:
 
 
 class Returning(PromptedLinear):
-    """Returns whatever is made of the answer."""
+    """Returns the answer after a given change."""
 
     def __init__(self, made: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -276,7 +276,7 @@ def test_a_forward_of_any_arguments_takes_all() -> None:
 
 def test_every_weight_counts_for_the_fingerprint() -> None:
     class Hidden(PromptedLinear):
-        """Hides its layer from autograd, as authors of frozen networks do."""
+        """Hides its layer from autograd, like some frozen networks."""
 
         def __init__(self) -> None:
             super().__init__()

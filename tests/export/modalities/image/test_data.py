@@ -13,7 +13,7 @@ Written = Callable[[str, str], Path]
 
 @pytest.fixture
 def touched(tmp_path: Path) -> Callable[[str], Path]:
-    """Make an empty file in a folder of its own: `touched("cat/a.png")` gives its path; nothing is decoded here."""
+    """Create an empty file in a temporary folder: `touched("cat/a.png")` returns its path; no test decodes it."""
 
     def touch(name: str) -> Path:
         path = tmp_path / "data" / name

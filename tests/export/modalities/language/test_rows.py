@@ -24,7 +24,7 @@ END = 0
 
 @pytest.fixture(scope="module")
 def reader(tiny_language_bundle: Path) -> Reader:
-    """What reads requests on the device."""
+    """The device's own reader of requests."""
     return Reader(read_bundle(tiny_language_bundle))
 
 
