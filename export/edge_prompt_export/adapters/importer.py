@@ -20,7 +20,7 @@ from edge_prompt_export.adapters.heads import head_of
 from edge_prompt_export.adapters.location import adapter_folder
 from edge_prompt_export.adapters.prompts import FORMS, prompts_of
 
-_MOST_LETTERS = 200
+_MAX_CHARACTERS = 200
 """Longest text, in characters, that is copied from an adapter's configuration into a card."""
 
 
@@ -156,7 +156,7 @@ def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]
         "peft_version": config.peft_version,
         "part": "encoder" if config.num_transformer_submodules == 2 else "",
     }
-    clipped = {key: text[:_MOST_LETTERS] for key, text in fields.items() if text}
+    clipped = {key: text[:_MAX_CHARACTERS] for key, text in fields.items() if text}
     return clipped if task is None else {**clipped, "task_index": task}
 
 

@@ -78,7 +78,7 @@ def quantize_bundle(
     require_extra("quantize", "quantising")
     source = read_bundle(Path(bundle))
     _require_quantizable(source)
-    items = _thinned(_items(images))
+    items = _sampled(_items(images))
     with folder_written_atomically(Path(output)) as folder, scratch_in(folder):
         _copy_unaltered(source, folder)
         tasks = {engine: _tasks(source, engine, prompts) for engine in source.manifest.graphs}
@@ -149,7 +149,7 @@ def _items(images: str | Path | Sequence[Any]) -> list[Any]:
     return items
 
 
-def _thinned(items: list[Any]) -> list[Any]:
+def _sampled(items: list[Any]) -> list[Any]:
     """An even sample of at most `MOST_IMAGES` items, in random order."""
     places = np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)
     return [items[place] for place in np.random.default_rng(0).permutation(places)]

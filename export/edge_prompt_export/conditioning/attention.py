@@ -34,7 +34,7 @@ MASKED_BIAS = -65504.0
 NaN would spread to its neighbours, since 0 x NaN is NaN."""
 
 _UNHANDLED_ARGUMENTS = ("softcap", "s_aux", "head_mask")
-"""Arguments of the interface that change the result and that `prefix_attention` does not compute."""
+"""Arguments of the interface that change the result and that `prefix_attention` does not support."""
 
 
 @dataclass

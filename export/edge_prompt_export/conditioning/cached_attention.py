@@ -28,7 +28,7 @@ CACHED_ATTENTION_NAME = "edge_prompt_cached"
 """The name for `model.set_attn_implementation`. No mask function is registered for it, so transformers makes none."""
 
 _UNHANDLED_ARGUMENTS = ("s_aux", "head_mask", "position_bias")
-"""Arguments of the interface that change the result and that `cached_attention` does not compute."""
+"""Arguments of the interface that change the result and that `cached_attention` does not support."""
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of a layer, `[batch, num_kv_heads, length, head_dim]` each."""

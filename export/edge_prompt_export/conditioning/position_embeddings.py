@@ -17,20 +17,20 @@ def keep_interpolated_positions(model: nn.Module) -> None:
     for module in model.modules():
         original = getattr(module, "interpolate_pos_encoding", None)
         if callable(original) and isinstance(module, nn.Module):
-            module.interpolate_pos_encoding = _kept(original)
+            module.interpolate_pos_encoding = _cached(original)
 
 
-def _kept(original: Any) -> Any:
-    kept: dict[tuple[int, ...], Tensor] = {}
+def _cached(original: Any) -> Any:
+    cached: dict[tuple[int, ...], Tensor] = {}
 
     def interpolate_pos_encoding(embeddings: Tensor, *sizes: Any) -> Tensor:
         exporting = torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
         key = tuple(int(size) for size in sizes if not isinstance(size, Tensor) or size.ndim == 0)  # Hiera: positions
-        if exporting and key in kept:
-            return kept[key]
+        if exporting and key in cached:
+            return cached[key]
         positions: Tensor = original(embeddings, *sizes)
         if not exporting:
-            kept[key] = positions.detach()
+            cached[key] = positions.detach()
         return positions
 
     return interpolate_pos_encoding

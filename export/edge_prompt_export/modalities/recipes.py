@@ -142,7 +142,7 @@ def _pixels_of_form(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
     return PIXEL_FORMS[settings.pixel_form](*prompt.shape[1:]) if settings.kind == "pixel" else None
 
 
-def _asked_template(_backbone: LoadedBackbone, settings: TuneSettings) -> str:
+def _given_template(_backbone: LoadedBackbone, settings: TuneSettings) -> str:
     return settings.template
 
 
@@ -153,7 +153,7 @@ MODALITIES = {
         prompted=classifier_of,
         free=lambda _prompt, _settings: None,
         measure=accuracy_figures,
-        template=_asked_template,
+        template=_given_template,
     ),
     "language": Modality(
         examples=language_rows,
@@ -169,7 +169,7 @@ MODALITIES = {
         prompted=classifier_of,
         free=_pixels_of_form,
         measure=accuracy_figures,
-        template=_asked_template,
+        template=_given_template,
     ),
 }
 

@@ -45,15 +45,15 @@ def load_backbone(
         BackboneError: The backbone cannot be loaded, or the checkpoint lacks weights that the task needs.
         UnsupportedArchitectureError: The backbone takes no prompt, or does not run.
     """
-    source, options = _without_file(source, options or LoadOptions())
-    _require_place(source)
+    source, options = _split_gguf_name(source, options or LoadOptions())
+    _require_folder(source)
     with explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
     if generates_text(config, task, options):
         modality = language
     else:
         asked = task or task_of(config, text.TASK_OF_HEAD | image.TASK_OF_HEAD, "")
-        _require_one_side(source, config, asked)
+        _require_modality(source, config, asked)
         modality = image if takes_images(config, asked in image.AUTO_CLASSES) else text
     if task is not None and task not in modality.AUTO_CLASSES:
         raise BackboneError(
@@ -84,7 +84,7 @@ def generates_text(config: PreTrainedConfig, task: str | None, options: LoadOpti
     return options.gguf_file is not None or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
-def _without_file(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
+def _split_gguf_name(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
     """Split the name of a GGUF file into its folder or repository and options with the file name."""
     if not source.endswith(GGUF_SUFFIX):
         return source, options
@@ -92,7 +92,7 @@ def _without_file(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
     return folder or ".", replace(options, gguf_file=name)
 
 
-def _require_one_side(source: str, config: PreTrainedConfig, asked: str) -> None:
+def _require_modality(source: str, config: PreTrainedConfig, asked: str) -> None:
     """Refuse a network for images and texts if neither the task nor a head determines which of them to load."""
     if not asked and all(getattr(config, f"{side}_config", None) is not None for side in ("vision", "text")):
         raise BackboneError(
@@ -102,7 +102,7 @@ def _require_one_side(source: str, config: PreTrainedConfig, asked: str) -> None
         )
 
 
-def _require_place(source: str) -> None:
+def _require_folder(source: str) -> None:
     """Refuse a path that is not a folder; the hub would answer with an error about its naming rules."""
     if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise BackboneError(

@@ -160,10 +160,10 @@ def test_the_command_takes_a_folder_and_prompts(
 
 
 def test_images_beyond_what_is_needed_are_thinned_out_evenly() -> None:
-    kept = quantize._thinned(list(range(10 * MOST_IMAGES)))
+    kept = quantize._sampled(list(range(10 * MOST_IMAGES)))
     assert len(set(kept)) == MOST_IMAGES
     assert max(np.diff(sorted(kept))) <= 11
-    assert sorted(quantize._thinned([1, 2, 3])) == [1, 2, 3]
+    assert sorted(quantize._sampled([1, 2, 3])) == [1, 2, 3]
 
 
 def test_a_bundle_of_texts_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

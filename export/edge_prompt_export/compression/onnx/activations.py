@@ -52,7 +52,7 @@ def quantize_graph(
     folder: Path,
     feeds: Sequence[Arrays],
 ) -> tuple[str, ...]:
-    """Write the graph in int8; see `quantize_openvino.quantize_graph`."""
+    """Write the graph in int8; see `edge_prompt_export.compression.openvino.activations.quantize_graph`."""
     with tempfile.TemporaryDirectory() as name:
         whole, prepared, smoothed = (Path(name) / f"{step}.onnx" for step in ("whole", "prepared", "smoothed"))
         onnx.save(onnx.load(graph_file), whole)  # the next step does not find weights in an external file

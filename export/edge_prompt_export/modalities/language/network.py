@@ -49,7 +49,7 @@ class ConditionedCausalLM(ConditionedModule):
         layers_found = _conditioned_layers(model)
         self.layer_shapes, self.layer_limits = layers_found.layer_shapes, layers_found.limits
         self._logits_to_keep: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._kept)
+        model.get_output_embeddings().register_forward_pre_hook(self._select_positions)
         self.embedding = model.get_input_embeddings()
         layers = len(self.layer_shapes)
         self.cache_names = past_names(layers)
@@ -201,7 +201,7 @@ class ConditionedCausalLM(ConditionedModule):
             self._logits_to_keep = None
         return logits, *(tensor for layer in current.present for tensor in layer)
 
-    def _kept(self, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def _select_positions(self, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Pass only the requested positions to the output layer, because its vocabulary is large."""
         if self._logits_to_keep is None:
             return arguments

@@ -15,7 +15,7 @@ from edge_prompt_export.graphs.onnx.values import constant_of
 
 _POSITIONS = "position_ids"
 _QUERY, _KEY = 0, 1
-_HEADS_AND_PLACES = [0, 2, 1, 3]
+_SWAP_HEADS_AND_SEQUENCE = [0, 2, 1, 3]
 _ROUNDING = 1e-6
 
 _HEAD_DIM_FACTOR, _HALF_FACTOR = 16, 8
@@ -76,7 +76,7 @@ class _FlatRotary(pattern.RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any, cos: Any, sin: Any, middle: Any, end: Any, shape: Any) -> Any:
         first, second = op.Slice(x, [0], middle, [3], [1]), op.Slice(x, middle, end, [3], [1])
         rotated = x * cos + op.Concat(op.Neg(second), first, axis=-1) * sin
-        return op.Reshape(op.Transpose(rotated, perm=_HEADS_AND_PLACES), shape)
+        return op.Reshape(op.Transpose(rotated, perm=_SWAP_HEADS_AND_SEQUENCE), shape)
 
     def rewrite(self, op: Any, x: Any, cos: Any, sin: Any, shape: Any, **_: Any) -> Any:
         _, heads, _, head_dim = x.shape
@@ -88,7 +88,7 @@ class _FlatRotary(pattern.RewriteRuleClassBase):
         zero, one = (op.Constant(value=onnx_ir.tensor(np.int64(number))) for number in (0, 1))
         count = op.Range(zero, op.Size(self._position_ids), one)
         places = op.Reshape(count, op.Shape(self._position_ids))
-        flat = op.Reshape(_places_first(op, x), shape)
+        flat = op.Reshape(_sequence_first(op, x), shape)
         return op.RotaryEmbedding(flat, places, *tables, num_heads=heads, interleaved=0, _domain=ORT_DOMAIN)
 
 
@@ -99,7 +99,7 @@ def _is_cut_in_the_middle(_context: Any, x: onnx_ir.Value, middle: onnx_ir.Value
     return cut is not None and bool(cut.numpy().tolist() == [x.shape[3] // 2])
 
 
-def _places_first(op: Any, x: onnx_ir.Value) -> Any:
+def _sequence_first(op: Any, x: onnx_ir.Value) -> Any:
     """`x [batch, heads, sequence, head_dim]` as `[batch, sequence, heads, head_dim]`, without transposing twice.
 
     If queries and keys are normalised per head, the normalisation moves before the transposition.
@@ -108,8 +108,12 @@ def _places_first(op: Any, x: onnx_ir.Value) -> Any:
     norm = node if node is not None and node.op_type == "SimplifiedLayerNormalization" else None
     heads = norm.inputs[0] if norm is not None else x
     before = heads.producer() if heads is not None else None
-    if before is None or before.op_type != "Transpose" or list(before.attributes["perm"].value) != _HEADS_AND_PLACES:
-        return op.Transpose(x, perm=_HEADS_AND_PLACES)
+    if (
+        before is None
+        or before.op_type != "Transpose"
+        or list(before.attributes["perm"].value) != _SWAP_HEADS_AND_SEQUENCE
+    ):
+        return op.Transpose(x, perm=_SWAP_HEADS_AND_SEQUENCE)
     if norm is None:
         return before.inputs[0]
     attributes = {name: attribute.value for name, attribute in norm.attributes.items()}
