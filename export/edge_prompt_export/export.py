@@ -217,9 +217,7 @@ def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
     if backbone.options.gguf_file is not None:
         _write_files(backbone, folder)
     backend: Any = getattr(backbone.tokenizer, "backend_tokenizer", None)
-    if (
-        backend is not None and not (folder / TOKENIZER_NAME).exists()
-    ):  # the checkpoint has the tokenizer in an older format
+    if backend is not None and not (folder / TOKENIZER_NAME).exists():  # the checkpoint has an older format
         backend.save(str(folder / TOKENIZER_NAME))
 
 
