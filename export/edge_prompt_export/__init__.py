@@ -1,6 +1,6 @@
-"""The workstation side of edge-prompt: torch, transformers, and the converters.
+"""The workstation side of edge-prompt: exporting, tuning and converting with torch and transformers.
 
-Each name is imported when it is first used: what moves prompts to and from PEFT needs no torch.
+Each name is imported on first use, because converting prompts from and to PEFT does not need torch.
 """
 
 from importlib import import_module

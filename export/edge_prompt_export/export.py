@@ -1,4 +1,4 @@
-"""Exporting: a frozen backbone becomes a bundle, once, for every engine asked for and every task to come."""
+"""Export a frozen backbone as a bundle: once, for every requested engine and for all later tasks."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 
 class Format(NamedTuple):
-    """A format a graph is written in.
+    """A graph format.
 
     Attributes:
-        engine: What runs it.
-        write: What writes it.
-        cached: A causal language model's inputs and outputs in this format, from those of its module.
+        engine: The engine that runs the format.
+        write: Writes a module's graphs in this format.
+        cached: Converts the inputs and outputs of a causal language model's module to those of its graph.
     """
 
     engine: str
@@ -65,7 +65,7 @@ COPIED_FILES = (
     "generation_config.json",
     "chat_template.jinja",
 )
-"""What goes into a bundle as it came."""
+"""Files of a checkpoint that are copied into the bundle unchanged."""
 
 _VERSIONS_OF = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime", "openvino")
 
@@ -89,26 +89,27 @@ def export_backbone(
     Args:
         source: A local folder, a name on the hub, or a module of your own.
         bundle: The folder to write; it must not exist.
-        description: What a module of your own takes and gives; see `ModuleDescription`.
+        description: The inputs and outputs of your own module; see `ModuleDescription`.
         formats: `onnx`, `openvino`, or both.
-        weights: What the weights are stored in: `fp32`, `fp16`, `int8` or `int4`. Prompts and heads stay in fp32.
-        calibrate: A text file like the texts to come, on which weights in `int4` lose less; takes minutes.
-        task: What the network does, in transformers' terms (`edge-prompt export --help` lists them); None takes the
-            head that the checkpoint brings, or its features.
-        pooling: How token vectors become the feature: `mean`, `cls`, `pooler`, or of texts `first`; None takes what the
-            checkpoint says, or what suits the network.
+        weights: Storage format of the weights: `fp32`, `fp16`, `int8` or `int4`. Prompts and heads stay in fp32.
+        calibrate: A text file to calibrate `int4` weights on, which reduces their quality loss; takes minutes. Its
+            texts should resemble those that the bundle will read.
+        task: The task that the network is loaded for, in transformers' terms (`edge-prompt export --help` lists them);
+            None uses that of the checkpoint's head, or feature extraction.
+        pooling: How token vectors are pooled into the feature vector: `mean`, `cls`, `pooler`, or for text also
+            `first`; None uses the checkpoint's setting, or one that suits the architecture.
         revision: Branch, tag or commit on the hub.
-        trust_remote_code: Whether code that comes with the checkpoint may run.
-        cache_dir: Where downloads are kept.
+        trust_remote_code: Whether code from the checkpoint may run.
+        cache_dir: Folder for downloads.
 
     Returns:
         The bundle.
 
     Raises:
         BackboneError: The backbone cannot be loaded or lacks weights.
-        UnsupportedArchitectureError: It takes no prompt, or a converter cannot follow it.
-        ParityError: What was exported gives other numbers than torch. Nothing is left behind.
-        MissingExtraError: What makes weights small is not installed.
+        UnsupportedArchitectureError: The backbone takes no prompt, or a converter does not support it.
+        ParityError: The exported graphs differ from torch. Nothing is left behind.
+        MissingExtraError: A package for compressing the weights is not installed.
         WriteError: The bundle exists already, or cannot be written.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -116,7 +117,7 @@ def export_backbone(
         raise InputError(
             found=f"the formats {list(formats)}",
             wanted=f"one or more of {', '.join(FORMATS)}",
-            remedy="pass one of them",
+            remedy="pass only these",
         )
     require_compressible(weights, [FORMATS[name].engine for name in formats])
     with folder_written_atomically(Path(bundle)) as folder, scratch_in(folder):
@@ -147,7 +148,7 @@ def export_backbone(
 
 
 def _feeds(backbone: LoadedBackbone, manifest: Manifest, calibrate: str | Path | None) -> dict[str, list[Arrays]]:
-    """What weights are made small by, beside themselves: inputs of the graphs, by engine."""
+    """Inputs of the graphs to calibrate weights on, by engine; empty without a calibration file."""
     if calibrate is None:
         return {}
     return {
@@ -165,8 +166,8 @@ def _load(
     if isinstance(source, nn.Module) is not (description is not None):
         raise InputError(
             found="a module without a description" if description is None else f"a description of {source}",
-            wanted="a module of your own with its description, or neither",
-            remedy="pass both, or a folder or hub name",
+            wanted="a module of your own with its description, or a folder or hub name without one",
+            remedy="pass the module together with its description, or leave the description out",
         )
     if isinstance(source, nn.Module):
         assert description is not None  # noqa: S101 - one comes with the other
@@ -176,7 +177,11 @@ def _load(
 
 
 def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple[Graph, Graph | None, tuple[str, ...]]:
-    """The graph of the network, the one that folds if it takes deep prompts, and files for others than the engine."""
+    """Write the network's graphs.
+
+    Returns:
+        The main graph, the folding graph (None if the network takes no deep prompts), and the names of extra files.
+    """
     metadata = {
         "edge-prompt": __version__,
         "fingerprint": backbone.fingerprint,
@@ -212,12 +217,12 @@ def _copy_files(backbone: LoadedBackbone, folder: Path) -> None:
     if backbone.options.gguf_file is not None:
         _write_files(backbone, folder)
     backend: Any = getattr(backbone.tokenizer, "backend_tokenizer", None)
-    if backend is not None and not (folder / TOKENIZER_NAME).exists():  # the checkpoint brings an older form
+    if backend is not None and not (folder / TOKENIZER_NAME).exists():  # the checkpoint has an older format
         backend.save(str(folder / TOKENIZER_NAME))
 
 
 def _write_files(backbone: LoadedBackbone, folder: Path) -> None:
-    """What a GGUF file says, in the files that it stands for."""
+    """Write the configuration and tokenizer that a GGUF file contains as separate files."""
     model: Any = backbone.module.model
     model.config.to_json_file(folder / "config.json")
     model.generation_config.save_pretrained(folder)

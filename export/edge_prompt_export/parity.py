@@ -1,4 +1,4 @@
-"""Parity: the bundle, run by the very runtime that a device uses, against torch. What fails here is not exported."""
+"""Parity checks: run a bundle in the device runtime and compare it with torch. An export that fails here is deleted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import BASE, TOLERANCE, difference
 
 LEAST_EFFECT = 10 * TOLERANCE
-"""A prompt that changes the outputs by less than this, relative to its size, is not alive."""
+"""Smallest relative change of the outputs that counts as an effect; a prompt with less is considered ignored."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A prompt to compare under: its task name, its kind (empty: none), and its array."""
+    """A prompt to compare with: its task name, its kind (empty for no prompt), and its array."""
 
     task: str | None
     kind: str
@@ -35,17 +35,17 @@ class _Trial:
 
 
 def measure_parity(bundle: Bundle, module: ConditionedModule, engine: str) -> dict[str, Any]:
-    """Run the bundle on `engine` at several sizes and compare.
+    """Run the bundle on `engine` at several sizes and compare it with the module in torch.
 
     Args:
         bundle: The bundle.
-        module: The module it was exported from.
-        engine: The engine to run it on.
+        module: The module that the bundle was exported from.
+        engine: The engine to run the bundle on.
 
     Returns:
-        The largest differences, relative to `max(1, |reference|)`: to torch (`torch`), of length 0 to the untouched
-        network (`length_0`), of a row in a mixed batch to that row alone (`mixed_batch`); and how much a prompt of each
-        kind changes the outputs (`effect`).
+        The largest differences, relative to `max(1, |reference|)`: from torch (`torch`), between a prompt of length 0
+        and the original network (`length_0`), and between a row in a mixed batch and that row alone (`mixed_batch`).
+        Also, by kind, how much a prompt changes the outputs (`effect`).
 
     Raises:
         ParityError: A difference is above `TOLERANCE`, or a prompt changes nothing.
@@ -79,9 +79,9 @@ def measure_parity(bundle: Bundle, module: ConditionedModule, engine: str) -> di
 
 
 def write_reference(folder: Path, module: ConditionedModule, preprocessing: Preprocessing) -> None:
-    """Write what torch gives for a request under each kind, so that a device can check itself without torch.
+    """Write torch's outputs for one request with each kind of prompt, so that a device can check itself without torch.
 
-    Arrays are floats: token ids are exact in float32.
+    All arrays are floats; float32 represents token ids exactly.
     """
     request = {name: tensor[:2] for name, tensor in module.parity_requests(preprocessing)[1].items()}
     output = module.output_names[0]
@@ -99,10 +99,10 @@ def _trials(module: ConditionedModule) -> list[_Trial]:
     for length in PARITY_VIRTUAL_TOKENS:
         for kind in module.kinds:
             if None not in module.kinds[kind] and length != PARITY_VIRTUAL_TOKENS[-1]:
-                continue  # it has no length of its own
+                continue  # prompts of this kind have a fixed size
             array = module.example_prompt(kind, length, seed=length).numpy()
             trials.append(_Trial(_task(kind, length), kind, array))
-    for kind in module.kinds:  # of the same length as others, so that rows of a batch differ in their numbers only
+    for kind in module.kinds:  # same length as another prompt, so that these rows of a batch differ only in values
         array = module.example_prompt(kind, PARITY_VIRTUAL_TOKENS[-1], seed=99).numpy()
         trials.append(_Trial(f"{kind}_again", kind, array))
     return trials
@@ -122,7 +122,7 @@ def _torch_outputs(module: ConditionedModule, request: Tensors, trial: _Trial) -
 
 
 def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Trial], request: Tensors) -> float:
-    """The largest difference of a row in a batch of all trials to that row alone."""
+    """The largest difference between a row in a batch of all trials and that row alone."""
     rows = [row % len(next(iter(request.values()))) for row in range(len(trials))]
     mixed = {name: tensor[rows] for name, tensor in request.items()}
     together = runtime.infer(_numpy(mixed), [trial.task for trial in trials])
@@ -138,20 +138,20 @@ def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Tria
 def _require(figures: dict[str, float], effect: dict[str, float], network: str, engine: str) -> None:
     sentences = {
         "torch": "differs from torch",
-        "length_0": "without a prompt differs from the untouched network",
-        "mixed_batch": "gives a row of a mixed batch other numbers than that row alone",
+        "length_0": "without a prompt differs from the original network",
+        "mixed_batch": "differs between a row of a mixed batch and that row alone",
     }
     for name, value in figures.items():
         if not value <= TOLERANCE:
             raise ParityError(
                 found=f"{network} on {engine} {sentences[name]} by {value:.1e}",
                 wanted=f"at most {TOLERANCE:.0e}",
-                remedy="this backbone cannot be exported; choose another one",
+                remedy="this backbone cannot be exported, so choose another one",
             )
     for kind, value in effect.items():
         if not value >= LEAST_EFFECT:
             raise ParityError(
                 found=f"{network} on {engine}: a {kind} prompt changes the outputs by only {value:.1e}",
                 wanted=f"at least {LEAST_EFFECT:.0e}",
-                remedy="this backbone ignores such prompts; choose another one",
+                remedy="this backbone ignores such prompts, so choose another one",
             )

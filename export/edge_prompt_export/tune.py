@@ -1,4 +1,4 @@
-"""Tuning a prompt for a task: from examples to a `.npy` file with its card and head."""
+"""Tune a prompt for a task: from examples to a `.npy` file with its card and head."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from edge_prompt_export.training.settings import DTYPES, TuneSettings
 
 @dataclass(frozen=True)
 class TunedPrompt:
-    """What tuning ended with.
+    """The result of tuning.
 
     Attributes:
         path: The prompt file.
-        card: Its card.
-        figures: On the validation examples, as the file was written; None without such examples.
-        outcome: How training went.
+        card: The card of the prompt.
+        figures: Metrics of the written prompt on the validation examples; None without validation examples.
+        outcome: How training ended.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class TunedPrompt:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of the validation examples that is right, 0 to 1; None without such examples."""
+        """Accuracy on the validation examples, 0 to 1; None without validation examples."""
         return None if self.figures is None else self.figures.right
 
 
@@ -60,29 +60,29 @@ def tune_prompt(
     options: LoadOptions | None = None,
     observer: Observer | None = None,
 ) -> TunedPrompt:
-    """Tune a prompt on a frozen backbone and write it, with its head and card.
+    """Tune a prompt on a frozen backbone and write it with its head and card.
 
     Args:
         source: The backbone: a local folder, or a name on the hub.
-        train_file: Texts and labels: `.jsonl`, `.csv` or `.tsv` with the fields `text` and `label`. For language
-            models also `.jsonl` with `prompt` and `completion`, or with `messages`. Images: a folder that holds a
-            folder a class, or a `.csv` with the fields `path` and `label`.
+        train_file: Training examples. For text: a `.jsonl`, `.csv` or `.tsv` file with the fields `text` and `label`.
+            For language models also a `.jsonl` file with `prompt` and `completion`, or with `messages`. For images: a
+            folder with one subfolder per class, or a `.csv` file with the fields `path` and `label`.
         output: The `.npy` file to write.
-        validation_file: Examples to choose the best epoch by; None keeps the last.
-        settings: How; None takes the defaults.
-        task: As for `export_backbone`; it must be the same as at export, or the fingerprints differ.
+        validation_file: Validation examples that select the best epoch; None keeps the last epoch.
+        settings: Hyperparameters; None uses the defaults.
+        task: As for `export_backbone`. It must be the same as at export, otherwise the fingerprints differ.
         pooling: As for `export_backbone`.
         options: How to load from a hub.
-        observer: Who is told how it goes.
+        observer: Receives the progress of training.
 
     Returns:
-        What was written.
+        The tuned prompt, as written.
 
     Raises:
-        TrainingDataError: The data is malformed, has one class, or classes that do not fit.
-        InputError: A setting is not one of its choices, or the output is no `.npy` file.
+        TrainingDataError: The data is malformed, has only one class, or has classes that do not fit the task.
+        InputError: A setting is not one of its choices, or the output is not a `.npy` file.
         BackboneError: The backbone cannot be loaded.
-        UnsupportedArchitectureError: It does not take that kind of prompt.
+        UnsupportedArchitectureError: The backbone does not take this kind of prompt.
     """
     settings = settings or TuneSettings()
     train_file, output = Path(train_file), Path(output)
@@ -125,14 +125,14 @@ def tune_prompt(
 def tune_examples(
     backbone: LoadedBackbone, labelled: Labelled, settings: TuneSettings, observer: Observer | None = None
 ) -> tuple[Prompted, Outcome, Examples | None]:
-    """Tune on examples in memory.
+    """Tune on examples that are already in memory.
 
     Returns:
-        The prompted network as it was kept, how training went, and the validation examples.
+        The prompted network with the parameters that training kept, how training ended, and the validation examples.
 
     Raises:
-        UnsupportedArchitectureError: The backbone does not take that kind of prompt.
-        InputError: The backbone takes no such examples, or the prompt leaves no room for a text.
+        UnsupportedArchitectureError: The backbone does not take this kind of prompt.
+        InputError: The backbone does not read such examples, or the prompt leaves no room for a text.
         TrainingDataError: A class is not among those of the backbone's own head.
     """
     name = labelled.require(modality_of(backbone.preprocessing), backbone)
@@ -164,7 +164,7 @@ def tune_examples(
 
 
 def round_prompt(prompted: Prompted, settings: TuneSettings) -> FloatArray:
-    """The prompt in the file's dtype; the module's own becomes the same numbers, so figures are the file's."""
+    """Round the prompt to the file's dtype, in the module too, so that metrics describe the file that is written."""
     array: FloatArray = np.ascontiguousarray(prompted.prompt.detach().numpy().astype(DTYPES[settings.dtype]))
     with torch.no_grad():
         prompted.prompt.copy_(torch.from_numpy(array.astype(np.float32)))
@@ -189,8 +189,8 @@ def _require_settings(settings: TuneSettings, output: Path) -> None:
     if settings.template.count(TEMPLATE_FIELD) != 1:
         raise InputError(
             found=f"the template {settings.template!r}",
-            wanted=f"{TEMPLATE_FIELD} in it, once",
-            remedy="put it where the text goes",
+            wanted=f"a template that contains {TEMPLATE_FIELD} exactly once",
+            remedy=f"put {TEMPLATE_FIELD} where the text goes",
         )
 
 
@@ -199,12 +199,12 @@ def _require_backbone(backbone: LoadedBackbone, settings: TuneSettings) -> None:
     if settings.kind not in module.kinds:
         raise UnsupportedArchitectureError(
             found=module.refused_kinds.get(settings.kind, f"{backbone.source} takes no {settings.kind} prompts"),
-            wanted=f"a prompt of a kind that it takes: {', '.join(module.kinds)}",
-            remedy=f"tune such a one (--kind {next(iter(module.kinds))})",
+            wanted=f"a kind of prompt that it takes: {', '.join(module.kinds)}",
+            remedy=f"choose another kind (--kind {next(iter(module.kinds))})",
         )
     if settings.head == "own" and not (module.task in LABELLED_TASKS and module.task.endswith("-classification")):
         raise InputError(
             found=f"the backbone's own head is for {module.task}",
-            wanted="one that classifies",
-            remedy="tune with --head linear, or load a checkpoint that classifies",
+            wanted="a classification head",
+            remedy="tune with --head linear, or use a checkpoint with a classification head",
         )

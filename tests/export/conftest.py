@@ -33,7 +33,7 @@ from tests.export.training_fixtures import (  # noqa: F401 - fixtures
     written,
 )
 
-torch.set_num_threads(1)  # networks are tiny and workers several: more threads only wait for each other
+torch.set_num_threads(1)  # with tiny networks and several workers, more threads only wait for each other
 
 AUTO_CLASSES = {
     "feature-extraction": AutoModel,
@@ -112,7 +112,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def tiny_network() -> Callable[..., Any]:
-    """Builds a tiny random network as transformers gives it; its weights are large enough that every part counts."""
+    """Builds a tiny random transformers network with weights large enough that every part has an effect."""
 
     def build(model_type: str, task: str = "feature-extraction", **settings: Any) -> Any:
         config = AutoConfig.for_model(model_type, **dict(NETWORKS[model_type]) | settings)
@@ -152,7 +152,7 @@ def checkpoint(tiny_network: Callable[..., Any], tmp_path: Path) -> Callable[...
 
 
 class ImageNetwork(NamedTuple):
-    """A tiny image network: what it does, its class, its sizes, and the size of its images."""
+    """A tiny image network: its task, its class, its sizes, and the size of its images."""
 
     task: str
     architecture: str
@@ -252,7 +252,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def image_network() -> Callable[..., Any]:
-    """Builds a tiny random image network as transformers gives it; its weights are large enough that all count."""
+    """Builds a tiny random transformers image network with weights large enough that all have an effect."""
 
     def build(name: str, **settings: Any) -> Any:
         architecture = getattr(transformers, IMAGE_NETWORKS[name].architecture)
@@ -285,7 +285,7 @@ def conditioned_image(image_network: Callable[..., Any]) -> Callable[..., Condit
 
 @pytest.fixture(scope="session")
 def vision(conditioned_image: Callable[..., ConditionedVision]) -> Callable[[str], ConditionedVision]:
-    """A tiny conditioned image network, built once; not to be changed."""
+    """A tiny conditioned image network, built once; do not modify it."""
     return cache(conditioned_image)
 
 

@@ -1,4 +1,4 @@
-"""Modules of the user's own that several tests describe."""
+"""Modules of the user's own for several tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class PromptedLinear(nn.Module):
-    """A linear layer whose prompt is added up."""
+    """A linear layer that adds the sum of its prompt."""
 
     def __init__(self) -> None:
         super().__init__()

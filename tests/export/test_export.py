@@ -36,7 +36,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """A bundle to write, in a folder of its own."""
+    """The path of a bundle to write, in a temporary folder."""
     folder = tmp_path / "target"
     folder.mkdir()
     return folder / "bundle"
@@ -240,7 +240,7 @@ def test_a_network_whose_features_are_off_by_something_is_not_exported(
         return features + 1e-2, *others
 
     monkeypatch.setattr(ConditionedTextEncoder, "forward", offset)
-    assert "without a prompt differs from the untouched network" in str(refused(tiny_backbone, target))
+    assert "without a prompt differs from the original network" in str(refused(tiny_backbone, target))
 
 
 def test_a_network_that_mixes_padding_into_its_tokens_is_not_exported(
@@ -248,7 +248,7 @@ def test_a_network_that_mixes_padding_into_its_tokens_is_not_exported(
 ) -> None:
     message = str(refused(checkpoint("convbert"), target))
     assert "ConvBertModel on openvino" in message
-    assert "differs from the untouched network" in message
+    assert "differs from the original network" in message
 
 
 def test_kinds_are_those_that_the_network_takes(conditioned: Callable[..., ConditionedTextEncoder]) -> None:

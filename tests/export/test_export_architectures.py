@@ -1,4 +1,4 @@
-"""Networks of other families than BERT, exported for both engines; the export itself compares them with torch."""
+"""Networks other than BERT, exported for both engines; the export itself compares them with torch."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ GUIDE = Path(edge_prompt.__file__).parents[1] / "docs" / "how_to" / "custom_modu
 
 
 class Reader(nn.Module):
-    """Embeds token ids, attends to them under a prompt, and gives features and a vector a token."""
+    """Embeds token ids, attends to them with a prompt, and returns features and one vector per token."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,9 @@ def test_a_module_that_takes_the_first_row_of_prompts_for_all_is_not_exported(tm
         def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
             return self.linear(x + soft_prompt[:1].sum(1))
 
-    with pytest.raises(ParityError, match="First on onnxruntime gives a row of a mixed batch other numbers"):
+    with pytest.raises(
+        ParityError, match="First on onnxruntime differs between a row of a mixed batch and that row alone"
+    ):
         export_backbone(First(), tmp_path / "bundle", description=LINEAR, formats=("onnx",))
 
 

@@ -198,7 +198,7 @@ def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path, capsys: pytest.Captur
 
 
 def write_gguf(gguf: Any, folder: Path, path: Path) -> None:
-    """Write the network in `folder` as llama.cpp's converter would: its own names, and rotary halves interleaved."""
+    """Write the network in `folder` like llama.cpp's converter: with its names, and with interleaved rotary halves."""
     network = AutoModelForCausalLM.from_pretrained(folder)
     vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]
     writer = gguf.GGUFWriter(path, "llama")

@@ -52,7 +52,7 @@ def exported(build_once: BuildOnce, image_network: Network) -> Callable[[str], B
     def build(name: str, folder: Path) -> None:
         network = image_network(name)
         (whole_clip(network) if name == "clip" else network).save_pretrained(source_of(folder))
-        if "dinov2" in name:  # its images are smaller than those it learned its positions on
+        if "dinov2" in name:  # its images are smaller than those that its positions were learned on
             settings = '{"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}'
             (source_of(folder) / "preprocessor_config.json").write_text(settings)
         export_backbone(source_of(folder), folder, task=IMAGES if name == "clip" else None)

@@ -84,7 +84,7 @@ def test_a_network_that_is_not_as_its_authors_wrote_it_fails(
     monkeypatch.setattr(
         module, "untouched", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
     )
-    with pytest.raises(ParityError, match="without a prompt differs from the untouched network"):
+    with pytest.raises(ParityError, match="without a prompt differs from the original network"):
         measure_parity(bundle, module, "onnxruntime")
 
 
@@ -94,7 +94,7 @@ def test_a_network_that_is_not_as_its_authors_wrote_it_fails(
     [
         ("torch", "differs from torch"),
         ("length_0", "without a prompt differs"),
-        ("mixed_batch", "gives a row of a mixed batch other numbers"),
+        ("mixed_batch", "differs between a row of a mixed batch and that row alone"),
     ],
 )
 def test_each_figure_has_its_own_sentence(figure: str, sentence: str, value: float) -> None:

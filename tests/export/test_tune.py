@@ -24,7 +24,7 @@ QUICK = TuneSettings(virtual_tokens=4, epochs=2, batch_size=8)
 
 
 def halves(examples: list[Example]) -> Labelled:
-    """Every other example to train on, the others to validate on."""
+    """Train on every other example, and validate on the rest."""
     return Labelled("text", examples[::2], examples[1::2], ("blue", "red"))
 
 
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_file(tiny_backbone: Path, train_file: Path
 def test_through_the_networks_own_head(
     tiny_classifier: Path, tiny_classifier_bundle: Path, engine: str, tmp_path: Path
 ) -> None:
-    """The random network calls next to nothing blue; under the prompt what is mostly blue is called so."""
+    """The random network almost never predicts blue; with the prompt, it learns this label of half of the texts."""
     names = ("blue", "red", "blue", "green", "blue", "blue")
     rows = [{"text": f"w{number} w{number + 1}", "label": names[number % 6]} for number in range(60)]
     train_file = tmp_path / "train.jsonl"

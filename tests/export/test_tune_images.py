@@ -41,7 +41,7 @@ def quick(kind: str, **changes: Any) -> TuneSettings:
 
 @pytest.fixture
 def three_classes(image_folder: Path, written: Callable[[str, str], Path]) -> Path:
-    """A table of the pictures with the classes of the network's own head, most of them `blue`, whatever they show."""
+    """A table of the pictures with classes of the network's own head; most are labelled `blue` whatever they show."""
     labels = ("blue", "blue", "green", "blue", "red")
     rows = [f"{image.path},{labels[row % 5]}" for row, image in enumerate(read_labelled_images(image_folder))]
     return written("train.csv", "\n".join(["path,label", *rows]))
@@ -82,7 +82,7 @@ def test_a_tuned_prompt_answers_in_the_runtime_as_it_was_measured(
 def test_through_the_networks_own_head(
     kind: str, tiny_image_backbone: Path, tiny_image_bundle: Path, three_classes: Path, tmp_path: Path
 ) -> None:
-    """Nothing but the prompt is tuned, so what is better is the prompt's doing."""
+    """Only the prompt is tuned, so the prompt alone explains the improvement."""
     settings = quick(kind, head="own", epochs=4, learning_rate=0.3)
     output = tmp_path / "own.npy"
     tuned = tune_prompt(tiny_image_backbone, three_classes, output, validation_file=three_classes, settings=settings)

@@ -30,19 +30,19 @@ LOUD: dict[str, Any] = {"initializer_range": 0.3}
 
 @pytest.fixture(scope="session")
 def loud_language(build_once: BuildOnce) -> Path:
-    """The folder of a random language model that prompts move."""
+    """The folder of a random language model on which prompts have an effect."""
     return build_once("loud_language", lambda folder: write_tiny_language(folder, **LOUD))
 
 
 @pytest.fixture(scope="session")
 def loud_language_bundle(build_once: BuildOnce, loud_language: Path) -> Path:
-    """The bundle of `loud_language` for both engines; not to be changed."""
+    """The bundle of `loud_language` for both engines; do not modify it."""
     return build_once("loud_language_bundle", lambda folder: export_backbone(loud_language, folder))
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """A file whose rows all want the same completion."""
+    """A file whose rows all have the same completion."""
     return write(tmp_path / "pairs.jsonl", [{"prompt": word, "completion": "oil!"} for word in 4 * WORDS])
 
 
@@ -110,7 +110,7 @@ def test_chats_are_answered_on_the_device(loud_language: Path, loud_language_bun
 
 
 def test_the_card_brings_the_chat_template_along(loud_language: Path, pairs: Path, tmp_path: Path) -> None:
-    """A device without jinja2 needs no more than the template of the card."""
+    """A device without jinja2 needs only the template of the card."""
     output = tmp_path / "say.npy"
     settings = replace(QUICK, epochs=1, chat=True, system="Be brief.", dtype="float16")
     tune_prompt(loud_language, pairs, output, validation_file=pairs, settings=settings)

@@ -20,7 +20,7 @@ RED, BLUE = [f"w{number}" for number in range(20)], [f"w{number}" for number in 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tiny networks are quicker on one thread, and many times so where other workers run beside."""
+    """Tiny networks are faster on one thread, and much faster if other workers run at the same time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,13 +39,13 @@ def loaded_language(tiny_language: Path) -> LoadedBackbone:
 
 @pytest.fixture(scope="session")
 def tiny_image_backbone(tiny_image_bundle: Path) -> Path:
-    """The folder of the random ViT of `tiny_image_bundle`, which brings a head for three classes of images."""
+    """The folder of the random ViT of `tiny_image_bundle`, which has a head for three classes of images."""
     return tiny_image_bundle.with_name(f"{tiny_image_bundle.name}_backbone")
 
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pictures of two classes that differ in their colour, a folder a class; not to be changed."""
+    """Forty pictures of two classes that differ in colour, one subfolder per class; do not modify them."""
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for label, colour in (("warm", (200, 120, 40)), ("cold", (40, 110, 200))):
@@ -88,7 +88,7 @@ def train_file(tmp_path: Path, examples: list[Example]) -> Path:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[[str, str], Path]:
-    """Write a file: `written("data.csv", content)` gives its path."""
+    """Write a file: `written("data.csv", content)` returns its path."""
 
     def write(name: str, content: str) -> Path:
         path = tmp_path / name

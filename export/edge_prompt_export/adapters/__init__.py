@@ -1,1 +1,1 @@
-"""Prompts from PEFT (https://github.com/huggingface/peft) and back; nothing but the old `.bin` files needs torch."""
+"""Convert prompts from and to PEFT (https://github.com/huggingface/peft); only the old `.bin` files need torch."""

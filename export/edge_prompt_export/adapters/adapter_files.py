@@ -1,4 +1,4 @@
-"""Reading an adapter as PEFT saved it: what its configuration says, and its tensors."""
+"""Read an adapter as PEFT saves it: its configuration and its tensors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CONFIG_NAME = "adapter_config.json"
 TENSORS_NAME = "adapter_model.safetensors"
 
 _READERS: Mapping[str, Callable[[Path], TensorFile]] = {TENSORS_NAME: read_safetensors, "adapter_model.bin": read_bin}
-"""What reads each file of tensors, in the order in which PEFT looks for them."""
+"""The reader of each tensor file, in the order in which PEFT looks for the files."""
 
 FILE_NAMES = (CONFIG_NAME, *_READERS)
-"""The files that an adapter may have here."""
+"""The files of an adapter that are read or downloaded."""
 
 PROMPT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "CARTRIDGE")
 """The `peft_type` of adapters that are prompts."""
@@ -28,20 +28,20 @@ PROMPT_TYPES = ("PROMPT_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What `adapter_config.json` says, in PEFT's words.
+    """The fields of `adapter_config.json`, in PEFT's terms. Optional fields are empty or None if the file lacks them.
 
     Attributes:
         where: The file, for messages.
         peft_type: One of `PROMPT_TYPES`.
-        task_type: E.g. `CAUSAL_LM`; empty if it does not say.
-        base: The name or path of the network it was trained on; empty if it does not say.
-        revision: That network's revision; empty if it does not say.
-        peft_version: What wrote it; empty if it does not say.
+        task_type: The task, e.g. `CAUSAL_LM`.
+        base: Name or path of the base model.
+        revision: Revision of the base model.
+        peft_version: Version of PEFT that wrote the file.
         num_virtual_tokens: Length of the prompt.
-        token_dim: Width of a virtual token; of a prefix that of a layer's keys.
-        num_layers: Layers of the network; None if it does not say.
-        num_attention_heads: Its heads, of a prefix those of keys and values; None if it does not say.
-        num_transformer_submodules: 2 of an encoder-decoder, otherwise 1.
+        token_dim: Width of a virtual token; for a prefix, the total width of a layer's keys.
+        num_layers: Number of layers of the base model.
+        num_attention_heads: Number of attention heads; for a prefix, of heads of keys and values.
+        num_transformer_submodules: 2 for an encoder-decoder, otherwise 1.
     """
 
     where: str
@@ -59,7 +59,7 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter on disk: what it says, and its file of tensors, none of which was read yet."""
+    """An adapter on disk: its configuration, and its tensor file, whose tensors are read on demand."""
 
     config: AdapterConfig
     file: TensorFile
@@ -69,16 +69,16 @@ def read_adapter(folder: Path) -> Adapter:
     """Read the adapter that PEFT saved in `folder`.
 
     Raises:
-        MissingFileError: There is no such folder, or one of its two files is not there.
+        MissingFileError: The folder, or one of its two files, does not exist.
         ReadError: A file cannot be read.
-        AdapterError: A file is malformed, or the adapter is of a type that is no prompt.
+        AdapterError: A file is malformed, or the adapter is not a prompt.
     """
     there = [name for name in FILE_NAMES if (folder / name).is_file()]
     if CONFIG_NAME not in there or len(there) < 2:
         raise MissingFileError(
-            found=f"{folder}: {' without the rest'.join([*there, '']) if there else _nothing_in(folder)}",
+            found=f"{folder}: {'only ' + ' and '.join(there) if there else _nothing_in(folder)}",
             wanted=f"{CONFIG_NAME} and {' or '.join(_READERS)}, as PEFT's save_pretrained writes them",
-            remedy="give the folder of a whole adapter",
+            remedy="pass the folder of a complete adapter",
         )
     config = _read_config(folder / CONFIG_NAME)
     return Adapter(config, _READERS[there[1]](folder / there[1]))
@@ -94,12 +94,12 @@ def _read_config(path: Path) -> AdapterConfig:
     if peft_type not in PROMPT_TYPES:
         fields.refuse(
             f"an adapter of type {peft_type[:40]}",
-            f"a prompt, which is {', '.join(PROMPT_TYPES[:-1])} or {PROMPT_TYPES[-1]}",
-            "merge it into its network with PEFT's merge_and_unload and export that, or train a prompt",
+            f"a prompt ({', '.join(PROMPT_TYPES[:-1])} or {PROMPT_TYPES[-1]})",
+            "merge the adapter into its network with PEFT's merge_and_unload and export the result, or train a prompt",
         )
     submodules = _size(fields, "num_transformer_submodules") or 1
     if submodules > 2:
-        fields.refuse(f"num_transformer_submodules {submodules}", "1, or 2 of an encoder-decoder")
+        fields.refuse(f"num_transformer_submodules {submodules}", "1, or 2 for an encoder-decoder")
     return AdapterConfig(
         where=str(path),
         peft_type=peft_type,

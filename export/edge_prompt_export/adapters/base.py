@@ -1,4 +1,4 @@
-"""Whether an adapter is for a bundle's backbone, as far as names tell; sizes are checked where arrays are made."""
+"""Check by name that an adapter belongs to a bundle's backbone; sizes are checked when its arrays are converted."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreproc
 from edge_prompt_export.adapters.adapter_files import Adapter
 
 FINGERPRINT_KEY = "edge_prompt_fingerprint"
-"""Where a safetensors file says the fingerprint, if it was written from a prompt of ours."""
+"""The metadata key of the fingerprint in a safetensors file that was exported from a prompt of edge-prompt."""
 
 TEXT = (TextPreprocessing, LanguagePreprocessing)
-"""PEFT's prompts are for networks that read text."""
+"""Preprocessings of networks that read text, the only ones that PEFT has prompts for."""
 
 RENAMED_OPTION = "--base-renamed"
 
 _HUB_CACHE = re.compile(r"models--([^/]+)/snapshots/[^/]+/?$")
-"""A network in the hub's cache: its last folder is a commit, its name stands before."""
+"""The path of a network in the hub's cache: the last folder is a commit, and the name precedes it."""
 
 
 def base_name(name: str) -> str:
-    """The last part of a hub name or of a path, in lower case: what two names of one network share.
+    """The last part of a hub name or a path in lower case, by which two names of one network are compared.
 
-    `org/Name`, `/models/Name/` and `~/.cache/…/models--org--Name/snapshots/…` all are `name`.
+    `org/Name`, `/models/Name/` and `~/.cache/…/models--org--Name/snapshots/…` all give `name`.
     """
     path = name.replace("\\", "/")
     cached = _HUB_CACHE.search(path)
@@ -38,18 +38,18 @@ def require_base(adapter: Adapter, backbone: Backbone, *, renamed: bool) -> None
 
     Args:
         adapter: The adapter.
-        backbone: The bundle's.
-        renamed: Whether the caller says that both are one network under two names.
+        backbone: The bundle's backbone.
+        renamed: Whether the caller asserts that both are the same network under two names.
 
     Raises:
-        AdapterError: Names or revisions differ and `renamed` is not set; or the fingerprints differ, whatever is set.
+        AdapterError: The names or revisions differ and `renamed` is false, or the fingerprints differ.
     """
     config = adapter.config
     fingerprint = adapter.file.metadata.get(FINGERPRINT_KEY, backbone.fingerprint)
     if fingerprint != backbone.fingerprint:
         raise AdapterError(
             found=f"{adapter.file.path} was made for a backbone of fingerprint {fingerprint[:12]}…",
-            wanted=f"{backbone.fingerprint[:12]}…, this bundle's",
+            wanted=f"{backbone.fingerprint[:12]}…, that of this bundle",
             remedy="use the bundle of that backbone",
         )
     if renamed:
@@ -58,12 +58,14 @@ def require_base(adapter: Adapter, backbone: Backbone, *, renamed: bool) -> None
         raise AdapterError(
             found=f"{config.where}: an adapter for {config.base[:200]!r}",
             wanted=f"one for {backbone.source!r}, this bundle's backbone",
-            remedy=f"use the bundle of its own network, or pass {RENAMED_OPTION} if both are the same under two names",
+            remedy=f"use the bundle of the adapter's base model, or pass {RENAMED_OPTION} if both names mean the same "
+            "network",
         )
     known = backbone.revision or ("main" if "/" in backbone.source else "")
     if config.revision and known and config.revision != known:
         raise AdapterError(
             found=f"{config.where}: an adapter for revision {config.revision[:80]!r} of {config.base[:200]!r}",
-            wanted=f"revision {known!r}, this bundle's",
-            remedy=f"export that revision (--revision), or pass {RENAMED_OPTION} if both are the same under two names",
+            wanted=f"revision {known!r}, that of this bundle",
+            remedy=f"export the adapter's revision (--revision), or pass {RENAMED_OPTION} if both revisions are the "
+            "same network",
         )

@@ -1,4 +1,4 @@
-"""The way back: a prompt file of ours becomes an adapter that PEFT opens on the same network."""
+"""Export a prompt file as a PEFT adapter for the same network."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ from edge_prompt_export.adapters.heads import tensors_of_head
 from edge_prompt_export.adapters.prompts import PROMPT_TENSOR, rows_of_prefix
 
 _PEFT_TYPES = {"soft": "PROMPT_TUNING", "prefix": "PREFIX_TUNING"}
-"""What each kind becomes."""
+"""The `peft_type` that each kind of prompt is exported as."""
 
 _TASK_TYPES = {"text-generation": "CAUSAL_LM"}
-"""PEFT's task of a prompt without a head, by the backbone's; others are answered by what the network gives."""
+"""PEFT's task for a prompt without a head, by the backbone's task; all other tasks become FEATURE_EXTRACTION."""
 
 
 def export_adapter(prompt: str | Path, *, bundle: str | Path, output: str | Path, base: str | None = None) -> Path:
-    """Write a prompt file as the folder of an adapter, for `peft.PeftModel.from_pretrained(network, folder)`.
+    """Write a prompt file as an adapter folder for `peft.PeftModel.from_pretrained(network, folder)`.
 
-    A prompt with a head becomes a SEQ_CLS adapter, whose network is to be loaded for text classification with as many
-    labels; without one, of a language model CAUSAL_LM, of others FEATURE_EXTRACTION.
+    A prompt with a head becomes a SEQ_CLS adapter: load its network for text classification with the same number of
+    labels. A prompt without a head becomes a CAUSAL_LM adapter for a language model, and a FEATURE_EXTRACTION adapter
+    for any other network.
 
     Args:
-        prompt: The `.npy` file, with its card and head beside it.
-        bundle: The bundle of its backbone; only its manifest is read.
+        prompt: The `.npy` file, with its card and head next to it.
+        bundle: The bundle of the prompt's backbone; only the manifest is read.
         output: The folder to write; it must not exist.
-        base: The name or path of the network that the adapter shall name; None takes the bundle's.
+        base: Base model to record in the adapter, as a name or path; None uses the bundle's.
 
     Returns:
         The folder.
 
     Raises:
-        EdgePromptError: Prompt or bundle is malformed, or they are not for each other; each cause has its class.
+        EdgePromptError: The prompt or the bundle is malformed, or they do not match; each cause has its own class.
         AdapterError: PEFT has no such prompt or head.
         WriteError: The folder exists already, or cannot be written.
     """
@@ -59,7 +60,7 @@ def export_adapter(prompt: str | Path, *, bundle: str | Path, output: str | Path
     if kind not in _PEFT_TYPES or not isinstance(manifest.preprocessing, TEXT):
         raise AdapterError(
             found=f"{path}: a {kind} prompt for {manifest.backbone.task}",
-            wanted=f"a {' or '.join(_PEFT_TYPES)} prompt of a network that reads text: PEFT has no others",
+            wanted=f"a {' or '.join(_PEFT_TYPES)} prompt for a network that reads text, since PEFT has no others",
             remedy="choose another prompt",
         )
     rows = rows_of_prefix(found.array) if kind == "prefix" else found.array
@@ -77,7 +78,7 @@ def export_adapter(prompt: str | Path, *, bundle: str | Path, output: str | Path
 
 
 def _config(kind: str, prompt: Prompt, manifest: Manifest, base: str) -> dict[str, Any]:
-    """What PEFT's own configuration of the type holds; where it is null, PEFT asks the network."""
+    """The content of PEFT's configuration file; where a field is null, PEFT takes the value from the network."""
     task_type = _TASK_TYPES.get(manifest.backbone.task, "FEATURE_EXTRACTION") if prompt.head is None else "SEQ_CLS"
     layers, _, heads, _, _ = manifest.kinds.get("prefix", (None,) * 5)
     config: dict[str, Any] = {
@@ -105,7 +106,7 @@ def _config(kind: str, prompt: Prompt, manifest: Manifest, base: str) -> dict[st
 
 
 def _readme(name: str, prompt: Prompt, config: Mapping[str, Any]) -> str:
-    """What PEFT has no field for: the labels, and the text around a request's text."""
+    """A README with what PEFT has no fields for: the labels and the template."""
     card = prompt.card
     lines = [
         "---",

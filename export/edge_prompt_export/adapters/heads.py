@@ -1,7 +1,7 @@
-"""From the classifiers that PEFT saves beside a prompt to heads, and back.
+"""Convert the classifiers that PEFT saves with a prompt to heads, and back.
 
-PEFT saves the module `classifier` (or `score`) of a network for text classification. What that module is, and which
-feature it reads, is the architecture's own choice; the table says it for those that are known.
+For a text-classification network, PEFT saves its module `classifier` (or `score`). Each architecture decides how that
+module is built and which feature it reads; `LAYOUTS` lists the known ones.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ HEAD_PREFIX = "base_model."
 _MODULE = re.compile(
     r"^base_model\.(?:model\.)?(.*?)(?:\.modules_to_save(?:\.default)?)?((?:\.(?:dense|out_proj))?\.(?:weight|bias))$"
 )
-"""A tensor of a saved module; older versions of PEFT leave their own words in the middle."""
+"""The name of a tensor of a saved module; older versions of PEFT insert `modules_to_save.default`."""
 
 
 class HeadLayout(NamedTuple):
-    """The head of an architecture.
+    """The classification head of an architecture.
 
     Attributes:
-        pooling: The feature it reads: `pooler`, or `first`, the vector of the first position.
-        linear: Its linear layer.
-        dense: The layer before, or empty if it has none.
-        activation: What stands between the two, a key of `edge_prompt.formats.head.ACTIVATIONS`.
+        pooling: The feature that it reads: `pooler`, or `first`, the vector of the first position.
+        linear: Name of the output layer.
+        dense: Name of the layer before it; empty if there is none.
+        activation: The activation between the two, a key of `edge_prompt.formats.head.ACTIVATIONS`.
     """
 
     pooling: str
@@ -64,24 +64,25 @@ LAYOUTS: Mapping[str, HeadLayout] = {
 """The head of each architecture in transformers' `…ForSequenceClassification`, by `model_type`."""
 
 _EQUAL_POOLINGS = {("prefix", "first", "cls")}
-"""Kind, feature wanted, feature there: under a prefix the first position is the first token."""
+"""Triples of kind, required feature, and available feature that is equal: with a prefix, the first position is the
+first token."""
 
 _NEAR_ZERO = 2.0**-13
-"""Where tanh is a straight line to 5e-6 for features of up to 30; a power of two, so that scaling rounds nothing."""
+"""A factor that scales features of up to 30 to where tanh is linear to within 5e-6; as a power of two, it is exact."""
 
 
 def head_of(adapter: Adapter, prompt_tensors: tuple[str, ...], kind: str, manifest: Manifest) -> Head | None:
-    """The head that an adapter brings; None if it brings none.
+    """The head of an adapter; None if it has none.
 
     Args:
         adapter: The adapter.
-        prompt_tensors: The names of the tensors that its prompt is made of.
+        prompt_tensors: The names of the tensors that its prompt consists of.
         kind: The kind of its prompt.
-        manifest: The bundle's.
+        manifest: The manifest of the bundle.
 
     Raises:
-        AdapterError: It brings modules that are no head, a head that is not known or not whole, or one that reads
-            another feature than the bundle gives.
+        AdapterError: The adapter contains modules that are not a head, or a head that is unknown, incomplete, or reads
+            a feature that the bundle does not provide.
     """
     rest = {name: tensor for name, tensor in adapter.file.tensors.items() if name not in prompt_tensors}
     if not rest:
@@ -91,8 +92,8 @@ def head_of(adapter: Adapter, prompt_tensors: tuple[str, ...], kind: str, manife
     if adapter.config.task_type != "SEQ_CLS":
         raise AdapterError(
             found=f"{adapter.file.path}: {names}, saved by a {adapter.config.task_type[:40] or 'nameless'} adapter",
-            wanted="a prompt, or a prompt and the classifier of texts that SEQ_CLS adapters bring",
-            remedy="train a prompt that leaves the rest of the network as it is",
+            wanted="a prompt alone, or a SEQ_CLS adapter with a prompt and a text classifier",
+            remedy="train a prompt that leaves the rest of the network unchanged",
         )
     layout = LAYOUTS.get(model_type)
     if layout is None:
@@ -103,34 +104,34 @@ def head_of(adapter: Adapter, prompt_tensors: tuple[str, ...], kind: str, manife
         )
     if set(found) != set(layout.tensors):
         raise AdapterError(
-            found=f"{adapter.file.path}: beside the prompt {', '.join(sorted(found)[:6])[:200]}",
+            found=f"{adapter.file.path}: {', '.join(sorted(found)[:6])[:200]} in addition to the prompt",
             wanted=f"{', '.join(layout.tensors)}, the classifier of {model_type!r}, and nothing else",
-            remedy="train it with all of the classifier, and no other part of the network, in modules_to_save",
+            remedy="train the adapter with the whole classifier, and no other module, in modules_to_save",
         )
     _require_feature(layout, kind, manifest, str(adapter.file.path))
     return _head(found, layout, manifest.backbone.feature_size)
 
 
 def tensors_of_head(head: Head, kind: str, manifest: Manifest, name: str) -> dict[str, Float32]:
-    """A head as the tensors of the network's own classifier, by the names that PEFT gives them.
+    """Convert a head to the tensors of the network's own classifier, by the names that PEFT gives them.
 
-    A linear head of ours for a network whose classifier squashes in between goes through where tanh is a straight line.
+    If the network's classifier applies tanh, a linear head is scaled so that it passes through the linear part of tanh.
 
     Args:
         head: The head.
         kind: The kind of its prompt.
-        manifest: The bundle's.
+        manifest: The manifest of the bundle.
         name: The prompt, for messages.
 
     Raises:
-        AdapterError: The architecture's classifier is not known, reads another feature, or has another form.
+        AdapterError: The architecture's classifier is unknown, reads another feature, or has another form.
     """
     layout = LAYOUTS.get(manifest.backbone.model_type)
     if layout is None:
         raise AdapterError(
-            found=f"{name} has a head, and its backbone is {manifest.backbone.model_type!r}",
+            found=f"{name} has a head for a backbone of type {manifest.backbone.model_type!r}",
             wanted=f"one of {', '.join(LAYOUTS)}, whose classifiers are known",
-            remedy="write the prompt without its head",
+            remedy="export the prompt without its head",
         )
     _require_feature(layout, kind, manifest, name)
     if head.dense is None and layout.activation == "tanh":
@@ -143,7 +144,7 @@ def tensors_of_head(head: Head, kind: str, manifest: Manifest, name: str) -> dic
 
 
 def _require_form(head: Head, layout: HeadLayout, manifest: Manifest, name: str) -> None:
-    """Refuse a head that the network's own classifier has no place for."""
+    """Refuse a head whose form differs from the network's own classifier."""
     activation, width = (
         ("", head.feature_size) if head.dense is None else (head.dense.activation, len(head.dense.weight))
     )
@@ -153,13 +154,13 @@ def _require_form(head: Head, layout: HeadLayout, manifest: Manifest, name: str)
         wanted = f"{layout.activation} over a dense layer of width {size}" if layout.activation else "no dense layer"
         raise AdapterError(
             found=f"{name} has a head with {form} for {head.feature_size} features",
-            wanted=f"{wanted} for {size} features, as the classifier of {manifest.backbone.model_type!r}",
+            wanted=f"{wanted} for {size} features, like the classifier of {manifest.backbone.model_type!r}",
             remedy="use a head of that form",
         )
 
 
 def _plain(name: str) -> str:
-    """The name of a tensor inside the network, or its name as it is where it is none of a saved module."""
+    """The name of a saved module's tensor inside the network; other names are returned unchanged."""
     match = _MODULE.match(name)
     return name if match is None else match.group(1) + match.group(2)
 
@@ -184,12 +185,12 @@ def _head(tensors: Mapping[str, Tensor], layout: HeadLayout, feature_size: int) 
 
 def _require_feature(layout: HeadLayout, kind: str, manifest: Manifest, name: str) -> None:
     there: str = getattr(manifest.preprocessing, "pooling", "")
-    gives = all("features" in graph.outputs for graph in manifest.graphs.values())
-    if gives and (there == layout.pooling or (kind, layout.pooling, there) in _EQUAL_POOLINGS):
+    has_feature = all("features" in graph.outputs for graph in manifest.graphs.values())
+    if has_feature and (there == layout.pooling or (kind, layout.pooling, there) in _EQUAL_POOLINGS):
         return
     raise AdapterError(
         found=f"{name}: a classifier of {manifest.backbone.model_type!r}, which reads the feature {layout.pooling!r}, "
-        f"and a bundle that gives {there if gives else 'none'}",
-        wanted=f"a bundle that gives {layout.pooling!r}",
+        f"and a bundle that provides {there if has_feature else 'none'}",
+        wanted=f"a bundle that provides the feature {layout.pooling!r}",
         remedy=f"export the network with --pooling {layout.pooling}",
     )

@@ -1,4 +1,4 @@
-"""Importing: a prompt that PEFT trained becomes a prompt file of ours, with its card and head. Needs no network."""
+"""Import a PEFT adapter as a prompt file with its card and head; the network itself is not needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from edge_prompt_export.adapters.heads import head_of
 from edge_prompt_export.adapters.location import adapter_folder
 from edge_prompt_export.adapters.prompts import FORMS, prompts_of
 
-_MOST_LETTERS = 200
-"""Of a text that an adapter's configuration brings into a card."""
+_MAX_CHARACTERS = 200
+"""Longest text, in characters, that is copied from an adapter's configuration into a card."""
 
 
 def import_adapter(
@@ -43,24 +43,26 @@ def import_adapter(
         adapter: The folder that PEFT's `save_pretrained` wrote, or its name on the hub.
         bundle: The bundle of the network that the adapter was trained on; only its manifest is read.
         output: The `.npy` file to write.
-        task_index: Which task of a MULTITASK_PROMPT_TUNING adapter; None writes all of them, where there are several
-            as `NAME-0.npy`, `NAME-1.npy`, ….
-        labels: Class names in the order of the head's rows; empty takes the backbone's own where they are as many.
-        template: The text around a request's text, with `{text}` in it once: what the adapter's texts looked like.
-        max_tokens: Tokens of a text that it was trained on; a longer text is cut there. None leaves it to the backbone.
-        base_renamed: Whether the adapter's base and the bundle's backbone are one network under two names or
-            revisions; sizes are checked all the same.
+        task_index: Index of the task to import from a MULTITASK_PROMPT_TUNING adapter. None imports all; if there are
+            several, they are written as `NAME-0.npy`, `NAME-1.npy`, ….
+        labels: Class names in the order of the head's rows. If empty, the backbone's class names are used if their
+            number fits.
+        template: The template that texts were put into during training; it contains `{text}` once.
+        max_tokens: Maximum number of tokens per text during training; longer texts are truncated. None uses the
+            backbone's maximum.
+        base_renamed: Whether the adapter's base model and the bundle's backbone are the same network under two names
+            or revisions. Sizes are checked in any case.
         revision: The adapter's branch, tag or commit on the hub.
-        cache_dir: Where downloads are kept.
+        cache_dir: Folder for downloads.
 
     Returns:
         The prompt files that were written.
 
     Raises:
-        MissingFileError: The adapter, one of its files, or the bundle is not there.
-        AdapterError: The adapter is malformed, is no prompt, or is not for this backbone.
-        HeadError: Head and labels do not fit each other.
-        InputError: `output`, `task_index`, `template` or `max_tokens` cannot be.
+        MissingFileError: The adapter, one of its files, or the bundle does not exist.
+        AdapterError: The adapter is malformed, is not a prompt, or belongs to another backbone.
+        HeadError: The number of labels does not fit the head.
+        InputError: `output`, `task_index`, `template` or `max_tokens` is invalid.
         WriteError: A file cannot be written.
     """
     path = Path(output)
@@ -101,14 +103,15 @@ def import_adapter(
 def _require_settings(path: Path, template: str, max_tokens: int | None) -> None:
     wrong = {
         f"the output {path}": path.suffix != PROMPT_SUFFIX and "a name that ends in .npy",
-        f"the template {template[:80]!r}": template.count(TEMPLATE_FIELD) != 1 and f"{TEMPLATE_FIELD} in it, once",
+        f"the template {template[:80]!r}": template.count(TEMPLATE_FIELD) != 1
+        and f"a template that contains {TEMPLATE_FIELD} exactly once",
         f"max_tokens {max_tokens}": max_tokens is not None
         and not LEAST_TOKENS <= max_tokens < 2**31
         and f"{LEAST_TOKENS} or more",
     }
     for found, wanted in wrong.items():
         if wanted:
-            raise InputError(found=found, wanted=wanted, remedy="pass such a one")
+            raise InputError(found=found, wanted=wanted, remedy="correct this argument")
 
 
 def _tasks(task_index: int | None, tasks: int, adapter: str) -> Sequence[int]:
@@ -117,33 +120,33 @@ def _tasks(task_index: int | None, tasks: int, adapter: str) -> Sequence[int]:
     if not 0 <= task_index < tasks:
         raise InputError(
             found=f"task {task_index} of {adapter}",
-            wanted=f"one from 0 to {tasks - 1}",
-            remedy="pass one of its tasks, or none to take them all",
+            wanted=f"an index from 0 to {tasks - 1}",
+            remedy="pass the index of one of its tasks, or leave the index out to import all of them",
         )
     return [task_index]
 
 
 def _labels(head: Head | None, labels: Sequence[str], manifest: Manifest, path: Path) -> tuple[str, ...]:
-    """Those given; else the backbone's own if they are as many as the head's classes, as PEFT would say them."""
+    """The given labels; else the backbone's class names, as in PEFT, if there are as many as the head has classes."""
     own = manifest.backbone.labels
     classes = len(own) if head is None else len(head.weight)
     if labels and len(labels) != classes:
         raise HeadError(
             found=f"{len(labels)} labels for {path}",
-            wanted=f"{classes}, one a class of {'the network' if head is None else 'the adapter'}'s own head",
-            remedy="pass as many (--label), or none",
+            wanted=f"{classes}, one per class of {'the network' if head is None else 'the adapter'}'s own head",
+            remedy=f"pass {classes} labels (--label), or none",
         )
     return tuple(labels) or (own if head is not None and len(own) == classes else ())
 
 
 def _name_of(adapter: str | Path) -> str:
-    """A hub name as it is; of a folder only its own name, since paths say more than a reader needs."""
+    """The hub name, or the last part of a local path: whole paths would reveal more than a reader needs."""
     return Path(adapter).resolve().name if Path(adapter).exists() else str(adapter)
 
 
 def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]:
     config = adapter.config
-    said = {
+    fields = {
         "imported_from": "PEFT",
         "adapter": name,
         "peft_type": config.peft_type,
@@ -153,10 +156,10 @@ def _provenance(adapter: Adapter, name: str, task: int | None) -> dict[str, Any]
         "peft_version": config.peft_version,
         "part": "encoder" if config.num_transformer_submodules == 2 else "",
     }
-    clipped = {key: text[:_MOST_LETTERS] for key, text in said.items() if text}
+    clipped = {key: text[:_MAX_CHARACTERS] for key, text in fields.items() if text}
     return clipped if task is None else {**clipped, "task_index": task}
 
 
 def _without_folders(base: str) -> str:
-    """A hub name as it is; of a path only its last part, since paths say more than a reader needs."""
+    """The hub name, or the last part of a path: whole paths would reveal more than a reader needs."""
     return base if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", base) else re.split(r"[\\/]", base.rstrip("\\/"))[-1]

@@ -1,4 +1,4 @@
-"""From PEFT's tensors to the arrays of prompt files, and back: flat rows of numbers there, named axes here."""
+"""Convert PEFT's tensors, which are flat rows of numbers, to the arrays of prompt files with named axes, and back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS_TENSOR, _ROWS_TENSOR = "prefix_task_cols", "prefix_task_rows"
 
 
 class Form(NamedTuple):
-    """What an adapter of a type becomes: the kind of prompt, and the names of the tensors that it is made of."""
+    """How a type of adapter is imported: the kind of prompt, and the names of the tensors that it consists of."""
 
     kind: str
     tensors: tuple[str, ...]
@@ -36,24 +36,24 @@ FORMS: Mapping[str, Form] = {
     "PREFIX_TUNING": Form("prefix", (PROMPT_TENSOR,)),
     "CARTRIDGE": Form("prefix", (PROMPT_TENSOR,)),
 }
-"""By `peft_type`."""
+"""The form of each `peft_type`."""
 
 
 def prompts_of(adapter: Adapter, manifest: Manifest) -> tuple[FloatArray, ...]:
-    """The prompts of an adapter, one a task: several of MULTITASK_PROMPT_TUNING only.
+    """The prompts of an adapter, one per task; only MULTITASK_PROMPT_TUNING adapters have several.
 
     Returns:
-        Arrays with the axes of their kind (`FORMS`), float16 if the adapter's are, otherwise float32.
+        Arrays with the axes of their kind (`FORMS`), in float16 if the adapter's tensors are, otherwise in float32.
 
     Raises:
-        AdapterError: A tensor is missing, contradicts the configuration, is not finite, or has not the bundle's sizes.
+        AdapterError: A tensor is missing, contradicts the configuration, is not finite, or does not fit the bundle.
     """
     config, form = adapter.config, FORMS[adapter.config.peft_type]
     if form.kind not in manifest.kinds:
         _refuse(
             config,
             f"a {config.peft_type} adapter, which is a {form.kind} prompt",
-            f"one that this bundle takes, {' or '.join(manifest.kinds) or 'of none'}"
+            f"one that this bundle takes, {' or '.join(manifest.kinds) or 'which takes none'}"
             + (f" ({manifest.refused_kinds[form.kind]})" if form.kind in manifest.refused_kinds else ""),
             "export another backbone, or train another kind of prompt",
         )
@@ -65,17 +65,18 @@ def prompts_of(adapter: Adapter, manifest: Manifest) -> tuple[FloatArray, ...]:
 
 
 def rows_of_prefix(prefix: FloatArray) -> FloatArray:
-    """A prefix `[num_layers, 2, num_kv_heads, num_virtual_tokens, head_dim]` as PEFT's rows.
+    """Convert a prefix `[num_layers, 2, num_kv_heads, num_virtual_tokens, head_dim]` to PEFT's rows.
 
     Returns:
-        `[num_virtual_tokens, num_layers * 2 * num_kv_heads * head_dim]`; numbers 2l and 2l + 1 are layer l's.
+        `[num_virtual_tokens, num_layers * 2 * num_kv_heads * head_dim]`; blocks 2l and 2l + 1 of each row hold the keys
+        and values of layer l.
     """
     return prefix.transpose(3, 0, 1, 2, 4).reshape(prefix.shape[3], -1)
 
 
 def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatArray:
     layers, _, heads, _, head_dim = (length or 0 for length in manifest.kinds["prefix"])
-    said = (config.num_layers or layers, config.num_attention_heads or heads, config.token_dim)
+    stated = (config.num_layers or layers, config.num_attention_heads or heads, config.token_dim)
     if config.num_transformer_submodules == 2:
         _refuse(
             config,
@@ -83,11 +84,11 @@ def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatA
             f"one for {manifest.backbone.architecture}",
             "train it on this bundle's backbone",
         )
-    if said != (layers, heads, heads * head_dim):
+    if stated != (layers, heads, heads * head_dim):
         _refuse(
             config,
-            f"a prefix of {said[0]} layers, {said[1]} heads of keys and values, and {said[2]} numbers a layer's keys",
-            f"{layers}, {heads} and {heads * head_dim}, as this bundle has",
+            f"a prefix of {stated[0]} layers, {stated[1]} heads of keys and values, and a key width of {stated[2]}",
+            f"{layers}, {heads} and {heads * head_dim}, as in this bundle",
             "use an adapter that was trained on this bundle's backbone",
         )
     _require_shape(config, tensor, (config.num_virtual_tokens, layers * 2 * config.token_dim))
@@ -101,13 +102,16 @@ def _soft(config: AdapterConfig, tensors: Mapping[str, Tensor], manifest: Manife
         _refuse(
             config,
             f"virtual tokens of width {config.token_dim}",
-            f"{describe('soft', shape)}, as this bundle takes",
+            f"{describe('soft', shape)}, as in this bundle",
             "use an adapter that was trained on this bundle's backbone",
         )
     length, halves = config.num_virtual_tokens, config.num_transformer_submodules
     _require_shape(config, tensors[PROMPT_TENSOR], (length * halves, config.token_dim))
     if halves == 2:
-        logger.warning("%s: of an encoder-decoder; the encoder's half is taken, the decoder's left out", config.where)
+        logger.warning(
+            "%s: the adapter is for an encoder-decoder; the encoder's half is taken and the decoder's half is ignored",
+            config.where,
+        )
     if _COLUMNS_TENSOR not in tensors:
         return (tensors[PROMPT_TENSOR].array()[:length],)
     columns, rows = tensors[_COLUMNS_TENSOR], tensors[_ROWS_TENSOR]
@@ -124,7 +128,7 @@ def _tensor(adapter: Adapter, name: str) -> Tensor:
         raise AdapterError(
             found=f"{adapter.file.path}: no tensor {name!r}, but {has or 'none at all'}",
             wanted=f"{' and '.join(FORMS[adapter.config.peft_type].tensors)}, as PEFT names them",
-            remedy="save the adapter anew with PEFT's save_pretrained",
+            remedy="save the adapter again with PEFT's save_pretrained",
         )
     return adapter.file.tensors[name]
 
@@ -134,7 +138,7 @@ def _require_shape(config: AdapterConfig, tensor: Tensor, wanted: tuple[int, ...
         raise AdapterError(
             found=f"{tensor.name} has shape {list(tensor.shape)[:9]}",
             wanted=f"{list(wanted)}, which follows from {config.where} ({config.num_virtual_tokens} virtual tokens)",
-            remedy="restore the two files that belong together",
+            remedy="restore the two files from the same adapter",
         )
 
 

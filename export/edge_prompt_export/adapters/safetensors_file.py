@@ -1,6 +1,7 @@
-"""safetensors files, read without trust and without torch.
+"""Read safetensors files as untrusted input, without torch.
 
-The format (https://huggingface.co/docs/safetensors) is eight bytes of length, a JSON header, and the tensors' bytes.
+The format (https://huggingface.co/docs/safetensors) is eight bytes of header length, a JSON header, and the tensors'
+bytes.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from edge_prompt_export.adapters.tensors import Tensor, TensorFile, refuse
 _METADATA = "__metadata__"
 _LENGTH_BYTES = 8
 _ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""The types that a prompt may have; of others the file's own offsets are believed, and they are never read."""
+"""Bytes per number of each dtype that a prompt may have. Tensors of other dtypes are sized by the file's offsets and
+never read."""
 
 
 def read_safetensors(path: Path) -> TensorFile:
-    """Read the header of a safetensors file, and check it against the size of the file.
+    """Read the header of a safetensors file and check it against the size of the file.
 
     Raises:
-        MissingFileError: There is no such file.
-        ReadError: It cannot be read.
-        AdapterError: It is malformed, truncated, or longer than its tensors.
+        MissingFileError: The file does not exist.
+        ReadError: The file cannot be read.
+        AdapterError: The file is malformed, truncated, or longer than its tensors.
     """
     with opened(path) as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
@@ -37,7 +39,7 @@ def read_safetensors(path: Path) -> TensorFile:
             refuse(
                 str(path),
                 f"{size_bytes} bytes with a header of {header_bytes}",
-                f"a safetensors file with a header of at most {MAX_JSON_BYTES} bytes, and no more than the file has",
+                f"a safetensors file with a header of at most {MAX_JSON_BYTES} bytes that ends within the file",
             )
         header = Fields(json_object(stream.read(header_bytes), str(path), AdapterError), str(path), AdapterError)
     start, end, tensors = _LENGTH_BYTES + header_bytes, 0, {}
@@ -45,14 +47,14 @@ def read_safetensors(path: Path) -> TensorFile:
         fields = header.inside(name)
         dtype, shape = fields.take("dtype", str), fields.take("shape", list)
         if not all(type(length) is int and 0 <= length < 2**31 for length in shape):
-            fields.refuse(f"shape {str(shape)[:80]}", "lengths")
+            fields.refuse(f"shape {str(shape)[:80]}", "a list of lengths")
         wanted = math.prod(shape) * _ITEM_BYTES[dtype] if dtype in _ITEM_BYTES else last - first
         if first != end or last - first != wanted:
-            fields.refuse(f"bytes {first} to {last}", f"{wanted} from byte {end}, without gap or overlap")
+            fields.refuse(f"bytes {first} to {last}", f"{wanted} bytes from byte {end} on, without gap or overlap")
         end = last
         tensors[name] = Tensor(f"{path}: {name[:80]}", dtype, tuple(shape), partial(_read, path, start + first, wanted))
     if end != data_bytes:
-        refuse(str(path), f"{data_bytes} bytes of tensors", f"the {end} that its header tells of")
+        refuse(str(path), f"{data_bytes} bytes of tensors", f"the {end} bytes that its header describes")
     metadata = header.inside(_METADATA).value if _METADATA in header.value else {}
     return TensorFile(path, tensors, {name: text for name, text in metadata.items() if isinstance(text, str)})
 
@@ -61,7 +63,7 @@ def _offsets(header: Fields, name: str) -> tuple[int, int]:
     offsets = header.inside(name).take("data_offsets", list)
     plain = len(offsets) == 2 and all(type(offset) is int for offset in offsets)
     if not plain or not 0 <= offsets[0] <= offsets[1] < 2**63:
-        header.refuse(f"data_offsets {str(offsets)[:80]} of {name[:80]!r}", "where it begins and ends")
+        header.refuse(f"data_offsets {str(offsets)[:80]} of {name[:80]!r}", "its first byte and its end")
     return offsets[0], offsets[1]
 
 
@@ -70,5 +72,5 @@ def _read(path: Path, start: int, count: int) -> bytes:
         stream.seek(start)
         content = stream.read(count)
     if len(content) != count:
-        refuse(str(path), "a file that shrank while it was read", "one that stays as it is", "try again")
+        refuse(str(path), "a file that shrank while it was read", "a file that does not change", "try again")
     return content

@@ -1,4 +1,4 @@
-"""The tensors of an adapter file, whatever the file: each is read when it is asked for, once its size was checked."""
+"""The tensors of an adapter file of any format; each is read on demand, after its size has been checked."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Tensor:
     """A tensor of an adapter file.
 
     Attributes:
-        name: Its name, with the file's, for messages.
-        dtype: As safetensors names it, e.g. `F32`.
+        name: Its name and its file, for messages.
+        dtype: Its dtype as named by safetensors, e.g. `F32`.
         shape: Its shape.
-        content: Gives its bytes, C order, little-endian.
+        content: Returns its bytes in C order, little-endian.
     """
 
     name: str
@@ -33,28 +33,30 @@ class Tensor:
     content: Callable[[], bytes]
 
     def array(self) -> FloatArray:
-        """Its numbers: float16 as they are, all others as float32.
+        """The numbers of the tensor: float16 stays as it is, other dtypes become float32.
 
         Raises:
-            AdapterError: They are no floats, or not finite.
+            AdapterError: The numbers are not floats, or not finite.
         """
         if self.dtype not in _DECODERS:
             refuse(self.name, f"dtype {self.dtype[:20]}", f"one of {', '.join(_DECODERS)}")
         with np.errstate(over="ignore"):
             array = _DECODERS[self.dtype](self.content())
         if not np.isfinite(array).all():
-            refuse(self.name, "NaN or infinity", "finite numbers in float32", "train it again, more gently")
+            refuse(
+                self.name, "NaN or infinity", "finite numbers in float32", "train it again with a lower learning rate"
+            )
         return array.reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class TensorFile:
-    """An adapter's file of tensors.
+    """The tensor file of an adapter.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         tensors: Its tensors by name.
-        metadata: What a safetensors header says beside them.
+        metadata: The metadata of a safetensors header.
     """
 
     path: Path
@@ -66,15 +68,15 @@ def refuse(
     name: str,
     found: str,
     wanted: str,
-    remedy: str = "restore the file or save the adapter anew",
+    remedy: str = "restore the file, or save the adapter again",
     cause: BaseException | None = None,
 ) -> NoReturn:
-    """Refuse what was found in `name`, a file or a tensor in it."""
+    """Raise an `AdapterError` about `name`, a file or a tensor in it."""
     raise AdapterError(found=f"{name}: {found}", wanted=wanted, remedy=remedy) from cause
 
 
 def _widened(content: bytes) -> NDArray[np.float32]:
-    """bfloat16, the upper half of a float32."""
+    """Convert bfloat16, which is the upper half of a float32."""
     return (np.frombuffer(content, "<u2").astype(np.uint32) << _BFLOAT16_SHIFT).view(np.float32)
 
 
@@ -84,4 +86,4 @@ _DECODERS: Mapping[str, Callable[[bytes], FloatArray]] = {
     "F16": lambda content: np.frombuffer(content, "<f2"),
     "BF16": _widened,
 }
-"""From the bytes of a tensor to its numbers, by dtype."""
+"""Conversions from the bytes of a tensor to its numbers, by dtype."""

@@ -1,4 +1,4 @@
-"""torch's own files, as PEFT wrote them before safetensors: `.bin`, weights only."""
+"""Read torch's own `.bin` files, which PEFT wrote before safetensors; only weights are loaded."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _NAMES: Mapping[str, str] = {
     "torch.float16": "F16",
     "torch.bfloat16": "BF16",
 }
-"""The types that a prompt may have, by torch's name and by that of safetensors."""
+"""The dtypes that a prompt may have: torch's name and that of safetensors."""
 
 
 def read_bin(path: Path) -> TensorFile:
-    """Read torch's own format, as PEFT wrote it once: weights only, nothing in it is run.
+    """Read a file in torch's own format, as older versions of PEFT wrote it; no code in the file is run.
 
     Raises:
-        MissingFileError: There is no such file.
-        AdapterError: It is malformed, or pickles more than weights.
+        MissingFileError: The file does not exist.
+        AdapterError: The file is malformed, or pickles more than weights.
     """
-    import torch  # noqa: PLC0415 - the one format that needs it
+    import torch  # noqa: PLC0415 - the only format that needs it
 
     size_bytes = require_file(path).stat().st_size
     state = _loaded(path)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        refuse(str(path), f"a {type(state).__name__} of other things", "tensors by name")
+        refuse(str(path), f"a {type(state).__name__} that does not map names to tensors", "tensors by name")
     return TensorFile(path, {name: _of_torch(path, name, value, size_bytes) for name, value in state.items()}, {})
 
 
@@ -50,20 +50,20 @@ def _loaded(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         raise AdapterError(
-            found=f"{path}: a pickle that is not of weights only ({' '.join(str(error).split())[:120]})",
+            found=f"{path}: a pickle that contains more than weights ({' '.join(str(error).split())[:120]})",
             wanted="tensors by name",
-            remedy="do not unpickle it; ask its author for adapter_model.safetensors",
+            remedy="do not unpickle it, but ask its author for adapter_model.safetensors",
         ) from error
-    except Exception as error:  # torch has many ways to say that a file is not one of its own
+    except Exception as error:  # torch raises many classes for a file that is not its own
         raise AdapterError(
-            found=f"{path}: no file of weights ({' '.join(str(error).split())[:120]})",
-            wanted="one that torch.save wrote",
-            remedy="restore the file or save the adapter anew",
+            found=f"{path}: not a file of weights ({' '.join(str(error).split())[:120]})",
+            wanted="a file that torch.save wrote",
+            remedy="restore the file, or save the adapter again",
         ) from error
 
 
 def _require_stored(path: Path) -> None:
-    """Refuse an archive with compressed members: it may be larger in memory than any file of weights."""
+    """Refuse an archive with compressed members, which could expand to more memory than any file of weights."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
@@ -73,8 +73,8 @@ def _require_stored(path: Path) -> None:
 def _of_torch(path: Path, name: str, value: Any, size_bytes: int) -> Tensor:
     where, dtype = f"{path}: {name[:80]}", str(value.dtype)
     if str(value.layout) != "torch.strided" or value.device.type != "cpu":
-        refuse(where, f"a tensor of layout {value.layout} on {value.device}", "a plain one")
-    if value.numel() * value.element_size() > size_bytes:  # by its strides a tensor may repeat what it has
+        refuse(where, f"a tensor of layout {value.layout} on {value.device}", "a strided tensor on the CPU")
+    if value.numel() * value.element_size() > size_bytes:  # with its strides, a tensor can repeat its own bytes
         refuse(where, f"shape {list(value.shape)}", f"no more than the {size_bytes} bytes of the file")
     return Tensor(where, _NAMES.get(dtype, dtype), tuple(value.shape), partial(_bytes_of, value))
 

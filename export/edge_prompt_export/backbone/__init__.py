@@ -1,1 +1,1 @@
-"""A frozen network in memory, and what every conditioned module is."""
+"""A frozen network in memory, and the interface of conditioned modules."""

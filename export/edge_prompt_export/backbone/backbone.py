@@ -1,4 +1,4 @@
-"""A backbone in memory: a frozen, conditioned module, how requests become its inputs, and its fingerprint."""
+"""A backbone in memory: a frozen, conditioned module, its preprocessing, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ LABELLED_TASKS = frozenset(
         "semantic-segmentation",
     }
 )
-"""Tasks whose networks name the classes of their own head."""
+"""Tasks whose networks have a head with named classes."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to load from a hub, as transformers spells it.
+    """How to load from a hub, in transformers' terms.
 
     Attributes:
         revision: Branch, tag or commit.
-        trust_remote_code: Whether code that comes with the checkpoint may run.
-        cache_dir: Where downloads are kept.
-        gguf_file: The GGUF file in the folder or repository, if the network is in one.
+        trust_remote_code: Whether code from the checkpoint may run.
+        cache_dir: Folder for downloads.
+        gguf_file: The GGUF file in the folder or repository, if the network is stored as one.
     """
 
     revision: str | None = None
@@ -47,7 +47,7 @@ class LoadOptions:
     gguf_file: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """As keyword arguments of `from_pretrained`."""
+        """The options as keyword arguments of `from_pretrained`."""
         return {
             "revision": self.revision or "main",
             "trust_remote_code": self.trust_remote_code,
@@ -56,7 +56,7 @@ class LoadOptions:
         }
 
     def file_arguments(self) -> dict[str, Any]:
-        """As keyword arguments of transformers' `cached_file`."""
+        """The options as keyword arguments of transformers' `cached_file`."""
         return {"revision": self.revision or "main", "cache_dir": self.cache_dir}
 
 
@@ -65,13 +65,13 @@ class LoadedBackbone:
     """A backbone in memory.
 
     Attributes:
-        source: What it was loaded from; empty for a module of the user's own.
-        options: How.
+        source: Folder or hub name that it was loaded from; for a module of the user's own, its name.
+        options: How it was loaded.
         module: The conditioned module, frozen, in evaluation mode.
-        preprocessing: How a request becomes its inputs.
-        tokenizer: Its tokenizer, or None if it brings none.
+        preprocessing: How a request becomes the module's inputs.
+        tokenizer: Its tokenizer; None if the checkpoint has none.
         fingerprint: See `edge_prompt.formats.fingerprint`.
-        num_parameters: How many numbers the graph reaches.
+        num_parameters: Number of parameters that the outputs depend on.
     """
 
     source: str
@@ -89,50 +89,50 @@ class LoadedBackbone:
 
     @property
     def source_name(self) -> str:
-        """A hub name as it is; of a local folder or file only its own name: paths say more than a reader needs."""
+        """The hub name, or the last part of a local path: whole paths would reveal more than a reader needs."""
         if self.options.gguf_file:
             return self.options.gguf_file
         return Path(self.source).resolve().name if self.source and Path(self.source).is_dir() else self.source
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The class names of the network's own head; empty if it has none that names classes."""
+        """The class names of the network's own head; empty if it has no head with named classes."""
         if self.module.task not in LABELLED_TASKS or self.config is None:
             return ()
         return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
 
     @property
     def text(self) -> TextPreprocessing:
-        """How a text becomes its inputs.
+        """How a text becomes the module's inputs.
 
         Raises:
-            BackboneError: It takes no text.
+            BackboneError: The backbone does not take text.
         """
         if not isinstance(self.preprocessing, TextPreprocessing):
             raise BackboneError(
-                found=f"{self.source} takes no text", wanted="a text encoder", remedy="choose another backbone"
+                found=f"{self.source} does not take text", wanted="a text encoder", remedy="choose another backbone"
             )
         return self.preprocessing
 
     @property
     def max_positions(self) -> int | None:
-        """Positions for prefix, virtual tokens and tokens together; None if the network learned no positions."""
+        """Number of learned positions, shared by prefix, virtual tokens and tokens; None if there are none."""
         return self.text.max_positions
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that the backbone takes, special tokens included."""
+        """Maximum number of tokens per text, special tokens included."""
         return self.text.max_tokens
 
 
 class Checkpoint(NamedTuple):
-    """A network as transformers loaded it.
+    """A network as loaded by transformers.
 
     Attributes:
-        module: Conditioned and frozen.
-        preprocessing: How a request becomes its inputs.
+        module: The network, conditioned and frozen.
+        preprocessing: How a request becomes the module's inputs.
         tokenizer: Its tokenizer, if it has one.
-        missing: Weights of the network that the files lack.
+        missing: Names of the network's weights that the checkpoint lacks.
     """
 
     module: ConditionedModule
@@ -148,7 +148,7 @@ def conditioned_backbone(
     preprocessing: Preprocessing,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> LoadedBackbone:
-    """A conditioned module as a backbone, with the fingerprint of the weights that its outputs depend on."""
+    """Make a backbone of a conditioned module; its fingerprint covers the weights that the outputs depend on."""
     with running(type(module.model).__name__), quiet():
         reached = reached_weights(module)
     return LoadedBackbone(
@@ -165,8 +165,8 @@ def conditioned_backbone(
 def reached_weights(module: ConditionedModule) -> dict[str, Tensor]:
     """The weights that the module's outputs depend on, and its buffers, by their names in the checkpoint.
 
-    The autograd graph tells: a pooler that is loaded and not used is not in it, so it neither counts nor enters the
-    fingerprint.
+    They are found through the autograd graph. A pooler that is loaded but not used is not in that graph, so it is
+    neither counted nor part of the fingerprint.
     """
     parameters = dict(module.model.named_parameters())
     inputs = module.trace_inputs()
@@ -196,7 +196,7 @@ def _leaves(output: Tensor) -> Iterator[Tensor]:
 
 
 def weights_of(tensors: Mapping[str, Tensor]) -> Iterator[Weight]:
-    """Tensors by name as a fingerprint reads them."""
+    """Convert tensors by name to the form that a fingerprint is computed from."""
     for name, tensor in tensors.items():
         array = tensor.contiguous().cpu()
         content = array.reshape(-1).view(torch.uint8).numpy().data
@@ -204,35 +204,36 @@ def weights_of(tensors: Mapping[str, Tensor]) -> Iterator[Weight]:
 
 
 def task_of(config: PreTrainedConfig, heads: Mapping[str, str], otherwise: str) -> str:
-    """The task of a checkpoint that brings one of `heads` (endings of its architecture's name), or `otherwise`."""
+    """The task of the checkpoint's head, looked up by the ending of its architecture's name; else `otherwise`."""
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
     return next((task for head, task in heads.items() if architecture.endswith(head)), otherwise)
 
 
 @contextmanager
 def explained(source: str) -> Iterator[None]:
-    """Turn what transformers raises on a bad checkpoint into one sentence."""
+    """Convert whatever transformers raises for a bad checkpoint to a `BackboneError`."""
     try:
         yield
     except EdgePromptError:
         raise
-    except Exception as error:  # transformers, safetensors, tokenizers and the hub each have their own
+    except Exception as error:  # transformers, safetensors, tokenizers and the hub each have their own classes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BackboneError(
             found=f"{source} cannot be loaded ({reason[:300]})",
             wanted="a folder or hub name that transformers can load",
-            remedy="check the name, the files and the network, and --trust-remote-code if it brings its own code",
+            remedy="check the name, the files and the network connection, and pass --trust-remote-code if the "
+            "checkpoint contains code that you trust",
         ) from error
 
 
 @contextmanager
 def running(architecture: str) -> Iterator[None]:
-    """Turn what a network raises when it is first run on embeddings and a mask into one sentence."""
+    """Convert whatever a network raises in its first run on conditioned inputs to an `UnsupportedArchitectureError`."""
     try:
         yield
     except EdgePromptError:
         raise
-    except Exception as error:  # whatever its authors did not provide for
+    except Exception as error:  # the network's code may raise anything
         raise UnsupportedArchitectureError(
             found=f"{architecture} does not run ({type(error).__name__}: {' '.join(str(error).split())[:300]})",
             wanted="a network that runs on its inputs and prompts",

@@ -1,7 +1,7 @@
-"""What every family provides: a frozen network whose prompts are arguments, and what exporting it needs to know.
+"""The interface of all backbones: a frozen network that takes prompts as arguments, and what exporting it needs.
 
-A family says what is truly different: what a request is made of, where a prompt enters, which output is the feature.
-Everything after it (graphs, parity, manifest, tuning) knows only this.
+A subclass defines what differs between modalities: the inputs of a request, where a prompt enters, and which output is
+the feature. All later steps (graphs, parity, manifest, tuning) use only this interface.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from edge_prompt.formats.manifest import PROMPT_INPUTS
 from edge_prompt.formats.preprocessing import Preprocessing
 
 Tensors = dict[str, Tensor]
-"""Tensors by the name of the graph's input or output."""
+"""Tensors by the name of a graph input or output."""
 
 
 PARITY_VIRTUAL_TOKENS = (1, 6)
-"""Lengths of the prompts a bundle is compared under; length 0 is the base model."""
+"""Lengths of the prompts that parity checks use; length 0 is the base model."""
 
 _TRACE_VIRTUAL_TOKENS = {"soft": 3, "prefix": 4, "pixel": 0}
 
 
 class ConditionedModule(nn.Module, ABC):
-    """A frozen network whose prompts are arguments: the module that is tuned, and the one that is exported.
+    """A frozen network that takes prompts as arguments; the same module is tuned and exported.
 
     Attributes:
         model: The network.
-        task: What it does, in transformers' terms.
-        input_names: The graph's inputs, in order: those of a request, then those of prompts.
+        task: Its task, in transformers' terms.
+        input_names: The graph's inputs, in order: those of a request, then the prompts.
         output_names: The graph's outputs, in order.
-        kinds: The kinds of prompt it takes, and their shapes.
-        refused_kinds: Why it does not take a kind that its family could, by kind.
-        cache_names: The inputs that hold what came before; empty for networks that keep nothing.
+        kinds: The kinds of prompt that it takes, with their shapes.
+        refused_kinds: By kind, why this network does not take a prompt that other networks of its modality take.
+        cache_names: The inputs of the key-value cache; empty for networks without a cache.
     """
 
     model: nn.Module
@@ -58,33 +58,33 @@ class ConditionedModule(nn.Module, ABC):
 
     @abstractmethod
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """The axes of each input whose length is the request's or the prompt's, with their names."""
+        """The names of the dynamic axes of each input: those whose length depends on the request or the prompt."""
 
     @abstractmethod
     def trace_inputs(self) -> Tensors:
-        """All inputs, in sizes that a tracer can tell apart and takes for no constants: none is 0 or 1."""
+        """Example inputs for a tracer. Dynamic axes have distinct lengths above 1, so none is taken for a constant."""
 
     @abstractmethod
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
-        """Requests of several sizes (without prompts) at which a bundle is compared with the network."""
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
-        """A random prompt with the axes of a prompt file, as large as numbers in this network, so that it counts."""
+        """A random prompt with the axes of a prompt file, scaled like the network's own values."""
         shape = [virtual_tokens if length is None else length for length in self.kinds[kind]]
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
     def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
-        """The graph's inputs for `request` under prompts, which are given with the graph's axes; the others are empty.
+        """The graph's inputs for `request` with `prompts`; prompt inputs that are not given are empty.
 
         Args:
             request: The inputs of a request.
-            prompts: Prompts by the name of their input, with a leading batch or 1.
+            prompts: Prompts by the name of their graph input, with the graph's axes and a batch axis of batch or 1.
         """
         inputs = {**request, **self.empty_prompts(), **prompts}
         return {name: inputs[name] for name in self.input_names}
 
     def example_prompts(self) -> Tensors:
-        """A prompt for every prompt input, in lengths that a tracer can tell apart, as the graph takes them."""
+        """An example prompt for every prompt input, with the graph's axes and distinct lengths for a tracer."""
         prompts: Tensors = {}
         for kind, length in _TRACE_VIRTUAL_TOKENS.items():
             if kind in self.kinds:
@@ -93,18 +93,18 @@ class ConditionedModule(nn.Module, ABC):
 
     @abstractmethod
     def untouched(self, request: Tensors) -> Tensors:
-        """What the network gives as its authors wrote it, by output name."""
+        """The outputs of the original, unmodified network, by name."""
 
     def alone(self, request: Tensors, row: int) -> Tensors:
-        """The request of one row by itself, without what other rows made necessary."""
+        """The request of a single row, without the padding that other rows of the batch required."""
         return {name: tensor[row : row + 1] for name, tensor in request.items()}
 
     def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:  # noqa: ARG002 - for families that pad
-        """The outputs where they mean something: what stands at padding is nobody's."""
+        """The meaningful part of the outputs, without the values at padding positions."""
         return dict(outputs)
 
     def empty_prompts(self) -> Tensors:
-        """No prompt: every prompt input at length 0, a pixel prompt at zeros; made once."""
+        """Inputs for no prompt: length 0, or zeros for a pixel prompt. Created once and cached."""
         if self._empty_prompts is None:
             empty: Tensors = {}
             for kind, as_input in AS_INPUT.items():
@@ -114,12 +114,12 @@ class ConditionedModule(nn.Module, ABC):
         return self._empty_prompts
 
     def as_input(self, kind: str, array: Tensor) -> dict[str, Tensor]:
-        """A prompt with the axes of its file as the graph takes it: its input's name, with a leading 1 as batch."""
+        """Convert a prompt from the axes of its file to the graph's input, with a batch axis of 1."""
         return AS_INPUT[kind](array)
 
     @torch.no_grad()
     def outputs_under(self, request: Tensors, kind: str, array: Tensor | None) -> Tensors:
-        """The outputs by name for `request` under a prompt with the axes of its file; None is no prompt."""
+        """The outputs by name for `request` with a prompt that has the axes of its file; None means no prompt."""
         prompts = {} if array is None else self.as_input(kind, array)
         return dict(zip(self.output_names, self(**self.under(request, prompts)), strict=True))
 
@@ -129,10 +129,10 @@ AS_INPUT: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {
     "prefix": lambda array: {PROMPT_INPUTS["prefix"]: array[:, :, None]},
     "pixel": lambda array: {PROMPT_INPUTS["pixel"]: array[None]},
 }
-"""From the axes of a file to those of the graph, for the kinds that enter it as they are."""
+"""Conversions from the axes of a prompt file to those of the graph, for kinds that enter the graph unchanged."""
 
 
 def name_of(module: nn.Module) -> str:
-    """What a message calls a module: the class of the network in it."""
+    """The name of a module in messages: the class name of the network inside it."""
     conditioned = module if isinstance(module, ConditionedModule) else getattr(module, "module", module)
     return type(getattr(conditioned, "model", conditioned)).__name__

@@ -1,1 +1,1 @@
-"""What everything stands on: quiet libraries and scratch folders."""
+"""Shared helpers: silencing libraries, and scratch folders."""

@@ -1,4 +1,4 @@
-"""Holding back what libraries say about their own insides: what matters of it becomes an error of ours."""
+"""Silence the logs and progress bars of libraries; whatever matters to the user is raised as an error instead."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No reports, bars and warnings of transformers, torch's exporters and the converters while this lasts."""
+    """Suppress reports, progress bars and warnings of transformers, torch's exporters and the converters."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
-    gguf_bar = gguf_files.tqdm  # it does not ask whether bars are wanted
+    gguf_bar = gguf_files.tqdm  # ignores the setting that disables progress bars
     gguf_files.tqdm = partial(gguf_bar, disable=True)
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Where libraries keep their temporary files while a bundle is written."""
+"""The folder for libraries' temporary files while a bundle is written."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def scratch_in(folder: Path) -> Iterator[None]:
-    """Temporary files of the whole process lie in `folder` until the block ends; then they are gone.
+    """Put the temporary files of the whole process into `folder` until the block ends, then delete them.
 
-    So the room that they need is asked of the disk that was chosen to be written to, and if the process is killed they
-    go with the rest of what it began.
+    They thus take space on the disk that the user chose to write to. If the process is killed, they are removed
+    together with the unfinished output.
     """
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(dir=folder, prefix=".scratch-") as name:

@@ -1,1 +1,1 @@
-"""The commands of the workstation, a file each."""
+"""The workstation's commands, one file per command."""

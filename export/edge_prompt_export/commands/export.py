@@ -24,19 +24,20 @@ from edge_prompt_export.export import FORMATS, export_backbone
     multiple=True,
     default=list(FORMATS),
     show_default=True,
-    help="Graph to write; may be given again.",
+    help="Graph format to write; repeat the option for several.",
 )
 @click.option(
     "--weights",
     type=click.Choice(WEIGHTS),
     default="fp32",
     show_default=True,
-    help="What weights are stored in; prompts and heads stay in full precision.",
+    help="Storage format of the weights; prompts and heads stay in full precision.",
 )
 @click.option(
     "--calibrate",
     type=click.Path(path_type=Path),
-    help="A text file like the texts to come, on which weights in int4 lose less; takes minutes.",
+    help="Text file to calibrate int4 weights on, which reduces their quality loss; takes minutes. Its texts should "
+    "resemble those that the bundle will read.",
 )
 @loading_options
 def command(
@@ -49,10 +50,10 @@ def command(
     pooling: str | None,
     options: LoadOptions,
 ) -> None:
-    """Export a frozen backbone into a bundle, with prompts as inputs.
+    """Export a frozen backbone as a bundle that takes prompts as inputs.
 
-    MODEL is a local folder or a name on the hub; BUNDLE is the folder to write. What was written is run by the device's
-    own runtime and compared with torch; if it differs, nothing is left behind.
+    MODEL is a local folder or a model name on the hub. BUNDLE is the folder to write. The command runs the exported
+    graphs in the device runtime and compares them with PyTorch. If they differ, it deletes the bundle and fails.
     """
     log_to_stderr(logging.INFO)
     written = export_backbone(
@@ -69,8 +70,8 @@ def command(
     )
     for engine in written.manifest.graphs:
         worst = written.manifest.parity[engine]["torch"]
-        click.echo(f"{engine}: {worst:.1e} from torch at most, relative to the largest output")
+        click.echo(f"{engine}: differs from torch by at most {worst:.1e}, relative to the largest output")
         if weights != "fp32":
             worst = max(written.manifest.parity[engine]["reference"].values())
-            click.echo(f"{engine}: {worst:.1e} with weights in {weights}")
+            click.echo(f"{engine}: differs from torch by at most {worst:.1e} with weights in {weights}")
     click.echo(f"wrote {bundle}, which takes {' and '.join(written.manifest.kinds)} prompts")

@@ -13,12 +13,13 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("export-adapter")
 @click.argument("prompt", type=_PATH)
-@click.option("--bundle", type=_PATH, required=True, help="The bundle of the network that PROMPT was tuned on.")
-@click.option("--output", "-o", type=_PATH, required=True, help="The folder to write.")
-@click.option("--base", help="The name or path of the network that the adapter names.  [default: the bundle's]")
+@click.option("--bundle", type=_PATH, required=True, help="Bundle of the backbone that PROMPT was tuned on.")
+@click.option("--output", "-o", type=_PATH, required=True, help="Folder to write.")
+@click.option("--base", help="Base model to record in the adapter, as a name or path.  [default: the bundle's]")
 def command(prompt: Path, bundle: Path, output: Path, base: str | None) -> None:
-    """Write a soft prompt or a prefix as an adapter that PEFT opens: peft.PeftModel.from_pretrained(network, folder).
+    """Convert a soft prompt or a prefix to a PEFT adapter.
 
-    Of a prompt with a head, the network is to be loaded for text classification with as many labels.
+    Load the adapter with peft.PeftModel.from_pretrained(network, folder). If the prompt has a head, first load the
+    network for text classification with the same number of labels.
     """
     click.echo(f"wrote {export_adapter(prompt, bundle=bundle, output=output, base=base)}")

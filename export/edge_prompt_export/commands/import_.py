@@ -18,34 +18,43 @@ _PATH = click.Path(path_type=Path)
 
 @click.command("import")
 @click.argument("adapter")
-@click.option("--bundle", type=_PATH, required=True, help="The bundle of the network that ADAPTER was trained on.")
-@click.option("--output", "-o", type=_PATH, required=True, help="The .npy file to write.")
+@click.option("--bundle", type=_PATH, required=True, help="Bundle of the backbone that ADAPTER was trained on.")
+@click.option("--output", "-o", type=_PATH, required=True, help="Prompt file (.npy) to write.")
 @click.option(
     "--task-index",
     type=click.IntRange(0),
-    help="Which task of a multitask adapter.  [default: all, as NAME-0.npy, NAME-1.npy, …]",
+    help="Index of the task to import from a multitask adapter.  [default: all, as NAME-0.npy, NAME-1.npy, …]",
 )
 @click.option(
     "--label",
     "labels",
     multiple=True,
-    help="A class name; again for each, in the order of the head.  [default: the network's own]",
+    help="Class name; repeat the option once per class, in the head's order.  [default: the backbone's class names]",
 )
 @click.option(
-    "--template", default=TEMPLATE_FIELD, show_default=True, help="The text that was around every text in training."
+    "--template",
+    default=TEMPLATE_FIELD,
+    show_default=True,
+    help="Template that the texts were put into during training.",
 )
-@click.option("--max-tokens", type=click.IntRange(3), help="Tokens of a text that are read.  [default: all that fit]")
 @click.option(
-    RENAMED_OPTION, is_flag=True, help="The adapter's base is the bundle's network under another name or revision."
+    "--max-tokens",
+    type=click.IntRange(3),
+    help="Maximum number of tokens per text; longer texts are truncated.  [default: as many as fit]",
 )
-@click.option("--revision", help="Of the adapter: branch, tag or commit on the hub.")
-@click.option("--cache-dir", type=click.Path(file_okay=False), help="Where downloads are kept.")
+@click.option(
+    RENAMED_OPTION,
+    is_flag=True,
+    help="Accept an adapter whose base model is the bundle's backbone under another name or revision.",
+)
+@click.option("--revision", help="Branch, tag or commit of the adapter on the hub.")
+@click.option("--cache-dir", type=click.Path(file_okay=False), help="Folder for downloads.")
 def command(adapter: str, bundle: Path, output: Path, **settings: Any) -> None:
-    """Take a prompt that PEFT trained for use with a bundle.
+    """Convert a PEFT adapter to a prompt for a bundle.
 
-    ADAPTER is the folder that PEFT's save_pretrained wrote, or its name on the hub: of PROMPT_TUNING, P_TUNING,
-    MULTITASK_PROMPT_TUNING, PREFIX_TUNING or CARTRIDGE. The network itself is not needed, nor is torch, but for the
-    old adapter_model.bin.
+    ADAPTER is a folder written by PEFT's save_pretrained, or the adapter's name on the hub. Its type must be
+    PROMPT_TUNING, P_TUNING, MULTITASK_PROMPT_TUNING, PREFIX_TUNING or CARTRIDGE. The command does not need the
+    network, and needs torch only for the old adapter_model.bin format.
     """
     log_to_stderr(logging.WARNING)
     for path in import_adapter(adapter, bundle=bundle, output=output, **settings):

@@ -1,4 +1,4 @@
-"""Options that the workstation's commands share: how a backbone is loaded, spelled as the ecosystem spells it."""
+"""Options for loading a backbone, which several commands share; the names follow transformers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def loading_options(function: F) -> F:
-    """Add `--task`, `--pooling` and the hub's options; the last arrive as one `options: LoadOptions`."""
+    """Add `--task`, `--pooling` and the hub options; the hub options arrive as one `options: LoadOptions`."""
 
     @click.option(
         "--task",
         type=click.Choice([*loading_text.AUTO_CLASSES, *loading_image.AUTO_CLASSES, *loading_language.AUTO_CLASSES]),
-        help="What the network does.  [default: its own head's, or features]",
+        help="Task that the network is loaded for.  [default: that of the checkpoint's head, or feature extraction]",
     )
     @click.option(
         "--pooling",
         type=click.Choice(list(dict.fromkeys([*POOLINGS, *IMAGE_POOLINGS]))),
-        help="From token vectors to a feature.  [default: the checkpoint's, or what suits the network]",
+        help="How token vectors are pooled into one feature vector.  [default: the checkpoint's setting, or one that "
+        "suits the architecture]",
     )
-    @click.option("--revision", help="Branch, tag or commit on the hub.")
-    @click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the checkpoint.")
-    @click.option("--cache-dir", type=click.Path(file_okay=False), help="Where downloads are kept.")
+    @click.option("--revision", help="Branch, tag or commit of the model on the hub.")
+    @click.option("--trust-remote-code", is_flag=True, help="Allow code from the checkpoint to run.")
+    @click.option("--cache-dir", type=click.Path(file_okay=False), help="Folder for downloads.")
     @functools.wraps(function)
     def wrapper(revision: str | None, trust_remote_code: bool, cache_dir: str | None, **rest: Any) -> Any:  # noqa: FBT001
         return function(options=LoadOptions(revision, trust_remote_code, cache_dir), **rest)

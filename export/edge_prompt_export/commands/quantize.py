@@ -18,25 +18,29 @@ from edge_prompt_export.compression.quantize import MOST_IMAGES, quantize_bundle
     "--images",
     type=click.Path(path_type=Path),
     required=True,
-    help=f"A folder of images like those to come; 100 to {MOST_IMAGES} are enough, and no more are taken.",
+    help="Folder of images to calibrate on, similar to those that the bundle will read; 100 are enough, and at most "
+    f"{MOST_IMAGES} are used.",
 )
 @click.option(
     "--prompt",
     "prompts",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A prompt that will be used; may be given again.  [default: those in the bundle]",
+    help="Prompt to calibrate with; repeat the option for several.  [default: the prompts in the bundle]",
 )
 def command(bundle: Path, output: Path, images: Path, prompts: tuple[Path, ...]) -> None:
-    """Quantise the graphs of an image bundle to int8, calibrated on images under prompts and under none.
+    """Quantise the graphs of an image bundle to int8.
 
-    OUTPUT is the bundle to write. Prompts stay valid for it; they, heads and folding stay in full precision. What was
-    written is compared with BUNDLE; if it is too far from it, nothing is left behind.
+    The graphs are calibrated on images, both with prompts and without. OUTPUT is the bundle to write. Prompts for
+    BUNDLE remain valid for it. Prompts, heads and the folding of deep prompts stay in full precision. The command
+    compares the int8 graphs with BUNDLE. If they differ too much, it deletes OUTPUT and fails.
     """
     log_to_stderr(logging.INFO)
     written = quantize_bundle(bundle, output, images, prompts)
     for engine, graph in written.manifest.graphs.items():
         size_bytes = sum((written.folder / name).stat().st_size for name in graph.sha256)
         worst = written.manifest.parity[engine]["fp32"]
-        click.echo(f"{engine}: {size_bytes:,} bytes, features {worst:.1e} from fp32 at most, relative to the largest")
-    click.echo(f"wrote {output}, which takes the prompts of {bundle}")
+        click.echo(
+            f"{engine}: {size_bytes:,} bytes; features differ from fp32 by at most {worst:.1e}, relative to the largest"
+        )
+    click.echo(f"wrote {output}, which takes the same prompts as {bundle}")

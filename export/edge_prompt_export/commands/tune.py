@@ -41,7 +41,7 @@ class _ProgressBar:
 
 
 def _setting(name: str, kind: Any, text: str) -> Callable[[F], F]:
-    """The option of the field `name` of `TuneSettings`, with that field's default."""
+    """An option for the field `name` of `TuneSettings`, with that field's default."""
     default = getattr(TuneSettings(), name)
     shown = {} if default is None else {"default": default, "show_default": True}
     return click.option(f"--{name.replace('_', '-')}", type=kind, help=text, **shown)
@@ -55,34 +55,43 @@ _FILE = click.Path(path_type=Path)
 @click.command("tune")
 @click.argument("model")
 @click.argument("train", type=_FILE)
-@click.option("--output", "-o", type=_FILE, required=True, help="The .npy file to write.")
-@click.option("--validation", type=_FILE, help="Examples to choose the best epoch by.  [default: the last is kept]")
-@_setting("kind", click.Choice(KINDS), "How the prompt enters the network.")
-@_setting("virtual_tokens", _COUNT, "Length of the prompt.  [default: 64 of a prefix for texts, otherwise 16]")
-@_setting("head", click.Choice(HEADS), "A linear head of the task's own, or the network's own head.  [default: linear]")
-@_setting("init", click.Choice([*INITS, *IMAGE_INITS]), "What the prompt starts from.  [default: the training data]")
-@_setting("init_text", str, "The text for --init text.")
-@_setting("learning_rate", _RATE, "Of the prompt.  [default: the kind's]")
-@_setting("head_learning_rate", _RATE, "Of the head.")
-@_setting("epochs", _COUNT, "Passes over the training examples.")
-@_setting("batch_size", _COUNT, "Examples a forward.  [default: 32, of language models 8]")
-@_setting("accumulate", _COUNT, "Forwards an optimiser step.")
-@_setting("schedule", click.Choice(list(SCHEDULES)), "Of the learning rates.")
-@_setting("patience", _COUNT, "Epochs without improvement of --validation before it ends.  [default: no such end]")
-@_setting("max_tokens", click.IntRange(3), "Tokens of a text that are read.  [default: all that fit]")
-@_setting("augment", click.Choice(list(AUGMENTATIONS)), "What happens to images in each epoch.")
-@_setting("pixel_form", click.Choice(list(PIXEL_FORMS)), "Where in the image a pixel prompt is.")
-@_setting("template", str, "The text put around every text.")
-@click.option(
-    "--chat", is_flag=True, help="Put every text into the language model's chat template, as a user's message."
+@click.option("--output", "-o", type=_FILE, required=True, help="Prompt file (.npy) to write.")
+@click.option("--validation", type=_FILE, help="Validation examples that select the best epoch.  [default: last epoch]")
+@_setting("kind", click.Choice(KINDS), "Kind of prompt, which determines where it enters the network.")
+@_setting("virtual_tokens", _COUNT, "Length of the prompt.  [default: 64 for a prefix of a text encoder, otherwise 16]")
+@_setting(
+    "head", click.Choice(HEADS), "Train a linear head for this task, or use the network's own head.  [default: linear]"
 )
-@_setting("system", str, "The system message before it.  [default: the chat template's]")
-@click.option(
-    "--dropout/--no-dropout", default=TuneSettings().dropout, show_default=True, help="The network's own, while tuning."
+@_setting("init", click.Choice([*INITS, *IMAGE_INITS]), "Initialisation of the prompt.  [default: the training data]")
+@_setting("init_text", str, "Text to initialise the prompt with if --init is text.")
+@_setting("learning_rate", _RATE, "Learning rate of the prompt.  [default: depends on the kind]")
+@_setting("head_learning_rate", _RATE, "Learning rate of the head.")
+@_setting("epochs", _COUNT, "Number of passes over the training examples.")
+@_setting("batch_size", _COUNT, "Batch size of one forward pass.  [default: 32; 8 for language models]")
+@_setting("accumulate", _COUNT, "Forward passes per optimiser step (gradient accumulation).")
+@_setting("schedule", click.Choice(list(SCHEDULES)), "Learning-rate schedule.")
+@_setting("patience", _COUNT, "Stop after this many epochs without improvement on --validation.  [default: never]")
+@_setting(
+    "max_tokens",
+    click.IntRange(3),
+    "Maximum number of tokens per text; longer texts are truncated.  [default: as many as fit]",
 )
-@_setting("precision", click.Choice(list(PRECISIONS)), "Of matrix products; bf16 is quicker where the CPU has it.")
-@_setting("dtype", click.Choice(list(DTYPES)), "Of the file.")
-@_setting("seed", int, "For the order, and what is drawn.")
+@_setting("augment", click.Choice(list(AUGMENTATIONS)), "Augmentation of the training images.")
+@_setting("pixel_form", click.Choice(list(PIXEL_FORMS)), "Region of the image that a pixel prompt covers.")
+@_setting("template", str, "Template that every text is put into.")
+@click.option("--chat", is_flag=True, help="Put every text into the language model's chat template, as a user message.")
+@_setting("system", str, "System message for --chat.  [default: that of the chat template]")
+@click.option(
+    "--dropout/--no-dropout",
+    default=TuneSettings().dropout,
+    show_default=True,
+    help="Apply the network's own dropout during tuning.",
+)
+@_setting(
+    "precision", click.Choice(list(PRECISIONS)), "Precision of matrix products; bf16 is faster on CPUs that support it."
+)
+@_setting("dtype", click.Choice(list(DTYPES)), "Data type of the prompt file.")
+@_setting("seed", int, "Random seed.")
 @loading_options
 def command(
     model: str,
@@ -96,10 +105,10 @@ def command(
 ) -> None:
     """Tune a prompt for a task on a frozen backbone.
 
-    MODEL is a local folder or a name on the hub; TRAIN is a .jsonl, .csv or .tsv file with the fields text and label;
-    for language models also a .jsonl file with the fields prompt and completion, or messages; for images a .csv file
-    with the fields path and label, or a folder that holds a folder of images a class.
-    Ctrl-C ends tuning and keeps what it has.
+    MODEL is a local folder or a model name on the hub. TRAIN depends on the modality. For text it is a .jsonl, .csv or
+    .tsv file with the fields text and label. For language models it may also be a .jsonl file with the fields prompt
+    and completion, or with the field messages. For images it is a .csv file with the fields path and label, or a
+    folder with one subfolder of images per class. Ctrl-C stops tuning early and writes the prompt as trained so far.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -125,5 +134,5 @@ def command(
     validated = "" if tuned.figures is None else f", validation {tuned.figures}"
     click.echo(f"wrote {output}: {size_bytes:,} bytes{validated}")
     if tuned.outcome.interrupted:
-        click.echo(f"interrupted; kept what epoch {tuned.outcome.kept_epoch} had reached", err=True)
+        click.echo(f"interrupted; wrote the prompt as of epoch {tuned.outcome.kept_epoch}", err=True)
         sys.exit(130)

@@ -1,1 +1,1 @@
-"""Small weights and activations: int8, int4 and half precision, on each engine."""
+"""Compression of weights and activations to int8, int4 or half precision, for each engine."""

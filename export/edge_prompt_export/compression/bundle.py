@@ -1,4 +1,4 @@
-"""Making the weights of a bundle small: after its graphs were found right in fp32, before anybody sees it."""
+"""Compress the weights of a bundle, after its fp32 graphs have passed the parity checks and before it is published."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Needs(NamedTuple):
-    """What compressing for an engine needs: the module that does it, and the extra that brings its tools."""
+    """What compression for an engine needs: the module that does it, and the extra that installs its packages."""
 
     module: str
     extra: str
@@ -36,16 +36,17 @@ _NEEDS = {
 }
 
 LOOSEST = {"fp16": 0.05, "int8": 1.0, "int4": 2.0}
-"""How far outputs of the reference may be from torch, relative to the largest: coarse, not broken. A trained language
-model strays far under a random soft prompt, 0.7 in int8 and 1.3 in int4, and much less on text."""
+"""Largest allowed difference of the reference outputs from torch, relative to the largest output. The limits detect
+broken graphs, not small losses: with a random soft prompt, a trained language model differs by 0.7 in int8 and by 1.3
+in int4, and by much less on text."""
 
 
 def require_compressible(weights: str, engines: Sequence[str]) -> None:
-    """Refuse what cannot be done before anything is loaded.
+    """Check, before anything is loaded, that the weights can be stored in this format.
 
     Raises:
-        InputError: There are no such weights, or they are not for one of the engines.
-        MissingExtraError: A tool is not installed.
+        InputError: The format of the weights is unknown.
+        MissingExtraError: A required package is not installed.
     """
     if weights not in WEIGHTS:
         raise InputError(
@@ -57,12 +58,12 @@ def require_compressible(weights: str, engines: Sequence[str]) -> None:
 
 
 def compress_bundle(folder: Path, weights: str, feeds: Mapping[str, Sequence[Arrays]]) -> None:
-    """Make the weights of a bundle small, in place, and measure what that does. Graphs that fold stay as they are.
+    """Compress the weights of a bundle in place and measure the effect on its outputs. Folding graphs stay in fp32.
 
     Args:
         folder: A bundle in fp32.
-        weights: One of `WEIGHTS` but `fp32`.
-        feeds: By engine, all inputs by name, a batch each, to calibrate on; engines may be missing.
+        weights: One of `WEIGHTS` except `fp32`.
+        feeds: By engine, batches of all inputs by name to calibrate on; engines may be missing.
 
     Raises:
         ParityError: A graph is too far from torch.
@@ -80,9 +81,9 @@ def compress_bundle(folder: Path, weights: str, feeds: Mapping[str, Sequence[Arr
         for kind, figure in figures.items():
             if not figure <= LOOSEST[weights]:
                 raise ParityError(
-                    found=f"{graph.file} in {weights}, {kind}: {figure:.1e} from torch",
+                    found=f"{graph.file} in {weights} differs from torch by {figure:.1e} ({kind})",
                     wanted=f"at most {LOOSEST[weights]:.2g}",
-                    remedy="store its weights in more bits",
+                    remedy="store the weights with more bits",
                 )
         rounded = {kind: float(f"{figure:.2e}") for kind, figure in figures.items()}
         parity[engine] = {**parity[engine], "reference": rounded}
@@ -90,7 +91,7 @@ def compress_bundle(folder: Path, weights: str, feeds: Mapping[str, Sequence[Arr
 
 
 def _compressed(bundle: Bundle, manifest: Manifest, engine: str, weights: str, feeds: Sequence[Arrays]) -> Manifest:
-    """The manifest once the files of `engine` are replaced by smaller ones."""
+    """Replace the files of `engine` by smaller ones and return the new manifest."""
     module = importlib.import_module(_NEEDS[engine].module)
     compress: Compress = module.compress
     keep_fold: KeepFold = module.keep_fold

@@ -1,4 +1,4 @@
-"""Texts to calibrate small weights on: the graph's inputs for tokens of a file that looks like what is to come."""
+"""Calibration inputs for weight compression: rows of tokens from a text file that resembles the expected requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_runtime.engines.base import Arrays
 
 MOST_ROWS, ROW_TOKENS = 64, 128
-"""Rows of so many tokens, from all over the file: more change little."""
+"""Number of rows, spread over the whole file, and tokens per row; more make little difference."""
 
 
 def calibration_feeds(path: Path, backbone: LoadedBackbone, inputs: Sequence[str]) -> list[Arrays]:
@@ -24,23 +24,23 @@ def calibration_feeds(path: Path, backbone: LoadedBackbone, inputs: Sequence[str
 
     Args:
         path: A text file in UTF-8.
-        backbone: The network, which reads texts.
-        inputs: Of the graph.
+        backbone: A backbone that reads texts.
+        inputs: Names of the graph's inputs.
 
     Returns:
-        A batch of one row each.
+        Batches of one row each.
 
     Raises:
-        MissingFileError: There is no such file.
-        UnsupportedArchitectureError: The network reads something else than texts.
-        InputError: The file holds hardly any text.
+        MissingFileError: The file does not exist.
+        UnsupportedArchitectureError: The backbone does not read texts.
+        InputError: The file contains too little text.
     """
     modality = modality_of(backbone.preprocessing)
     if not isinstance(backbone.preprocessing, TextPreprocessing | LanguagePreprocessing):
         raise UnsupportedArchitectureError(
-            found=f"texts to calibrate a backbone on that reads {modality}",
+            found=f"calibration texts for a backbone that reads {modality}",
             wanted="a backbone that reads texts",
-            remedy="store its weights without calibrating",
+            remedy="compress its weights without calibration",
         )
     if not path.is_file():
         raise MissingFileError(found=f"{path}: no such file", wanted="a text file", remedy="check the path")
@@ -49,9 +49,9 @@ def calibration_feeds(path: Path, backbone: LoadedBackbone, inputs: Sequence[str
     longest = min(ROW_TOKENS, backbone.preprocessing.max_positions or ROW_TOKENS)
     if len(tokens) < longest:
         raise InputError(
-            found=f"{path} of {len(tokens)} tokens",
-            wanted=f"at least {longest}, better {MOST_ROWS * ROW_TOKENS}, like those to come",
-            remedy="give more text",
+            found=f"{path} has {len(tokens)} tokens",
+            wanted=f"at least {longest}, preferably {MOST_ROWS * ROW_TOKENS}, similar to the expected requests",
+            remedy="add more text",
         )
     starts = np.linspace(0, len(tokens) - longest, min(MOST_ROWS, len(tokens) // longest)).astype(int)
     return [_feeds(tokens[start : start + longest], backbone, inputs) for start in starts]

@@ -1,4 +1,4 @@
-"""What a compressor of weights takes and gives, whatever the engine."""
+"""The interface of weight compression, common to all engines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 from edge_prompt_runtime.engines.base import Arrays
 
 WEIGHTS = ("fp32", "fp16", "int8", "int4")
-"""What the weights of a graph may be stored in."""
+"""The storage formats of a graph's weights."""
 
 
 class Compressed(NamedTuple):
-    """A graph with small weights.
+    """A graph with compressed weights.
 
     Attributes:
         files: The names of the files written; the first is the one to open.
-        how: How, in the words of the tool; for the manifest.
+        how: The tool and its settings, for the manifest.
     """
 
     files: tuple[str, ...]
@@ -25,9 +25,9 @@ class Compressed(NamedTuple):
 
 
 Compress = Callable[[Sequence[Path], Path, str, Sequence[Arrays]], Compressed]
-"""From graphs on the same weights, the folder to write to, one of `WEIGHTS` and the feeds to calibrate on, which may be
-none, to what was written, under the names that the graphs have."""
+"""Compresses graphs that share weights. Takes the graphs, the folder to write to, one of `WEIGHTS`, and the feeds to
+calibrate on (may be empty); writes the graphs under their own names."""
 
 KeepFold = Callable[[Path, Path | None, Path], tuple[str, ...]]
-"""From a graph that folds, its weights file and the folder to write to, to what was written: the graph with its own
-weights in full precision."""
+"""Copies a folding graph with its own weights in full precision. Takes the graph, its weights file, and the folder to
+write to; returns the names of the files written."""

@@ -1,4 +1,4 @@
-"""Quantising: an fp32 bundle of images becomes one whose graphs compute in int8, calibrated with prompts in place."""
+"""Quantise an fp32 image bundle to int8 graphs, calibrated with prompts."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ from edge_prompt_runtime.tasks.task import Task, as_inputs, base_task, load_task
 logger = logging.getLogger(__name__)
 
 MOST_IMAGES = 300
-"""More are thinned out evenly: ranges have settled by then."""
+"""Maximum number of calibration images; of more, an even sample is used, since the ranges no longer change."""
 
 BATCH_SIZE = 4
-"""Images of a batch of calibration; batches take turns between the prompts."""
+"""Images per calibration batch; the batches alternate between the prompts."""
 
 COMPARED_IMAGES = 32
-"""Images on which the features before and after are compared."""
+"""Number of images on which the features before and after are compared."""
 
 TOLERANCE = 0.35
-"""How far int8 features of these images may be from those in fp32, relative to the largest: coarse, not broken."""
+"""Largest allowed difference of the int8 features from those in fp32, relative to the largest feature. The limit
+detects broken graphs, not small losses."""
 
 _VERSIONS_OF = ("edge-prompt", "nncf", "onnxruntime", "openvino")
 
 Quantize = Callable[[Path, Path | None, Path, Sequence[Arrays]], tuple[str, ...]]
-"""From a graph's file, its weights file, the folder to write to and the feeds to calibrate on, to what was written."""
+"""Quantises a graph. Takes its file, its weights file, the folder to write to, and the feeds to calibrate on; returns
+the names of the files written."""
 
 
 def quantize_bundle(
@@ -58,25 +60,25 @@ def quantize_bundle(
     Args:
         bundle: The folder of a bundle in fp32.
         output: The bundle to write; it must not exist.
-        images: A folder of images, or images as a request has them (paths, arrays); 100 to 300 that look like those to
-            come.
-        prompts: Prompts that will be used with it, so that ranges are measured with them in place. If there is none,
-            those in the bundle's own folder `prompts` are taken, or else the random ones of its reference.
+        images: A folder of images, or a list of images as in a request (paths, arrays): 100 to 300 that resemble the
+            expected requests.
+        prompts: Prompts to calibrate with. If empty, those in the bundle's folder `prompts` are used; if there are
+            none, the random prompts of the bundle's reference.
 
     Returns:
-        The new bundle. It has the old one's fingerprint, so that its prompts stay valid.
+        The new bundle. It keeps the fingerprint of the old one, so prompts remain valid.
 
     Raises:
-        UnsupportedArchitectureError: The bundle reads something else than images.
-        InputError: It is not in fp32, or there is no image.
-        MissingExtraError: A quantiser is not installed.
-        ParityError: An int8 graph is too far from the fp32 one. Nothing is left behind.
+        UnsupportedArchitectureError: The bundle does not read images.
+        InputError: The bundle is not in fp32, or there are no images.
+        MissingExtraError: A package for quantisation is not installed.
+        ParityError: An int8 graph differs too much from the fp32 graph. Nothing is left behind.
         WriteError: `output` exists already, or cannot be written.
     """
     require_extra("quantize", "quantising")
     source = read_bundle(Path(bundle))
     _require_quantizable(source)
-    items = _thinned(_items(images))
+    items = _sampled(_items(images))
     with folder_written_atomically(Path(output)) as folder, scratch_in(folder):
         _copy_unaltered(source, folder)
         tasks = {engine: _tasks(source, engine, prompts) for engine in source.manifest.graphs}
@@ -102,7 +104,7 @@ def quantize_bundle(
 
 
 def _quantize_of(engine: str) -> Quantize:
-    """What quantises a graph of `engine`; imported here, since only then are the quantisers needed."""
+    """The function that quantises graphs of `engine`; imported on demand, since it needs optional packages."""
     quantize_graph: Quantize = importlib.import_module(_MODULES[engine]).quantize_graph
     return quantize_graph
 
@@ -118,7 +120,7 @@ def _require_quantizable(bundle: Bundle) -> None:
     if modality != "image":
         raise UnsupportedArchitectureError(
             found=f"{bundle.folder} reads {modality}",
-            wanted="a backbone that reads images: others are not quantised yet",
+            wanted="a backbone that reads images, since no others can be quantised yet",
             remedy="use the bundle as it is, or in bf16 on OpenVINO",
         )
     weights = {graph.weights for graph in bundle.manifest.graphs.values()}
@@ -126,12 +128,12 @@ def _require_quantizable(bundle: Bundle) -> None:
         raise InputError(
             found=f"{bundle.folder} has graphs in {', '.join(sorted(weights))}",
             wanted="a bundle in fp32",
-            remedy="quantise the bundle that was exported",
+            remedy="quantise the bundle as it was exported in fp32",
         )
 
 
 def _items(images: str | Path | Sequence[Any]) -> list[Any]:
-    """The images, those of a folder in the order of their paths."""
+    """The given images, or all images in the given folder, sorted by path."""
     if not isinstance(images, str | Path):
         items = list(images)
     elif Path(images).is_dir():
@@ -141,20 +143,20 @@ def _items(images: str | Path | Sequence[Any]) -> list[Any]:
     if not items:
         raise InputError(
             found=f"no image in {images}" if isinstance(images, str | Path) else "no image",
-            wanted=f"100 to {MOST_IMAGES} images that look like those to come",
-            remedy="give some",
+            wanted=f"100 to {MOST_IMAGES} images that resemble the expected requests",
+            remedy="pass a folder of such images",
         )
     return items
 
 
-def _thinned(items: list[Any]) -> list[Any]:
-    """`MOST_IMAGES` at most, evenly from all, in an order in which neighbours are far apart."""
+def _sampled(items: list[Any]) -> list[Any]:
+    """An even sample of at most `MOST_IMAGES` items, in random order."""
     places = np.linspace(0, len(items) - 1, min(len(items), MOST_IMAGES)).astype(int)
     return [items[place] for place in np.random.default_rng(0).permutation(places)]
 
 
 def _tasks(bundle: Bundle, engine: str, prompts: Sequence[str | Path]) -> dict[str, Task]:
-    """No prompt, and each of those that calibration takes turns between."""
+    """The tasks that calibration alternates between: the base model, and one task per prompt."""
     base, fold = base_task(bundle.manifest), Folder(bundle, engine)
     paths = [Path(path) for path in prompts] or sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
     if paths:
@@ -166,7 +168,7 @@ def _tasks(bundle: Bundle, engine: str, prompts: Sequence[str | Path]) -> dict[s
 
 
 def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[Task]) -> Iterator[Arrays]:
-    """The graph's inputs for all images, made by the device's own code; batches take turns between the tasks."""
+    """The graph's inputs for all images, made by the device runtime; the batches alternate between the tasks."""
     requests, in_turn = open_requests(bundle), itertools.cycle(tasks)
     for start in range(0, len(items), BATCH_SIZE):
         task = next(in_turn)
@@ -179,7 +181,7 @@ def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[T
 def _compare(
     source: Bundle, quantized: Bundle, engine: str, items: Sequence[Any], tasks: Mapping[str, Task]
 ) -> dict[str, float]:
-    """The largest difference of the int8 features from those in fp32, under each task."""
+    """The largest difference of the int8 features from those in fp32, by task."""
     engines = [open_engine(bundle, engine)[1] for bundle in (source, quantized)]
     worst = dict.fromkeys(tasks, 0.0)
     for name, task in tasks.items():
@@ -190,7 +192,8 @@ def _compare(
             raise ParityError(
                 found=f"{source.folder} on {engine}, {name}: int8 features differ from fp32 by {worst[name]:.1e}",
                 wanted=f"at most {TOLERANCE:.2g}",
-                remedy="calibrate on more images like those to come, or keep this backbone in fp32 or bf16",
+                remedy="calibrate on more images that resemble the expected requests, or keep this backbone in fp32 "
+                "or bf16",
             )
     return worst
 
@@ -200,7 +203,7 @@ def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
 
 
 def _copy_unaltered(source: Bundle, folder: Path) -> None:
-    """Copy what stays: the files beside the graphs, and the graphs that fold with their weights in fp32."""
+    """Copy everything that is not quantised: the companion files, and the folding graphs with their fp32 weights."""
     digests = dict(source.manifest.files)
     for graph in source.manifest.fold_graphs.values():
         digests |= graph.sha256

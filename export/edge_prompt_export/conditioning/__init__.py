@@ -1,1 +1,1 @@
-"""How prompts enter a frozen network: attention, embeddings, virtual tokens and layers."""
+"""How prompts enter a frozen network: through attention, embeddings, virtual tokens and layers."""

@@ -1,9 +1,9 @@
-"""How a prefix enters a frozen network: one attention function conditions every architecture that dispatches.
+"""How a prefix enters a frozen network: one attention function for every architecture that dispatches its attention.
 
-transformers sends attention through `AttentionInterface`. The function registered here prepends the prefix of the
-current layer to that layer's keys and values (Li & Liang 2021, https://arxiv.org/abs/2101.00190), whatever the
-architecture. Layers are numbered by the order of their calls within one forward, not by module: ALBERT shares one
-module between all its layers.
+transformers dispatches attention through `AttentionInterface`. The function registered here prepends the prefix of the
+current layer to that layer's keys and values (Li & Liang 2021, https://arxiv.org/abs/2101.00190). It works for any
+architecture. Layers are numbered by the order of their calls within one forward pass, not by module, because ALBERT
+shares one module between all its layers.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.conditioning.grouped_attention import attend, repeat_heads
 
 ATTENTION_NAME = "edge_prompt"
-"""The name to give `model.set_attn_implementation` where sequences are padded."""
+"""The name for `model.set_attn_implementation` if sequences are padded."""
 
 UNMASKED_ATTENTION_NAME = "edge_prompt_unmasked"
-"""The name where they are not, as images: no mask is made, so attention stays the engines' quickest."""
+"""The name for inputs without padding, such as images: without a mask, the engines use their fastest attention."""
 
 MASKED_BIAS = -65504.0
-"""Added to a masked score. Finite (float16's least), so a fully masked row stays finite: a padding row that became
-NaN would poison its neighbours, since 0 x NaN is NaN."""
+"""Added to masked scores. It is finite (float16's minimum), so that fully masked rows stay finite: a padding row of
+NaN would spread to its neighbours, since 0 x NaN is NaN."""
 
 _UNHANDLED_ARGUMENTS = ("softcap", "s_aux", "head_mask")
-"""Arguments of the interface that change the result and that `prefix_attention` does not compute."""
+"""Arguments of the interface that change the result and that `prefix_attention` does not support."""
 
 
 @dataclass
 class PrefixPass:
-    """What one conditioned forward carries to its attention calls.
+    """The state that one conditioned forward pass shares between its attention calls.
 
     Attributes:
         prefix: `[num_layers, 2, batch|1, num_kv_heads, prefix_length, head_dim]`, or None to only count the layers.
         prefix_mask: `[batch, prefix_length]` bool, False where a row's prefix is padding.
-        widens: Whether a bias that the model itself adds (BEiT's relative positions) is short of the prefix, or of
-            virtual tokens that joined in front.
+        widens: Whether the model's own bias (BEiT's relative positions) must be padded to cover the prefix or the
+            prepended virtual tokens.
         layer_shapes: `(num_kv_heads, head_dim)` of every attention call so far.
         modules: The module that made each call.
-        batches: The batch of each call: windowed attention has more than the request.
+        batches: The batch size of each call; with windowed attention it exceeds that of the request.
     """
 
     prefix: Tensor | None = None
@@ -68,7 +68,7 @@ class PrefixPass:
             return key, value
         rows = rows_of(self.prefix.shape[2], key)
         prefix = self.prefix[layer].index_select(1, rows).to(key.dtype)
-        # only OpenVINO's graph is traced; it fuses a transposition into the attention only if nothing is in between
+        # only OpenVINO graphs are traced; OpenVINO fuses a transposition into attention only if they are adjacent
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             prefix_key, prefix_value = prefix.transpose(2, 3).unbind(0)
             key, value = key.transpose(1, 2), value.transpose(1, 2)
@@ -77,7 +77,7 @@ class PrefixPass:
         return torch.cat([prefix_key, key], 2), torch.cat([prefix_value, value], 2)
 
     def bias(self, attention_mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
-        """The additive mask over prefix and sequence, made once for each mask that the model uses."""
+        """The additive mask over prefix and sequence; computed once for each mask that the model uses."""
         for mask, made in self._biases:
             if mask is attention_mask:
                 return made
@@ -87,7 +87,7 @@ class PrefixPass:
             if bias is None:
                 bias = key.new_zeros(1, 1, 1, 1).expand(key.shape[0], 1, 1, key.shape[2] - self.prefix.shape[4])
             bias = torch.cat([prefix_bias.expand(-1, bias.shape[1], bias.shape[2], -1), bias], -1)
-        elif bias is not None and self.widens:  # by zeros: what the model says of its own tokens says nothing of ours
+        elif bias is not None and self.widens:  # with zeros: the model's bias does not apply to virtual tokens
             bias = F.pad(bias, (key.shape[2] - bias.shape[3], 0, query.shape[2] - bias.shape[2], 0))
         if bias is not None:
             self._biases.append((attention_mask, bias))
@@ -99,11 +99,11 @@ _CURRENT: ContextVar[PrefixPass | None] = ContextVar("edge_prompt_prefix_pass", 
 
 @dataclass
 class Capture:
-    """Where the keys and values of attention calls are kept.
+    """A store for the keys and values of attention calls.
 
     Attributes:
-        layers: `[2, batch, num_kv_heads, sequence, head_dim]` a call.
-        attends: Whether attention goes on after that; if not, its output is of no use.
+        layers: `[2, batch, num_kv_heads, sequence, head_dim]` of each call.
+        attends: Whether attention is also computed; if not, its output is meaningless.
     """
 
     attends: bool
@@ -115,7 +115,7 @@ _CAPTURE: ContextVar[Capture | None] = ContextVar("edge_prompt_capture", default
 
 @contextmanager
 def capture_keys_and_values(*, attends: bool = True) -> Iterator[list[Tensor]]:
-    """Keep each layer's own keys and values, `[2, batch, num_kv_heads, sequence, head_dim]`, of the forwards inside."""
+    """Capture each layer's own keys and values, `[2, batch, num_kv_heads, sequence, head_dim]`, in this context."""
     capture = Capture(attends)
     token = _CAPTURE.set(capture)
     try:
@@ -128,7 +128,7 @@ def capture_keys_and_values(*, attends: bool = True) -> Iterator[list[Tensor]]:
 def conditioned_on(
     prefix: Tensor | None, prefix_mask: Tensor | None = None, *, widens: bool = False
 ) -> Iterator[PrefixPass]:
-    """Run every forward inside on `prefix`; yields the pass, whose `layer_shapes` tell what attention was called."""
+    """Condition every forward pass in this context on `prefix`; yields the `PrefixPass`, which records the calls."""
     current = PrefixPass(prefix, prefix_mask, widens)
     token = _CURRENT.set(current)
     try:
@@ -138,9 +138,10 @@ def conditioned_on(
 
 
 def rows_of(batch_or_one: int, like: Tensor) -> Tensor:
-    """Row indices `[batch]` that broadcast a leading 1 to the batch of `like` and leave a leading batch as it is.
+    """Row indices `[batch]` that broadcast a batch of 1 to the batch of `like` and leave a full batch unchanged.
 
-    `min(arange(batch), rows - 1)` says both without a branch, so one traced graph serves both; `expand` would fix one.
+    `min(arange(batch), rows - 1)` covers both cases without a branch, so one traced graph supports both; `expand` would
+    fix one of them.
     """
     return torch.arange(like.shape[0], device=like.device).clamp(max=batch_or_one - 1)
 
@@ -156,36 +157,36 @@ def prefix_attention(
     position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention over the prefix and the sequence, in the form `AttentionInterface` asks for.
+    """Scaled dot-product attention over the prefix and the sequence, with the signature of `AttentionInterface`.
 
     Args:
-        module: The attention module that calls; the layer is known by the order of calls.
+        module: The calling attention module; the layer is determined by the order of calls.
         query: `[batch, num_heads, sequence, head_dim]`.
         key: `[batch, num_kv_heads, sequence, head_dim]`.
         value: `[batch, num_kv_heads, sequence, head_dim]`.
         attention_mask: Boolean (True attends) or additive, `[batch, 1|num_heads, 1|sequence, sequence]`, or None.
-        scaling: Factor on the scores; None is `head_dim ** -0.5`.
-        dropout: Dropout on the attention weights while training.
+        scaling: Factor on the scores; None means `head_dim ** -0.5`.
+        dropout: Dropout on the attention weights during training.
         position_bias: Added to the scores (T5's relative positions), `[1|batch, num_heads, sequence, sequence]`.
-        **kwargs: What else an architecture passes; refused where it would change the result.
+        **kwargs: Further arguments of the architecture; refused if they would change the result.
 
     Returns:
         `[batch, sequence, num_heads, head_dim]`, and None for the attention weights.
 
     Raises:
-        UnsupportedArchitectureError: The architecture asks for something that this function does not compute.
+        UnsupportedArchitectureError: The architecture passes an argument that this function does not support.
     """
     for name in _UNHANDLED_ARGUMENTS:
         if kwargs.get(name) is not None:
             raise UnsupportedArchitectureError(
                 found=f"{type(module).__name__} passes {name!r} to its attention",
-                wanted="attention made of scores, a mask and a softmax",
+                wanted="plain attention with scores, a mask and a softmax",
                 remedy="use a soft prompt (--kind soft) or another backbone",
             )
     if key.shape[-1] != value.shape[-1]:
         raise UnsupportedArchitectureError(
             found=f"{type(module).__name__} has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}",
-            wanted="keys and values of one size, as a prefix has them",
+            wanted="keys and values of the same size, as in a prefix",
             remedy="use a soft prompt (--kind soft) or another backbone",
         )
     if (capture := _CAPTURE.get()) is not None:
@@ -208,17 +209,17 @@ def prefix_attention(
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A boolean mask (True attends) as a bias to add to scores; an additive one as it is, kept finite."""
+    """Convert a boolean mask (True attends) to an additive one; clamp an additive mask to finite values."""
     if mask.dtype == torch.bool:
         return torch.where(mask, 0.0, MASKED_BIAS).to(dtype)
     return mask.to(dtype).clamp(min=MASKED_BIAS)
 
 
-def _always_a_mask(*args: Any, **kwargs: Any) -> Tensor:
-    """The boolean mask that transformers makes, never left out.
+def _full_mask(*args: Any, **kwargs: Any) -> Tensor:
+    """The boolean mask of transformers, without the shortcuts that omit it.
 
-    An attention implementation without a mask function gets no mask at all, so padding would be attended to; and
-    the shortcut "no padding, no mask" depends on the data, which a traced graph must not.
+    An attention implementation without a mask function gets no mask at all, so padding would be attended to. The
+    shortcut "no padding, no mask" depends on the data, which a traced graph must not do.
     """
     mask: Tensor = sdpa_mask(*args, **kwargs | {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
     return mask
@@ -226,4 +227,4 @@ def _always_a_mask(*args: Any, **kwargs: Any) -> Tensor:
 
 AttentionInterface.register(ATTENTION_NAME, prefix_attention)
 AttentionInterface.register(UNMASKED_ATTENTION_NAME, prefix_attention)
-AttentionMaskInterface.register(ATTENTION_NAME, _always_a_mask)
+AttentionMaskInterface.register(ATTENTION_NAME, _full_mask)

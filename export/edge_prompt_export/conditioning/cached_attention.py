@@ -1,9 +1,10 @@
 """How the cache of a causal language model enters a frozen network: one attention function for every architecture.
 
-A prompt of a causal network is keys and values that later tokens attend to and that depend on nothing after them, so
-it enters as the ordinary cache of past tokens does (`past_key_values`, the ecosystem's name). The function registered
-here joins the past of the current layer to its new keys and values and hands both out as the present. Masks are made
-here too, since only here is known what is past: causal by place, sliding windows by position, padding by the mask.
+A prompt of a causal network consists of keys and values that later tokens attend to and that do not depend on later
+tokens. It therefore enters like the ordinary cache of past tokens (`past_key_values` in transformers). The function
+registered here concatenates the past of the current layer with its new keys and values and returns both as the
+present. It also creates the masks, because only this function knows the past: causal masks by slot, sliding windows by
+position, and padding by the attention mask.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from edge_prompt_export.conditioning.grouped_attention import attend_grouped
 from edge_prompt_export.conditioning.onnx_attention import attend_in_onnx
 
 CACHED_ATTENTION_NAME = "edge_prompt_cached"
-"""The name to give `model.set_attn_implementation`. No mask function is registered for it, so none is made."""
+"""The name for `model.set_attn_implementation`. No mask function is registered for it, so transformers makes none."""
 
 _UNHANDLED_ARGUMENTS = ("s_aux", "head_mask", "position_bias")
-"""Arguments of the interface that change the result and that `cached_attention` does not compute."""
+"""Arguments of the interface that change the result and that `cached_attention` does not support."""
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of a layer, `[batch, num_kv_heads, length, head_dim]` each."""
@@ -35,14 +36,14 @@ KeyValue = tuple[Tensor, Tensor]
 
 @dataclass
 class CachePass:
-    """What one forward carries to its attention calls.
+    """The state that one forward pass shares between its attention calls.
 
     Attributes:
-        past: Keys and values of each layer that were there before; empty to only count the layers.
-        attention_mask: `[batch, past + new]`, 1 where a row has something; None is everywhere.
-        present: Keys and values of each layer so far, past and new.
+        past: Past keys and values of each layer; empty to only count the layers.
+        attention_mask: `[batch, past + new]`, 1 for real tokens and 0 for padding; None means no padding.
+        present: Keys and values, past and new, of each layer so far.
         layer_shapes: `(num_kv_heads, head_dim)` of every attention call so far.
-        limits: Its sliding window and the bound of its scores, or None.
+        limits: Sliding window and soft cap of every attention call so far, or None.
     """
 
     past: Sequence[KeyValue] = ()
@@ -53,14 +54,14 @@ class CachePass:
     _biases: dict[int | None, Tensor] = field(default_factory=dict)
 
     def next_layer(self, key: Tensor, sliding_window: int | None, softcap: float | None) -> KeyValue | None:
-        """Count a layer, whose new keys are given; returns its past, None where there is none."""
+        """Record the next layer, given its new keys, and return its past; None if there is no past."""
         layer = len(self.layer_shapes)
         self.layer_shapes.append((key.shape[1], key.shape[-1]))
         self.limits.append((sliding_window, softcap))
         return self.past[layer] if self.past else None
 
     def bias(self, key: Tensor, total: int, sliding_window: int | None) -> Tensor:
-        """The additive mask `[batch, 1, new, total]` for new keys, made once for each window that the model uses."""
+        """The additive mask `[batch, 1, new, total]` for new keys; computed once for each sliding window in use."""
         made = self._biases.get(sliding_window)
         if made is None:
             made = self._biases[sliding_window] = self._bias(key, total, sliding_window)
@@ -73,7 +74,7 @@ class CachePass:
         if self.attention_mask is not None:
             real = self.attention_mask > 0
             seen = seen & real[:, None, :]
-        if sliding_window is not None:  # by position: between a row's prompt and its tokens there may be padding
+        if sliding_window is not None:  # by position, since there may be padding between a row's prompt and its tokens
             mask = self.attention_mask if self.attention_mask is not None else torch.ones_like(slots)[None]
             positions = mask.cumsum(1)
             seen = seen & (positions[:, total - new :, None] - positions[:, None, :] < sliding_window)
@@ -85,7 +86,7 @@ _CURRENT: ContextVar[CachePass | None] = ContextVar("edge_prompt_cache_pass", de
 
 @contextmanager
 def cached_on(past: Sequence[KeyValue], attention_mask: Tensor | None) -> Iterator[CachePass]:
-    """Run the forward inside on `past`; yields the pass, whose `present` holds past and new after it."""
+    """Run one forward pass in this context after `past`; yields the `CachePass`, which then holds the `present`."""
     current = CachePass(past, attention_mask)
     token = _CURRENT.set(current)
     try:
@@ -106,25 +107,25 @@ def cached_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention over the past and the new tokens, in the form `AttentionInterface` asks for.
+    """Causal attention over the past and the new tokens, with the signature of `AttentionInterface`.
 
     Args:
-        module: The attention module that calls; the layer is known by the order of calls.
+        module: The calling attention module; the layer is determined by the order of calls.
         query: `[batch, num_heads, new, head_dim]`.
         key: `[batch, num_kv_heads, new, head_dim]`.
         value: `[batch, num_kv_heads, new, head_dim]`.
         attention_mask: None, since no mask function is registered.
-        scaling: Factor on the scores; None is `head_dim ** -0.5`.
-        dropout: Dropout on the attention weights while training.
-        sliding_window: How many positions a token looks back, itself included; None is all.
-        softcap: Bound of the scores (Gemma 2), or None.
-        **kwargs: What else an architecture passes; refused where it would change the result.
+        scaling: Factor on the scores; None means `head_dim ** -0.5`.
+        dropout: Dropout on the attention weights during training.
+        sliding_window: Number of positions that a token attends to, itself included; None means all.
+        softcap: Soft cap on the scores (Gemma 2), or None.
+        **kwargs: Further arguments of the architecture; refused if they would change the result.
 
     Returns:
         `[batch, new, num_heads, head_dim]`, and None for the attention weights.
 
     Raises:
-        UnsupportedArchitectureError: The architecture asks for something that this function does not compute.
+        UnsupportedArchitectureError: The architecture passes an argument that this function does not support.
     """
     _require_handled(module, key, value, kwargs | {"its own mask": attention_mask})
     current = _CURRENT.get() or CachePass()
@@ -147,13 +148,13 @@ def _require_handled(module: nn.Module, key: Tensor, value: Tensor, arguments: d
         if arguments.get(name) is not None:
             raise UnsupportedArchitectureError(
                 found=f"{type(module).__name__} passes {name} to its attention",
-                wanted="causal attention made of scores, a sliding window at most, and a softmax",
+                wanted="plain causal attention with scores, optionally a sliding window, and a softmax",
                 remedy="export another backbone",
             )
     if key.shape[-1] != value.shape[-1]:
         raise UnsupportedArchitectureError(
             found=f"{type(module).__name__} has keys of {key.shape[-1]} numbers and values of {value.shape[-1]}",
-            wanted="keys and values of one size",
+            wanted="keys and values of the same size",
             remedy="export another backbone",
         )
 

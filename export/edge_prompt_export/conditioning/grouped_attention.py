@@ -1,4 +1,4 @@
-"""The arithmetic of attention, where torch's fused one does not do: gradients, ONNX, a bound on the scores."""
+"""Attention for the cases that torch's fused attention does not suit: gradients, ONNX export, and soft caps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ def attend(
 ) -> Tensor:
     """Scaled dot-product attention.
 
-    Fused where it can be. In single steps where scores are bounded, and where gradients flow: on a CPU in bf16,
-    torch's fused attention takes three times as long backwards. In single steps in ONNX, too: the exporter takes the
-    fused one apart into more of them, which copy keys to transpose and to scale; ONNX Runtime needs no copy of these.
+    Torch's fused attention is used where possible. Single operations are used in three cases: with a soft cap, which
+    fused attention does not support; with gradients, since the backward pass of fused attention takes three times as
+    long in bf16 on a CPU; and for ONNX export, since the exporter decomposes fused attention into more operations,
+    which copy the keys to transpose and scale them.
 
     Args:
         query: `[batch, num_heads, sequence, head_dim]`.
@@ -29,8 +30,8 @@ def attend(
         value: `[batch, num_heads, length, head_dim]`.
         bias: Added to the scores, broadcast to `[batch, num_heads, sequence, length]`, or None.
         dropout: Dropout on the attention weights.
-        scaling: Factor on the scores; None is `head_dim ** -0.5`.
-        softcap: Bound of the scores, before the bias is added (Gemma 2), or None.
+        scaling: Factor on the scores; None means `head_dim ** -0.5`.
+        softcap: Soft cap on the scores before the bias is added (Gemma 2), or None.
 
     Returns:
         `[batch, num_heads, sequence, head_dim]`.
@@ -57,7 +58,7 @@ def attend_grouped(
     scaling: float | None,
     softcap: float | None = None,
 ) -> Tensor:
-    """Grouped-query attention: `attend` with fewer heads in keys and values than in the query.
+    """Grouped-query attention: `attend` for keys and values with fewer heads than the query.
 
     Args:
         query: `[batch, num_heads, sequence, head_dim]`.
@@ -78,9 +79,9 @@ def attend_grouped(
 
 
 def repeat_heads(heads: Tensor, groups: int) -> Tensor:
-    """Keys or values `[batch, num_kv_heads, length, head_dim]`, each head `groups` times, for grouped-query attention.
+    """Repeat each head of keys or values `[batch, num_kv_heads, length, head_dim]` `groups` times.
 
-    Expanded and reshaped: the form that OpenVINO recognises.
+    The heads are expanded and reshaped, which is the form that OpenVINO recognises.
     """
     batch, num_heads, length, head_dim = heads.shape
     expanded = heads[:, :, None].expand(batch, num_heads, groups, length, head_dim)

@@ -1,8 +1,8 @@
-"""Attention over a cache in ONNX: one operation while a network is exported, then written out in two forms.
+"""Attention over a cache in ONNX: a placeholder operation during export, which is then rewritten in one of two forms.
 
-The plain form is made of standard operators, for every consumer of the file. The fused form is ONNX Runtime's
-`GroupQueryAttention`, which appends to the cache where it lies, so that no cache is copied from step to step, and which
-masks by itself: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
+The plain form uses standard operators, for any consumer of the file. The fused form is ONNX Runtime's
+`GroupQueryAttention`. It appends to the cache in place, so the cache is not copied at every step, and it applies the
+mask itself: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ def attend_in_onnx(
     sliding_window: int | None,
     softcap: float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Attention over what came before and what is new, as one operation that ONNX does not have.
+    """Attention over past and new tokens as one placeholder operation, which ONNX itself does not define.
 
     Args:
         query: `[batch, num_heads, new, head_dim]`.
         key: `[batch, num_kv_heads, new, head_dim]`.
         value: `[batch, num_kv_heads, new, head_dim]`.
-        past: Keys and values that came before, `[batch, num_kv_heads, past, head_dim]` each.
+        past: Past keys and values, `[batch, num_kv_heads, past, head_dim]` each.
         bias: `[batch, 1, new, past + new]`; the fused form does not read it.
-        scaling: Factor on the scores; None is `head_dim ** -0.5`.
-        sliding_window: How many positions a token looks back, itself included; None is all.
-        softcap: Bound of the scores, before the bias is added, or None.
+        scaling: Factor on the scores; None means `head_dim ** -0.5`.
+        sliding_window: Number of positions that a token attends to, itself included; None means all.
+        softcap: Soft cap on the scores before the bias is added, or None.
 
     Returns:
-        `[batch, num_heads, new, head_dim]`, and keys and values with what is new.
+        `[batch, num_heads, new, head_dim]`, and the keys and values, past and new.
     """
     batch, kv_heads, new, head_dim = key.shape
     present = (batch, kv_heads, past[0].shape[2] + new, head_dim)
@@ -72,10 +72,10 @@ def attend_in_onnx(
 
 
 class _Form(pattern.RewriteRuleClassBase):
-    """A form to write the operation out in."""
+    """A form that the placeholder operation is rewritten in."""
 
     def as_rule(self) -> pattern.RewriteRule:
-        """The form as a rule of the rewriter."""
+        """The form as a rewrite rule."""
         return pattern.RewriteRule(self.pattern, self.rewrite)
 
     def pattern(self, op: Any, query: Any, key: Any, value: Any, past_key: Any, past_value: Any, bias: Any) -> Any:
@@ -95,8 +95,8 @@ class _Form(pattern.RewriteRuleClassBase):
 class _Plain(_Form):
     """Matrix products and a softmax.
 
-    The queries of a group become more rows of one head, so that no key and no value is repeated: repeating them copies
-    the whole cache at every step.
+    The queries of a group become additional rows of one head, so that keys and values need not be repeated, which
+    would copy the whole cache at every step.
     """
 
     def rewrite(
@@ -163,12 +163,12 @@ class _Fused(_Form):
 
 
 def write_out_plain(model: onnx_ir.Model) -> None:
-    """Write attention out in standard operators, in place."""
+    """Rewrite attention with standard operators, in place."""
     pattern.RewriteRuleSet([_Plain().as_rule()]).apply_to_model(model)
 
 
 def write_out_fused(model: onnx_ir.Model) -> None:
-    """Write attention out as ONNX Runtime's operator, in place: the graph takes lengths in place of a mask."""
+    """Rewrite attention with ONNX Runtime's operator, in place; the graph then takes lengths instead of a mask."""
     first, second = (
         onnx_ir.Value(name=name, shape=onnx_ir.Shape(sizes), type=onnx_ir.TensorType(onnx_ir.DataType.INT32))
         for name, sizes in _SIZES_OF_SHARED.items()
@@ -181,7 +181,7 @@ def write_out_fused(model: onnx_ir.Model) -> None:
 def replace_attention(
     node: onnx_ir.Node, inputs: Sequence[onnx_ir.Value | None], attributes: Mapping[str, Any]
 ) -> None:
-    """Put ONNX Runtime's attention with other inputs, and further attributes, in the place of `node`."""
+    """Replace `node` by ONNX Runtime's attention with other inputs and additional attributes."""
     kept = {name: attribute.value for name, attribute in node.attributes.items()}
     new = onnx_ir.node(
         node.op_type, inputs, {**kept, **attributes}, num_outputs=len(node.outputs), domain=ORT_DOMAIN, name=node.name

@@ -9,28 +9,28 @@ from torch import Tensor, nn
 
 
 def keep_interpolated_positions(model: nn.Module) -> None:
-    """Let exported graphs of a network whose images have one size hold the interpolated positions as a constant.
+    """Store interpolated positions as a constant in exported graphs, for a network whose images have one size.
 
-    transformers interpolates anew in every forward while it is traced. That is work for nothing, and the engines'
-    bicubic filters are not all torch's (with antialiasing, as in DINOv2 with registers, they differ by 4e-3).
+    A traced transformers model interpolates the positions again in every forward pass. That is wasted work, and some
+    bicubic filters of the engines differ from torch's (by 4e-3 with antialiasing, as in DINOv2 with registers).
     """
     for module in model.modules():
         original = getattr(module, "interpolate_pos_encoding", None)
         if callable(original) and isinstance(module, nn.Module):
-            module.interpolate_pos_encoding = _kept(original)
+            module.interpolate_pos_encoding = _cached(original)
 
 
-def _kept(original: Any) -> Any:
-    kept: dict[tuple[int, ...], Tensor] = {}
+def _cached(original: Any) -> Any:
+    cached: dict[tuple[int, ...], Tensor] = {}
 
     def interpolate_pos_encoding(embeddings: Tensor, *sizes: Any) -> Tensor:
         exporting = torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
         key = tuple(int(size) for size in sizes if not isinstance(size, Tensor) or size.ndim == 0)  # Hiera: positions
-        if exporting and key in kept:
-            return kept[key]
+        if exporting and key in cached:
+            return cached[key]
         positions: Tensor = original(embeddings, *sizes)
         if not exporting:
-            kept[key] = positions.detach()
+            cached[key] = positions.detach()
         return positions
 
     return interpolate_pos_encoding

@@ -1,10 +1,10 @@
-"""How a soft prompt enters a frozen vision transformer: virtual tokens travel through its layers beside its own tokens.
+"""How a soft prompt enters a frozen vision transformer: virtual tokens pass through its layers with its own tokens.
 
-Every layer is given the virtual tokens in front of the sequence, and gives back the sequence without them. So whatever
-lies between layers or after them (added positions, intermediate feature maps, heads, pooling) sees the class token, the
-patches and the detection tokens where they are without a prompt. Within a layer, tokens of a transformer have no order:
-in front is the same as after the class token, where Visual Prompt Tuning (Jia et al. 2022,
-https://arxiv.org/abs/2203.12119) puts them.
+Each layer receives the sequence with the virtual tokens in front and returns the sequence without them. Everything
+between and after the layers (added positions, intermediate feature maps, heads, pooling) therefore finds the class
+token, the patches and the detection tokens at their usual places. Within a transformer layer the order of tokens does
+not matter, so the front is equivalent to the place after the class token, where Visual Prompt Tuning (Jia et al. 2022,
+https://arxiv.org/abs/2203.12119) inserts them.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch import Tensor, nn
 from edge_prompt_export.conditioning.attention import capture_keys_and_values, rows_of
 
 LayerCall = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a layer was called with beside the hidden states."""
+"""The arguments of a layer's call, without the hidden states."""
 
 
 @dataclass
 class LayersPass:
-    """What one forward carries from layer to layer.
+    """The state that one forward pass carries from layer to layer.
 
     Attributes:
         tokens: `[batch|1, num_virtual_tokens, hidden_size]`, the virtual tokens before the first layer (VPT-shallow),
-            or None for none.
-        fresh_tokens: `[num_layers, num_virtual_tokens, hidden_size]`, what replaces them before every layer (VPT-deep
-            as published, which `fold` makes needless), or None.
-        calls: What every layer was called with so far.
+            or None.
+        fresh_tokens: `[num_layers, num_virtual_tokens, hidden_size]`, the virtual tokens that replace them before each
+            layer (VPT-deep as published, for which `fold` is the faster equivalent), or None.
+        calls: The arguments of every layer's call so far.
         hidden_size: Width of the hidden states; 0 before the first layer.
-        keeps: Whether the hidden states before every layer are kept.
-        kept: Those hidden states, `[batch, sequence, hidden_size]`.
+        keeps: Whether to keep the hidden states before every layer.
+        kept: The kept hidden states, `[batch, sequence, hidden_size]` each.
     """
 
     tokens: Tensor | None = None
@@ -49,7 +49,7 @@ class LayersPass:
     _own: Tensor | None = None
 
     def enter(self, hidden: Tensor) -> Tensor:
-        """The sequence that the layer works on: virtual tokens, then `hidden [batch, sequence, hidden_size]`."""
+        """The input of the layer: the virtual tokens, then `hidden [batch, sequence, hidden_size]`."""
         if self.fresh_tokens is not None:
             fresh = self.fresh_tokens[len(self.calls) - 1]
             return torch.cat([fresh.expand(hidden.shape[0], -1, -1), hidden], 1)
@@ -57,15 +57,15 @@ class LayersPass:
             return hidden
         if self._joined is None:
             return torch.cat([self.tokens.index_select(0, rows_of(self.tokens.shape[0], hidden)), hidden], 1)
-        if hidden is self._own:  # as the layer before left it: nothing to cut and join
+        if hidden is self._own:  # unchanged since the previous layer, so no split and concatenation is needed
             return self._joined
         return torch.cat([self._joined[:, : self.tokens.shape[1]], hidden], 1)
 
     def leave(self, hidden: Tensor) -> Tensor:
-        """The sequence without virtual tokens; they are kept for the next layer.
+        """The sequence without the virtual tokens, which are stored for the next layer.
 
-        Their number is always read from the prompt itself. Read from the sequence, it would be a size that depends on
-        what layers computed, which was measurably slower on OpenVINO.
+        Their number is always read from the prompt itself. If it were read from the sequence, it would depend on the
+        outputs of layers, which is measurably slower on OpenVINO.
         """
         given = self.tokens if self.fresh_tokens is None else self.fresh_tokens
         if given is None:
@@ -81,7 +81,7 @@ _CURRENT: ContextVar[LayersPass | None] = ContextVar("edge_prompt_layers_pass", 
 def layers_pass(
     tokens: Tensor | None = None, fresh_tokens: Tensor | None = None, *, keeps: bool = False
 ) -> Iterator[LayersPass]:
-    """Run every forward inside with these virtual tokens; yields the pass, which tells what layers were given."""
+    """Run every forward pass in this context with these virtual tokens; yields the `LayersPass` with the calls."""
     current = LayersPass(tokens, fresh_tokens, keeps=keeps)
     token = _CURRENT.set(current)
     try:
@@ -91,10 +91,10 @@ def layers_pass(
 
 
 def layers_of(model: nn.Module, attentions: Sequence[nn.Module]) -> list[nn.Module]:
-    """The layers that hold `attentions`, in the order of their calls: each the member of an `nn.ModuleList`.
+    """The layers that contain `attentions`, in the order of their calls; each layer is an item of an `nn.ModuleList`.
 
     Returns:
-        A layer an attention, or an empty list where attention is not spread over layers in this way.
+        One layer per attention module, or an empty list if the network is not structured in this way.
     """
     names = {id(module): name for name, module in model.named_modules()}
     layers: list[nn.Module] = []
@@ -112,10 +112,10 @@ def layers_of(model: nn.Module, attentions: Sequence[nn.Module]) -> list[nn.Modu
 
 
 def condition_layers(layers: Sequence[nn.Module]) -> list[Callable[..., Any]]:
-    """Let virtual tokens join in each layer; outside of a `layers_pass` a layer does what it did.
+    """Insert virtual tokens in each layer; outside of a `layers_pass`, the layers work as before.
 
-    `forward` itself is replaced, not hooked, so that hooks of others (transformers records hidden states with them) see
-    sequences without virtual tokens.
+    The method `forward` is replaced instead of hooked, so that other hooks (transformers records hidden states with
+    hooks) see sequences without virtual tokens.
 
     Returns:
         The original forward of each layer.
@@ -144,15 +144,15 @@ def _conditioned(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fold(originals: Sequence[Callable[..., Any]], calls: Sequence[LayerCall], deep_prompt: Tensor) -> Tensor:
-    """The prefix that a deep prompt amounts to.
+    """Convert a deep prompt to the equivalent prefix.
 
-    In VPT-deep the outputs of virtual tokens are thrown away at every layer. Only their keys and values matter, and
-    those do not depend on the image: so each layer runs once on its own virtual tokens, and its keys and values are
-    kept. In an exported graph all that a layer does after them is dead code.
+    VPT-deep discards the outputs of virtual tokens at every layer. Only their keys and values matter, and these do not
+    depend on the image. Each layer therefore runs once on its own virtual tokens, and its keys and values are captured.
+    In an exported graph, everything that a layer computes after them is dead code.
 
     Args:
         originals: The original forward of each layer.
-        calls: What each layer is called with beside the hidden states.
+        calls: The arguments of each layer's call, without the hidden states.
         deep_prompt: `[num_layers, num_virtual_tokens, hidden_size]`.
 
     Returns:

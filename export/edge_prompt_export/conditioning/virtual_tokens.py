@@ -1,8 +1,8 @@
-"""How a soft prompt enters a frozen network: virtual tokens join the embedded sequence before the tokens.
+"""How a soft prompt enters a frozen network: virtual tokens are inserted before the embedded tokens.
 
-Every row is laid out as `[its virtual tokens, its tokens, padding]` with no gap, whatever the lengths of the other
-rows: so positions, relative distances, and heads that read the first slot are what they are for that row alone
-(Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT lays out a row in the same way).
+Every row is laid out as `[its virtual tokens, its tokens, padding]` without gaps, whatever the lengths of the other
+rows. Positions, relative distances, and heads that read the first slot are therefore the same as for that row alone
+(Lester et al. 2021, https://arxiv.org/abs/2104.08691; PEFT uses the same layout).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_prompt_export.conditioning.attention import rows_of
 
 @dataclass(frozen=True)
 class JoinedSequence:
-    """A batch whose virtual tokens were joined to its tokens.
+    """A batch of virtual tokens and tokens joined into one sequence per row.
 
     Attributes:
         embeddings: `[batch, slots, width]`, where slots = virtual tokens + tokens.
@@ -50,8 +50,8 @@ def join(token_embeddings: Tensor, token_mask: Tensor, soft_prompt: Tensor, soft
     token_index = (slots - lengths).clamp(0, tokens - 1)
     rows = torch.arange(batch, device=token_embeddings.device)[:, None]
     is_token = ~is_virtual & (slots < lengths + tokens) & (token_mask.gather(1, token_index) > 0)
-    # one gather over the rows of all sources does the broadcast, the join and the closing of gaps; padding is a row of
-    # zeros, so that networks which mix neighbouring embeddings (MobileBERT) find there what lies beyond the end
+    # one gather over the rows of all sources broadcasts, joins and closes gaps; padding is a row of zeros, which is
+    # what networks that mix neighbouring embeddings (MobileBERT) use beyond the end of a sequence
     soft_source = soft_prompt.reshape(-1, width).to(token_embeddings.dtype)
     token_source = token_embeddings.reshape(-1, width)
     sources = torch.cat([token_embeddings.new_zeros(1, width), soft_source, token_source])

@@ -1,1 +1,1 @@
-"""From a conditioned module to the graphs of each engine."""
+"""Export a conditioned module to the graph formats of each engine."""

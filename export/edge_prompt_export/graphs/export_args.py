@@ -1,4 +1,4 @@
-"""A module that takes its inputs by position, as tracers pass them."""
+"""Adapt a module with named inputs to tracers, which pass inputs by position."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class Positional(nn.Module):
-    """Passes inputs on by name.
+    """Takes inputs by position and passes them to a module by name.
 
     Args:
         module: The module, which takes its inputs by name.
-        input_names: Their names, in order.
+        input_names: The names, in order of position.
     """
 
     def __init__(self, module: nn.Module, input_names: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The graph that folds: from a deep prompt to the prefix it amounts to, and nothing but what that needs."""
+"""The folding graph, which converts a deep prompt to the equivalent prefix."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TRACE_VIRTUAL_TOKENS = 5
 
 
 class GraphFiles(NamedTuple):
-    """Files that were written; the first of each is the one to open.
+    """The graph files that were written; the first file of each group is the one to open.
 
     Attributes:
-        model: Of the network.
-        fold: Of the graph that folds; empty if there is none.
-        fold_weights_file: The file with the weights of the graph that folds, where an engine must be told of it.
-        others: For others than the engine, which share files with it.
+        model: Files of the network's graph.
+        fold: Files of the folding graph; empty if there is none.
+        fold_weights_file: The weights file of the folding graph, if an engine needs its name to open the graph.
+        others: Files for consumers other than the engine; they may share weights with the network's graph.
     """
 
     model: tuple[str, ...]
@@ -41,14 +41,14 @@ class FoldModule(nn.Module):
         self.module = module
 
     def forward(self, deep_prompt: Tensor) -> Tensor:
-        """The prefix that `deep_prompt [num_layers, num_virtual_tokens, hidden_size]` amounts to, with a batch of 1."""
+        """The prefix, with a batch of 1, equivalent to `deep_prompt [num_layers, num_virtual_tokens, hidden_size]`."""
         return self.module.as_input("deep", deep_prompt)["prefix"]
 
     def trace_inputs(self) -> Tensors:
-        """The input, in a length that a tracer takes for no constant."""
+        """Example input for a tracer, with a length that is not taken for a constant."""
         layers, _, hidden_size = (length or _TRACE_VIRTUAL_TOKENS for length in self.module.kinds["deep"])
         return {FOLD_INPUTS[0]: torch.zeros(layers, _TRACE_VIRTUAL_TOKENS, hidden_size)}
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """The axes whose length is the prompt's own."""
+        """The names of the dynamic axes: the number of virtual tokens."""
         return {FOLD_INPUTS[0]: {1: "num_virtual_tokens"}}

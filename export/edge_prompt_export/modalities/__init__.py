@@ -1,1 +1,1 @@
-"""The modalities: one folder each, from checkpoint to training rows; `registry` chooses."""
+"""The modalities, one folder per modality, from checkpoint to training rows; `registry` selects one."""

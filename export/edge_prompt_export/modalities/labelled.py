@@ -1,4 +1,4 @@
-"""Examples for tuning as they were read: texts, images, or what a language model is to say."""
+"""Read examples for tuning: labelled texts, labelled images, or completions for a language model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from edge_prompt_export.training.data import labels_of, read_examples, require_k
 
 @dataclass(frozen=True)
 class Labelled:
-    """Examples as they were read.
+    """Examples as read from files, before tokenisation or preprocessing.
 
     Attributes:
         modality: `text`, `language` or `image`.
-        training: To train on: `Example` or `LabelledImage`, or anything with a `label` and what the modality reads; of
-            language models also `Pair` or `Chat`.
-        held: To validate on; empty for none.
-        labels: The class names, sorted; empty where completions are no classes.
-        path: Where they were read from, or None.
+        training: Training examples: `Example` or `LabelledImage`, or any object with a `label` and the modality's
+            input; for language models also `Pair` or `Chat`.
+        held: Validation examples; may be empty.
+        labels: The class names, sorted; empty if completions are free text.
+        path: The file or folder of the training examples, or None.
     """
 
     modality: str
@@ -36,21 +36,21 @@ class Labelled:
     path: Path | None = None
 
     def require(self, modality: str, backbone: LoadedBackbone) -> str:
-        """The modality of the backbone, if it reads these examples.
+        """Check that a backbone of `modality` reads these examples, and return the modality.
 
         Raises:
-            InputError: It does not.
+            InputError: The backbone does not read such examples.
         """
         if self.modality not in READ_BY[modality]:
             raise InputError(
                 found=f"{self.modality} examples for {backbone.source}, which reads {' and '.join(READ_BY[modality])}",
                 wanted=f"{READ_BY[modality][0]} examples",
-                remedy="pass other data, or another backbone",
+                remedy="use other data or another backbone",
             )
         return modality
 
     def described(self) -> dict[str, object]:
-        """What a card says of them."""
+        """The description of the data that is stored in a card."""
         digest = sha256_of(self.path) if self.path is not None and self.path.is_file() else None
         return {
             "file": None if self.path is None else self.path.name,
@@ -66,22 +66,23 @@ READ_BY = {
     "image": ("image",),
     "arrays": ("arrays",),
 }
-"""What examples a backbone of each modality reads; to a language model the text of a label is what is to be said."""
+"""The examples that a backbone of each modality reads; a language model uses the text of a label as the completion."""
 
 
 def read_labelled(train_file: Path, validation_file: Path | None) -> Labelled:
     """Read examples for tuning.
 
-    A folder, or a `.csv` with a field `path`, is of images; a `.jsonl` with completions is for language models.
+    A folder, or a `.csv` file with a field `path`, contains images. A `.jsonl` file with completions is for language
+    models. Any other file contains labelled texts.
 
     Raises:
-        MissingFileError: There is no such file or folder.
-        TrainingDataError: The data is malformed, or has one class.
+        MissingFileError: The file or folder does not exist.
+        TrainingDataError: The data is malformed, or has only one class.
     """
     if not train_file.exists():
         raise MissingFileError(
             found=f"{train_file}: no such file or folder",
-            wanted="a file of examples, or a folder that holds a folder of images a class",
+            wanted="a file of examples, or a folder with one subfolder of images per class",
             remedy="check the path",
         )
     modality = next(name for name, reader in READERS.items() if reader.reads(train_file))
@@ -107,9 +108,9 @@ class Reader(NamedTuple):
     """How examples of a modality are read.
 
     Attributes:
-        reads: Whether a path is of that modality.
-        read: Its examples.
-        labelled: Whether they have labels.
+        reads: Whether a path contains examples of this modality.
+        read: Reads the examples of a path.
+        labelled: Whether the examples have labels.
     """
 
     reads: Callable[[Path], bool]
@@ -122,4 +123,4 @@ READERS = {
     "language": Reader(is_of_language, read_language, labelled=False),
     "text": Reader(lambda _path: True, read_examples),
 }
-"""The first that reads a path is asked."""
+"""The readers by modality; the first one that accepts a path reads it."""

@@ -1,4 +1,4 @@
-"""What tuning needs of each modality: examples, where a prompt starts, what is tuned and measured. A table."""
+"""The table of modalities for tuning: examples, initial prompt, tuned module, and metrics of each modality."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ Prompted = PromptedClassifier | PromptedLanguageModel
 
 
 class Modality(NamedTuple):
-    """What tuning needs of a modality.
+    """How prompts are tuned for a modality.
 
     Attributes:
-        examples: From what was read to batches.
-        initial: The prompt that tuning starts from.
-        prompted: The module that is tuned, of the prompt it starts from, the training examples and the labels.
-        free: 1 where a prompt is tuned and 0 where it stays as it starts, in its shape; None tunes all of it.
-        measure: What validation measures.
-        template: The template that is put on the card.
+        examples: Converts examples as read from a file to `Examples`.
+        initial: Creates the initial prompt.
+        prompted: Creates the module to tune from the initial prompt, the training examples and the labels.
+        free: A mask with the shape of the prompt: 1 for values that are tuned, 0 for values that stay fixed. None
+            tunes all values.
+        measure: The validation metric.
+        template: The template to store in the card.
     """
 
     examples: Callable[[LoadedBackbone, Sequence[Any], tuple[str, ...], TuneSettings], Examples]
@@ -56,14 +57,16 @@ class Modality(NamedTuple):
 def text_rows(
     backbone: LoadedBackbone, examples: Sequence[Example], labels: tuple[str, ...], settings: TuneSettings
 ) -> TextRows:
-    """Texts, tokenised in the template and cut to what fits beside the prompt.
+    """Put texts into the template, tokenise them, and truncate them to fit next to the prompt.
 
     Raises:
         InputError: The backbone has no tokenizer, or the prompt leaves no room for a text.
     """
     if backbone.tokenizer is None:
         raise InputError(
-            found=f"{backbone.source} has no tokenizer", wanted="one", remedy="put its files into the folder"
+            found=f"{backbone.source} has no tokenizer",
+            wanted="a checkpoint with a tokenizer",
+            remedy="copy the tokenizer's files into the folder",
         )
     max_tokens = _max_tokens(backbone, settings.max_tokens, settings.virtual_tokens or 0)
     rows = tokenise(examples, labels, backbone.tokenizer, settings.template, max_tokens)
@@ -83,18 +86,18 @@ def _prompt_for_texts(backbone: LoadedBackbone, training: TextRows, settings: Tu
 def image_rows(
     backbone: LoadedBackbone, examples: Sequence[tuple[Any, str]], labels: tuple[str, ...], settings: TuneSettings
 ) -> ImageRows:
-    """Images and their labels, prepared as the device prepares them.
+    """Images and their labels, preprocessed as on the device.
 
     Raises:
-        InputError: The backbone does not say how images are prepared, or they would vary in size.
+        InputError: The backbone does not define the preprocessing of images, or not their size.
     """
     preprocessing = backbone.preprocessing
     assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - chosen by its modality
     if preprocessing.settings is None or preprocessing.height is None:
         raise InputError(
-            found=f"{backbone.source} does not bring images to one size",
+            found=f"{backbone.source} does not resize images to one size",
             wanted="a preprocessor_config.json with one size",
-            remedy="add it, or set a size there",
+            remedy="add this file, or set a size in it",
         )
     index = {label: number for number, label in enumerate(labels)}
     return ImageRows(
@@ -119,9 +122,9 @@ def _prompt_for_language(backbone: LoadedBackbone, training: LanguageRows, setti
     assert isinstance(module, ConditionedCausalLM)  # noqa: S101 - chosen by its modality
     if settings.kind == "prefix" and count < 2:
         raise InputError(
-            found="a prefix of one virtual token, the first, which is not tuned",
-            wanted="at least 2",
-            remedy="pass a greater --virtual-tokens",
+            found="a prefix with only one virtual token, the first, which is not tuned",
+            wanted="at least 2 virtual tokens",
+            remedy="pass a larger --virtual-tokens",
         )
     ids = token_source(settings.init or "", settings.init_text, backbone, training.rows, count, settings.seed)
     return prompt_of_text(settings.kind, module, ids)
@@ -135,11 +138,11 @@ def _language_model(
 
 
 def _pixels_of_form(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
-    """Where the form of a pixel prompt is not, it stays at zero."""
+    """The mask of the pixel prompt's form; values outside of the form stay zero."""
     return PIXEL_FORMS[settings.pixel_form](*prompt.shape[1:]) if settings.kind == "pixel" else None
 
 
-def _asked_template(_backbone: LoadedBackbone, settings: TuneSettings) -> str:
+def _given_template(_backbone: LoadedBackbone, settings: TuneSettings) -> str:
     return settings.template
 
 
@@ -150,7 +153,7 @@ MODALITIES = {
         prompted=classifier_of,
         free=lambda _prompt, _settings: None,
         measure=accuracy_figures,
-        template=_asked_template,
+        template=_given_template,
     ),
     "language": Modality(
         examples=language_rows,
@@ -166,7 +169,7 @@ MODALITIES = {
         prompted=classifier_of,
         free=_pixels_of_form,
         measure=accuracy_figures,
-        template=_asked_template,
+        template=_given_template,
     ),
 }
 
@@ -178,8 +181,8 @@ def _max_tokens(backbone: LoadedBackbone, asked: int | None, virtual_tokens: int
     wanted = room if asked is None else asked
     if wanted > room or room < 3:
         raise InputError(
-            found=f"{wanted} tokens of a text beside {virtual_tokens} virtual tokens",
-            wanted=f"at most {max(room, 0)}",
-            remedy="pass smaller --max-tokens or --virtual-tokens",
+            found=f"{wanted} tokens per text in addition to {virtual_tokens} virtual tokens",
+            wanted=f"at most {max(room, 0)} tokens per text",
+            remedy="pass a smaller --max-tokens or --virtual-tokens",
         )
     return wanted

@@ -1,6 +1,6 @@
-"""Which modality a checkpoint is of: a local folder or a hub name becomes a backbone.
+"""Load a backbone from a local folder or the hub, with the modality that its configuration belongs to.
 
-What is read of a checkpoint besides its weights is in its modality's own `checkpoint` module.
+The `checkpoint` module of each modality reads everything in a checkpoint that is specific to that modality.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ def load_backbone(
     """Load a text encoder, a causal language model or an image backbone.
 
     Args:
-        source: A local folder, or a name on the hub; of a GGUF file its path, or `owner/name/file.gguf` on the hub.
-        task: What the network does, in transformers' terms; None takes the head that the checkpoint brings, or its
-            features.
-        pooling: From token vectors to a feature; None takes what the checkpoint says, or what suits the network.
-        options: How to load.
+        source: A local folder, or a name on the hub; for a GGUF file its path, or `owner/name/file.gguf` on the hub.
+        task: The task that the network is loaded for, in transformers' terms; None uses that of the checkpoint's head,
+            or feature extraction.
+        pooling: How token vectors are pooled into the feature vector; None uses the checkpoint's setting, or one that
+            suits the architecture.
+        options: How to load from a hub.
 
     Raises:
-        BackboneError: It cannot be loaded, or the checkpoint lacks weights that the task needs.
-        UnsupportedArchitectureError: It takes no prompt, or does not run.
+        BackboneError: The backbone cannot be loaded, or the checkpoint lacks weights that the task needs.
+        UnsupportedArchitectureError: The backbone takes no prompt, or does not run.
     """
-    source, options = _without_file(source, options or LoadOptions())
-    _require_place(source)
+    source, options = _split_gguf_name(source, options or LoadOptions())
+    _require_folder(source)
     with explained(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
     if generates_text(config, task, options):
         modality = language
     else:
         asked = task or task_of(config, text.TASK_OF_HEAD | image.TASK_OF_HEAD, "")
-        _require_one_side(source, config, asked)
+        _require_modality(source, config, asked)
         modality = image if takes_images(config, asked in image.AUTO_CLASSES) else text
     if task is not None and task not in modality.AUTO_CLASSES:
         raise BackboneError(
@@ -66,8 +67,8 @@ def load_backbone(
     return backbone
 
 
-def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: FBT001 - what `--task` says
-    """Whether the network of this configuration takes images; one that takes both takes what the task asks for."""
+def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: FBT001 - from `--task`
+    """Whether the network takes images; for a network that takes images and texts, the task decides."""
     if getattr(config, "vision_config", None) is not None:
         return image_task or getattr(config, "text_config", None) is None
     network = AutoModel._model_mapping.get(type(config), None)
@@ -76,48 +77,48 @@ def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: F
 
 
 def generates_text(config: PreTrainedConfig, task: str | None, options: LoadOptions) -> bool:
-    """Whether the network is taken as a causal language model: if the task says so, or the checkpoint and no task."""
+    """Whether to load the network as a causal language model: decided by the task, or by the checkpoint without one."""
     if task is not None:
         return task == "text-generation"
     architecture = next(iter(getattr(config, "architectures", None) or ()), "")
     return options.gguf_file is not None or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
-def _without_file(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
-    """The folder or repository of a GGUF file, and options that name the file; anything else as it came."""
+def _split_gguf_name(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
+    """Split the name of a GGUF file into its folder or repository and options with the file name."""
     if not source.endswith(GGUF_SUFFIX):
         return source, options
     folder, _, name = source.rpartition("/")
     return folder or ".", replace(options, gguf_file=name)
 
 
-def _require_one_side(source: str, config: PreTrainedConfig, asked: str) -> None:
-    """Refuse a network for images and texts of which neither a task nor a head says which of both is meant."""
+def _require_modality(source: str, config: PreTrainedConfig, asked: str) -> None:
+    """Refuse a network for images and texts if neither the task nor a head determines which of them to load."""
     if not asked and all(getattr(config, f"{side}_config", None) is not None for side in ("vision", "text")):
         raise BackboneError(
-            found=f"{source} ({config.model_type}) takes images and texts, and no task says which are meant",
-            wanted="a task of either",
-            remedy="pass --task image-feature-extraction for its vision tower, or a task of texts",
+            found=f"{source} ({config.model_type}) takes images and texts, and no task selects one of them",
+            wanted="a task for one of them",
+            remedy="pass --task image-feature-extraction for its vision tower, or a text task for its text tower",
         )
 
 
-def _require_place(source: str) -> None:
-    """Refuse what is written as a path and leads nowhere: the hub would answer it with a lecture on its names."""
+def _require_folder(source: str) -> None:
+    """Refuse a path that is not a folder; the hub would answer with an error about its naming rules."""
     if not Path(source).is_dir() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
         raise BackboneError(
             found=f"{source}: {'not a folder' if Path(source).exists() else 'no such folder'}",
-            wanted="a folder with a network, or its name on the hub",
+            wanted="the folder of a network, or its name on the hub",
             remedy="check the path",
         )
 
 
 def _require_weights(source: str, module: ConditionedModule, missing: set[str]) -> None:
-    """Refuse a network whose outputs depend on weights that the checkpoint lacks: they would be random."""
+    """Refuse a network whose outputs depend on weights that the checkpoint lacks, since these would be random."""
     random = sorted(missing & reached_weights(module).keys()) if missing else []
     if random:
         features = "image-feature-extraction" if "pixel_values" in module.input_names else "feature-extraction"
         raise BackboneError(
             found=f"{source} lacks {len(random)} weights of {type(module.model).__name__} ({', '.join(random[:3])}, …)",
             wanted=f"a checkpoint with all weights for {module.task}",
-            remedy=f"pass --task {features}, or a checkpoint that was trained for it",
+            remedy=f"pass --task {features}, or use a checkpoint that was trained for {module.task}",
         )

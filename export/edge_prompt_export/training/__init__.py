@@ -1,1 +1,1 @@
-"""Training a prompt: examples, the loop, the schedule, figures and settings."""
+"""Training of prompts: examples, the training loop, schedules, metrics and settings."""

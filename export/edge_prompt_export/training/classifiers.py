@@ -1,4 +1,4 @@
-"""The classifier that tuning starts from: a prompt, and a head fitted to its features or the network's own."""
+"""The classifier that tuning starts from: a prompt, with the network's own head or a head fitted to its features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_prompt_export.training.settings import TuneSettings
 def classifier_of(
     backbone: LoadedBackbone, prompt: Tensor, training: Examples, labels: tuple[str, ...], settings: TuneSettings
 ) -> PromptedClassifier:
-    """The classifier under the prompt that tuning starts from.
+    """Create the classifier from the initial prompt.
 
     Raises:
         TrainingDataError: A class is not among those of the backbone's own head.
@@ -34,7 +34,7 @@ def classifier_of(
 
 
 def features_of(classifier: PromptedClassifier, examples: Examples, precision: str) -> tuple[Tensor, Tensor]:
-    """The features `[examples, feature_size]` and labels `[examples]`, in an order of their own."""
+    """The features `[examples, feature_size]` and labels `[examples]`, in the order of `Examples.ordered`."""
     features, labels = [], []
     with torch.no_grad():
         for batch in examples.ordered(EVALUATION_BATCH_SIZE):
@@ -45,13 +45,13 @@ def features_of(classifier: PromptedClassifier, examples: Examples, precision: s
 
 
 def head_of(linear: nn.Linear) -> Head:
-    """A torch head as the device has it."""
+    """Convert a torch head to the form that is saved and used on the device."""
     weight, bias = (parameter.detach().numpy().astype(np.float32) for parameter in (linear.weight, linear.bias))
     return Head(weight, bias)
 
 
 def _own_labels(backbone: LoadedBackbone, labels: tuple[str, ...]) -> list[int]:
-    """The rows of the network's own head for `labels`; the head gives them all, so all must be there."""
+    """The rows of the network's own head for `labels`, which must be exactly the classes of that head."""
     unknown = [label for label in labels if label not in backbone.labels]
     if unknown or len(labels) != len(backbone.labels):
         raise TrainingDataError(

@@ -1,4 +1,4 @@
-"""Training data: texts and labels from JSON Lines, CSV or TSV, refused line by line where they are broken."""
+"""Read training data, texts with labels, from JSON Lines, CSV or TSV; errors name the malformed line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABEL_FIELD = "label"
 _LONGEST_FIELD = 1 << 24
 
 Refuse = Callable[[Path, int, str], NoReturn]
-"""Raises what says the file, the line and what was found there."""
+"""Raises an error that names the file, the line, and what was found there."""
 
 
 class Example(NamedTuple):
@@ -30,17 +30,17 @@ class Example(NamedTuple):
 def read_examples(path: Path) -> list[Example]:
     """Read the examples in a `.jsonl`, `.csv` or `.tsv` file with the fields `text` and `label`.
 
-    A CSV or TSV file names its fields in the first line. Labels may be strings, integers or booleans.
+    The first line of a CSV or TSV file contains the field names. Labels may be strings, integers or booleans.
 
     Raises:
-        MissingFileError: There is no such file.
-        TrainingDataError: A line is broken (the message gives its number), or the file has no example.
+        MissingFileError: The file does not exist.
+        TrainingDataError: A line is malformed (the message contains its number), or the file has no examples.
     """
     if path.suffix.lower() not in READERS:
         raise TrainingDataError(
             found=f"{path} ends in {path.suffix!r}",
             wanted=f"one of {', '.join(READERS)}",
-            remedy="rename or convert it",
+            remedy="rename or convert the file",
         )
     require_file(path)
     try:
@@ -51,7 +51,7 @@ def read_examples(path: Path) -> list[Example]:
             found=f"{path} is not UTF-8 ({error})", wanted="UTF-8 text", remedy="convert the file"
         ) from error
     if not examples:
-        raise TrainingDataError(found=f"{path} has no example", wanted="at least two", remedy="add examples")
+        raise TrainingDataError(found=f"{path} has no examples", wanted="at least two examples", remedy="add examples")
     return examples
 
 
@@ -59,12 +59,14 @@ def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
     """The classes of `examples`, sorted.
 
     Raises:
-        TrainingDataError: There is only one.
+        TrainingDataError: There is only one class.
     """
     labels = tuple(sorted({example.label for example in examples}))
     if len(labels) < 2:
         raise TrainingDataError(
-            found=f"{path} has one class, {labels[0]!r}", wanted="at least two", remedy="add examples of another class"
+            found=f"{path} has only one class, {labels[0]!r}",
+            wanted="at least two classes",
+            remedy="add examples of another class",
         )
     return labels
 
@@ -74,9 +76,9 @@ def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path:
     unknown = Counter(example.label for example in examples if example.label not in labels)
     if unknown:
         raise TrainingDataError(
-            found=f"{path} has the classes {', '.join(sorted(map(repr, unknown))[:5])}",
-            wanted=f"only {', '.join(labels[:20])}",
-            remedy="correct the labels or leave those lines out",
+            found=f"{path} has examples of the unknown classes {', '.join(sorted(map(repr, unknown))[:5])}",
+            wanted=f"only the classes {', '.join(labels[:20])}",
+            remedy="correct the labels or remove those lines",
         )
 
 
@@ -86,12 +88,12 @@ def _read_json_lines(stream: TextIO, path: Path) -> Iterator[Example]:
 
 
 def json_rows(stream: TextIO, path: Path, refuse: Refuse) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON Lines with the numbers of their lines; empty lines are left out.
+    """The objects of a JSON Lines file with their line numbers; empty lines are skipped.
 
     Args:
-        stream: The file, opened.
+        stream: The open file.
         path: Its path, for messages.
-        refuse: What raises on a line that holds something else.
+        refuse: Raises the error for a line that is not a JSON object.
     """
     for number, line in enumerate(stream, 1):
         if not line.strip():
@@ -99,7 +101,7 @@ def json_rows(stream: TextIO, path: Path, refuse: Refuse) -> Iterator[tuple[int,
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            refuse(path, number, f"no JSON ({error})")
+            refuse(path, number, f"invalid JSON ({error})")
         if not isinstance(row, dict):
             refuse(path, number, f"a JSON {type(row).__name__}")
         yield number, row
@@ -115,7 +117,7 @@ def _read_table(delimiter: str) -> Callable[[TextIO, Path], Iterator[Example]]:
                     _refuse(path, rows.line_num, f"not the {len(rows.fieldnames or ())} columns of the first line")
                 yield _example(dict(row), path, rows.line_num)
         except csv.Error as error:
-            _refuse(path, rows.reader.line_num, f"a broken row ({error})")
+            _refuse(path, rows.reader.line_num, f"a malformed row ({error})")
 
     return read
 
@@ -143,5 +145,5 @@ def _refuse(path: Path, number: int, found: str) -> NoReturn:
     raise TrainingDataError(
         found=f"{path}, line {number}: {found}",
         wanted=f"the fields {TEXT_FIELD!r} (a text) and {LABEL_FIELD!r} (a string or integer)",
-        remedy="correct that line or leave it out",
+        remedy="correct or remove that line",
     )

@@ -1,4 +1,4 @@
-"""Labelled examples as the training loop sees them: batches of requests, and what each is."""
+"""The interface between labelled examples and the training loop: batches of requests with their labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_prompt_export.backbone.conditioned_module import Tensors
 
 
 class Batch(NamedTuple):
-    """Some examples: the request to the network, `[batch, …]` each, and `labels [batch]` int64."""
+    """A batch of examples: the request to the network, `[batch, …]` each, and `labels [batch]` int64."""
 
     request: Tensors
     labels: Tensor
@@ -22,10 +22,10 @@ class Examples(Protocol):
     """Labelled examples."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of examples."""
 
     def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
-        """All of them once, in an order that `rng` gives, as training wants them."""
+        """All examples once, in random order, prepared for training."""
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """All of them once, as they are."""
+        """All examples once, in a fixed order and without augmentation."""

@@ -1,4 +1,4 @@
-"""What validation measures, and in which precision networks run meanwhile."""
+"""Validation metrics, and the precision of networks while they are measured."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured on validation examples.
+    """Metrics on the validation examples.
 
     Attributes:
-        right: The share that was right, 0 to 1.
-        loss: The mean loss a token, in nats; None where it is not looked at.
-        measure: What being right means: `accuracy`, or `exact match` of a generated text.
+        right: Share of correct examples, 0 to 1.
+        loss: Mean loss per token, in nats; None if it is not measured.
+        measure: How correctness is defined: `accuracy`, or `exact match` of a generated text.
     """
 
     right: float
@@ -32,31 +32,31 @@ class Figures:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """The greater the better: what is right, and of equals the less surprised."""
+        """A sort key; greater is better. Ties in the share of correct examples are broken by the lower loss."""
         return self.right, -(self.loss or 0.0)
 
     def __str__(self) -> str:
-        """For people."""
+        """The metrics in readable form."""
         loss = "" if self.loss is None else f", loss {self.loss:.3f}"
         return f"{self.measure} {self.right:.1%}{loss}"
 
     def as_json(self) -> dict[str, float]:
-        """For a card."""
+        """The metrics in the form that is stored in a card."""
         found = {self.measure.replace(" ", "_"): self.right, "loss": self.loss}
         return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
 Measure = Callable[[nn.Module, Examples, str], Figures]
-"""From a module, examples and a key of `PRECISIONS` to figures."""
+"""Measures a module on examples in a precision, a key of `PRECISIONS`."""
 
 
 def accuracy_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
-    """How many examples a classifier classifies right."""
+    """The accuracy of a classifier, as `Figures`."""
     return Figures(accuracy_of(module, examples, precision))
 
 
 def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:
-    """The share of `examples` that the module classifies right, 0 to 1."""
+    """The share of `examples` that the module classifies correctly, 0 to 1."""
     right = 0
     with measuring(module, precision):
         for batch in examples.ordered(EVALUATION_BATCH_SIZE):
@@ -74,7 +74,7 @@ def in_precision(name: str) -> Iterator[None]:
 
 @contextmanager
 def measuring(module: nn.Module, precision: str) -> Iterator[None]:
-    """Run a module as it will be used: without dropout and gradients; then let it be as it was."""
+    """Run a module in evaluation mode, without dropout and gradients, and restore its mode afterwards."""
     training = module.training
     module.eval()
     try:

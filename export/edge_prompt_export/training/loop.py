@@ -1,7 +1,8 @@
-"""The training loop: steps to the end of the schedule, or to the best epoch that validation saw, or to Ctrl-C.
+"""The training loop: train to the end of the schedule, or until early stopping or Ctrl-C.
 
-Without validation the last parameters are kept: the learning rate has fallen to nothing by then, so they are settled,
-and a few hundred examples held out to choose an epoch would be missed in training and choose by chance.
+With validation examples, the parameters of the best epoch are kept. Without them, the last parameters are kept: the
+learning rate has decayed to zero by then. With only a few hundred examples, a held-out part would be missing from
+training and would select an epoch mostly by chance.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ LARGEST_GRADIENT_NORM = 1.0
 
 
 class Observer(Protocol):
-    """Told how tuning goes."""
+    """Receives the progress of tuning."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        """An optimiser step was made."""
+        """Called after each optimiser step."""
 
     def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
-        """An epoch ended with these figures on the validation examples; not told where there are none."""
+        """Called after each epoch with the validation metrics; not called without validation examples."""
 
 
 class Silent:
-    """An observer that says nothing."""
+    """An observer that ignores all progress."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """See `Observer.step`."""
@@ -45,16 +46,16 @@ class Silent:
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How to train.
+    """Hyperparameters of the training loop.
 
     Attributes:
         epochs: Passes over the training rows.
-        batch_size: Examples a forward.
-        accumulate: Forwards an optimiser step.
+        batch_size: Batch size of one forward pass.
+        accumulate: Forward passes per optimiser step.
         schedule: A key of `SCHEDULES`.
-        patience: Epochs without improvement of validation after which training ends; None goes on to the end.
+        patience: Epochs without improvement on validation after which training stops; None never stops early.
         precision: A key of `PRECISIONS`.
-        seed: For the order of the examples.
+        seed: Random seed for the order of the examples.
     """
 
     epochs: int
@@ -71,9 +72,9 @@ class Outcome:
     """How training ended.
 
     Attributes:
-        figures: On the validation examples, after each epoch; empty without such.
-        kept_epoch: The epoch whose parameters were kept, from 1; 0 is the start.
-        interrupted: Whether the user ended it.
+        figures: Validation metrics after each epoch; empty without validation examples.
+        kept_epoch: The epoch whose parameters were kept, counted from 1; 0 means the initial parameters.
+        interrupted: Whether the user interrupted training.
     """
 
     figures: tuple[Figures, ...]
@@ -82,7 +83,7 @@ class Outcome:
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """The share that was right after each epoch, 0 to 1."""
+        """The share of correct validation examples after each epoch, 0 to 1."""
         return tuple(figures.right for figures in self.figures)
 
 
@@ -95,18 +96,18 @@ def train(
     observer: Observer | None = None,
     measure: Measure = accuracy_figures,
 ) -> Outcome:
-    """Train the parameters in `groups` and leave the module in evaluation mode, with the best or the last of them.
+    """Train the parameters in `groups`, and leave the module in evaluation mode with the best or the last parameters.
 
-    Ctrl-C ends training early and keeps the best so far; without validation, what was reached.
+    Ctrl-C stops training early and keeps the best parameters so far, or the current ones without validation examples.
 
     Args:
-        module: From a `Batch` to logits, a row for each of the batch's labels.
+        module: Maps a `Batch` to logits, one row per label of the batch.
         groups: AdamW's parameter groups, each with its learning rate.
         training: The examples to train on.
-        validation: The examples to choose the best epoch by; None keeps the last.
-        settings: How.
-        observer: Who is told.
-        measure: What the best epoch is chosen by.
+        validation: The examples that select the best epoch; None keeps the last epoch.
+        settings: The hyperparameters.
+        observer: Receives the progress.
+        measure: The metric that the best epoch is selected by.
     """
     observer = observer or Silent()
     parameters = [parameter for group in groups for parameter in group["params"]]
@@ -150,7 +151,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     settings: LoopSettings,
 ) -> float:
-    """One optimiser step over `batches`; every label counts the same."""
+    """One optimiser step over `batches`; every label has the same weight."""
     rows = sum(len(batch.labels) for batch in batches)
     optimizer.zero_grad()
     total = 0.0
@@ -166,7 +167,7 @@ def _step(
 
 
 class _Best:
-    """Keeps the parameters of the best epoch so far, the start being epoch 0."""
+    """Keeps the parameters of the best epoch so far; the initial parameters count as epoch 0."""
 
     def __init__(self, parameters: Sequence[Tensor], figures: Figures) -> None:
         self._parameters = parameters
@@ -175,7 +176,7 @@ class _Best:
         self._kept = [parameter.detach().clone() for parameter in parameters]
 
     def see(self, epoch: int, figures: Figures) -> bool:
-        """Whether that epoch is the best; of equals the later one is, for it has seen more."""
+        """Record an epoch and return whether it is the best so far; of equal epochs, the later one wins."""
         if figures.rank < self._figures.rank:
             return False
         self._figures, self.epoch = figures, epoch

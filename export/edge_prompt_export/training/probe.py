@@ -1,4 +1,4 @@
-"""A linear head fitted to features that do not change: where tuning starts from, and a baseline of its own."""
+"""A linear probe: a head fitted to fixed features. Tuning starts from it, and it serves as a baseline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 WEIGHT_PENALTY = 1e-2
-"""Factor on half the squared weights, per class; keeps the head small where classes are separable."""
+"""Factor on half the squared weights, per class; it keeps the weights small if the classes are separable."""
 
 _ITERATIONS = 100
 
@@ -18,7 +18,7 @@ def fit_head(features: Tensor, labels: Tensor, num_labels: int) -> nn.Linear:
     Args:
         features: `[examples, feature_size]` float32.
         labels: `[examples]` int64.
-        num_labels: How many classes there are.
+        num_labels: The number of classes.
     """
     head = nn.Linear(features.shape[1], num_labels)
     nn.init.zeros_(head.weight)

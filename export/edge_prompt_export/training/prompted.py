@@ -1,4 +1,4 @@
-"""The classifier that is tuned: the very module that is exported, its prompt a parameter, everything else frozen."""
+"""The classifier that is tuned: the exported module itself, with the prompt as its parameter and the rest frozen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PromptedClassifier(nn.Module):
         backbone: The frozen, conditioned module.
         kind: The prompt's kind, or empty for no prompt.
         prompt: The prompt, with the axes of a prompt file.
-        head: The task's own head; None classifies by the network's own.
+        head: The task's own head; None uses the network's own head.
         own_labels: For each class of the task, its row in the network's own head.
         dropout: Whether the network's own dropout is on while this module trains.
 
@@ -52,12 +52,12 @@ class PromptedClassifier(nn.Module):
         return self._backbone[0]
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Enter or leave training; the frozen network follows if its dropout is wanted."""
+        """Set the training mode; it extends to the frozen network only if dropout is enabled."""
         self.backbone.train(mode and self._dropout)
         return super().train(mode)
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
-        """The backbone's outputs by name for `batch` under the prompt."""
+        """The backbone's outputs by name for `batch` with the prompt."""
         prompts = self.backbone.as_input(self._kind, self.prompt) if self._kind else {}
         inputs = self.backbone.under(batch.request, prompts)
         return dict(zip(self.backbone.output_names, self.backbone(**inputs), strict=True))

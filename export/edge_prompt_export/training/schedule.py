@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 
 WARM_UP_SHARE = 0.1
-"""The share of all steps in which the learning rate rises from 0."""
+"""Share of the steps in which the learning rate rises from 0."""
 
 Schedule = Callable[[int, int], float]
-"""From the step, counted from 0, and the number of steps, to the factor."""
+"""Maps the step, counted from 0, and the number of steps to the factor."""
 
 
 def cosine(step: int, steps: int) -> float:

@@ -1,4 +1,4 @@
-"""How a prompt is tuned."""
+"""The settings of tuning and their defaults."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ LEARNING_RATES = {
     "language": {"soft": 5e-2, "prefix": 2e-2},
     "image": {"soft": 1e-2, "prefix": 5e-2, "deep": 1e-2, "pixel": 1e-1},
 }
-"""AdamW's learning rate for a prompt, by modality and kind; how they were chosen is told in `benchmarks/README.md`."""
+"""AdamW's learning rate for a prompt, by modality and kind; `benchmarks/README.md` describes how they were chosen."""
 
 VIRTUAL_TOKENS = {
     "text": {"soft": 16, "prefix": 64},
     "language": {"soft": 16, "prefix": 16},
     "image": {"soft": 16, "prefix": 16, "deep": 16, "pixel": 0},
 }
-"""The length of a prompt: a soft prompt's tokens take the room of a text's, a prefix's only attend."""
+"""Default length of a prompt, by modality and kind. The tokens of a soft prompt take positions from the text; those of
+a prefix are only attended to."""
 
 BATCH_SIZES = {"text": 32, "language": 8, "image": 32}
-"""Examples a forward, by modality; language models have many layers and long rows."""
+"""Default batch size of a forward pass, by modality; language models have many layers and long rows."""
 
 HEAD_DEFAULTS = {"text": "linear", "image": "linear"}
-"""The head where nothing else is asked for; a language model has none beside its own."""
+"""Default head, by modality; a language model has only its own head."""
 
 INITS = {"text": "training-text", "language": "training-text", "image": "training-image"}
-"""Where a prompt starts, by modality, where nothing else is asked for."""
+"""Default initialisation of a prompt, by modality."""
 
 _OF_IMAGES, _OF_CHATS = ("augment", "pixel_form"), ("chat", "system")
 
@@ -39,7 +40,7 @@ MEANINGLESS = {
     "language": (*_OF_IMAGES, "head", "head_learning_rate", "max_tokens"),
     "image": ("init_text", "template", "max_tokens", *_OF_CHATS),
 }
-"""Settings that say nothing about examples of a modality."""
+"""Settings that do not apply to a modality."""
 
 KINDS = ("soft", "prefix", "deep", "pixel")
 HEADS = ("linear", "own")
@@ -48,34 +49,35 @@ DTYPES = {"float32": np.float32, "float16": np.float16}
 
 @dataclass(frozen=True)
 class TuneSettings:
-    """How a prompt is tuned; every one is recorded in its card.
+    """The settings of tuning; all of them are recorded in the prompt's card.
 
     Attributes:
         kind: `soft` or `prefix`; for images also `deep` and `pixel`.
-        virtual_tokens: How many virtual tokens; None takes the kind's of `VIRTUAL_TOKENS`.
-        head: `linear` tunes a head of the task's own, `own` goes through the network's; None takes `linear`. Language
-            models go through their own always.
-        init: Where the prompt starts: for texts `training-text`, `vocabulary`, or `text` with `init_text`; for images
-            `training-image` or `random`. None takes the first.
+        virtual_tokens: Number of virtual tokens; None uses the kind's default of `VIRTUAL_TOKENS`.
+        head: `linear` trains a linear head for this task, `own` uses the network's own head; None means `linear`.
+            Language models always use their own head.
+        init: Initialisation of the prompt: for text `training-text`, `vocabulary`, or `text` with `init_text`; for
+            images `training-image` or `random`. None uses the first of these.
         init_text: The text for `init="text"`.
-        learning_rate: Of the prompt; None takes the kind's of `LEARNING_RATES`.
-        head_learning_rate: Of the head.
-        epochs: Passes over the training examples.
-        batch_size: Examples a forward; None takes the modality's of `BATCH_SIZES`.
-        accumulate: Forwards an optimiser step.
-        schedule: `cosine`, `one-cycle` or `constant`.
-        patience: Epochs without improvement of validation after which tuning ends; None goes on to the end.
-        max_tokens: Tokens of a text that are read, special tokens included; None reads all that the backbone takes.
-        template: The text put around every text, with `{text}` where that goes.
-        chat: Of language models: whether a text goes into the model's own chat template, as the one message of a user;
-            the template then stands on the card.
-        system: The system message before it; None leaves it to the chat template.
-        augment: What happens to images in each epoch: `none`, `move` or `move-and-mirror`.
-        pixel_form: Where a pixel prompt is: `full`, `frame` or `patch`.
-        dropout: Whether the network's own dropout is on while tuning.
-        precision: `fp32` or `bf16` (quicker where the processor has it).
-        dtype: Of the file: `float32` or `float16`.
-        seed: For the order and what is drawn.
+        learning_rate: Learning rate of the prompt; None uses the kind's default of `LEARNING_RATES`.
+        head_learning_rate: Learning rate of the head.
+        epochs: Number of passes over the training examples.
+        batch_size: Batch size of one forward pass; None uses the modality's default of `BATCH_SIZES`.
+        accumulate: Forward passes per optimiser step (gradient accumulation).
+        schedule: Learning-rate schedule: `cosine`, `one-cycle` or `constant`.
+        patience: Epochs without improvement on validation after which tuning stops; None never stops early.
+        max_tokens: Maximum number of tokens per text, special tokens included; longer texts are truncated. None uses
+            the backbone's maximum.
+        template: The template that every text is put into, with `{text}` where the text goes.
+        chat: For language models: whether to put each text into the model's chat template, as the only user message.
+            The rendered template is then stored in the card.
+        system: The system message for `chat`; None leaves it to the chat template.
+        augment: Augmentation of the training images: `none`, `move` or `move-and-mirror`.
+        pixel_form: Region of the image that a pixel prompt covers: `full`, `frame` or `patch`.
+        dropout: Whether to apply the network's own dropout during tuning.
+        precision: Precision of matrix products: `fp32`, or `bf16`, which is faster on processors that support it.
+        dtype: Data type of the prompt file: `float32` or `float16`.
+        seed: Random seed.
     """
 
     kind: str = "prefix"
@@ -102,10 +104,10 @@ class TuneSettings:
     seed: int = 0
 
     def complete(self, modality: str) -> TuneSettings:
-        """The same, with what suits the modality and the kind where nothing else was asked for.
+        """These settings with the defaults of the modality and the kind filled in.
 
         Raises:
-            InputError: Something was asked for that means nothing there: a request is never silently ignored.
+            InputError: A setting was changed that does not apply; settings are never silently ignored.
         """
         asked = [name for name in MEANINGLESS[modality] if getattr(self, name) != getattr(TuneSettings(), name)]
         if modality == "image" and self.kind == "pixel" and self.virtual_tokens:
@@ -113,7 +115,7 @@ class TuneSettings:
         if asked:
             raise InputError(
                 found=f"{', '.join(asked)} for a {self.kind} prompt of {modality} examples",
-                wanted="settings that mean something there",
+                wanted="only settings that apply there",
                 remedy="leave these out",
             )
         return replace(

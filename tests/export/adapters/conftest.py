@@ -78,7 +78,7 @@ LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def encoder(build_once: BuildOnce) -> Callable[[str], Path]:
-    """The folder of a tiny text encoder without a classifier, as one downloads it: `encoder("bert")`."""
+    """The folder of a tiny text encoder without a classifier, like a downloaded checkpoint: `encoder("bert")`."""
 
     def build(model_type: str) -> Path:
         def write(folder: Path) -> None:
@@ -94,7 +94,7 @@ def encoder(build_once: BuildOnce) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def encoder_bundle(build_once: BuildOnce, encoder: Callable[[str], Path]) -> Callable[[str], Path]:
-    """The bundle of such an encoder that gives the feature its classifier reads; not to be changed."""
+    """The bundle of such an encoder with the feature that its classifier reads; do not modify it."""
 
     def build(model_type: str) -> Path:
         pooling = ENCODERS[model_type][0]
@@ -124,7 +124,7 @@ def language_model(build_once: BuildOnce) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def language_bundle(build_once: BuildOnce, language_model: Callable[[str], Path]) -> Callable[[str], Path]:
-    """The bundle of such a language model for both engines; not to be changed."""
+    """The bundle of such a language model for both engines; do not modify it."""
 
     def build(model_type: str) -> Path:
         return build_once(
@@ -136,7 +136,7 @@ def language_bundle(build_once: BuildOnce, language_model: Callable[[str], Path]
 
 @pytest.fixture
 def manifest_only(tiny_bundle: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A bundle that is nothing but a manifest, which is all that importing reads: `manifest_only("gpt2", {…})`."""
+    """A bundle that contains only a manifest, since importing reads nothing else: `manifest_only("gpt2", {…})`."""
 
     def write(source: str, kinds: dict[str, Any], *, max_positions: int | None = 64, **backbone: Any) -> Path:
         manifest = read_bundle(tiny_bundle).manifest
@@ -174,7 +174,7 @@ def classifier_model(encoder: Callable[[str], Path]) -> Callable[..., Any]:
 
 @pytest.fixture
 def adapter(classifier_model: Callable[..., Any], tmp_path: Path) -> Path:
-    """A prefix with a classifier for the tiny BERT, as PEFT saves it, to tamper with."""
+    """A prefix with a classifier for the tiny BERT, as saved by PEFT, for tests that tamper with it."""
     config = peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=LENGTH)
     classifier_model("bert", config).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"

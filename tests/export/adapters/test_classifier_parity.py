@@ -1,4 +1,4 @@
-"""A classifier that PEFT trained answers on the engines as in transformers, and in PEFT there and on its way back."""
+"""A classifier trained by PEFT gives the same answers on the engines, in transformers, and again in PEFT."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def assert_same(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> No
 
 
 class Tuned(NamedTuple):
-    """PEFT's model with its classifier, our bundle of its network, and the adapter as we import it."""
+    """PEFT's model with its classifier, the bundle of its network, and the imported adapter."""
 
     model: Any
     bundle: Path

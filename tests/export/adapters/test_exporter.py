@@ -1,4 +1,4 @@
-"""Prompts of ours open in PEFT, with the same numbers."""
+"""Exported prompts open in PEFT and give the same outputs."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_a_head_of_an_unknown_architecture_is_refused(
 ) -> None:
     bundle = manifest_only("x", {"soft": (None, 32)}, model_type="llama")
     path = write(bundle, "soft", head=Head(floats(3, 32), floats(3)))
-    with pytest.raises(AdapterError, match="has a head, and its backbone is 'llama'"):
+    with pytest.raises(AdapterError, match="has a head for a backbone of type 'llama'"):
         export_adapter(path, bundle=bundle, output=tmp_path / "adapter")
 
 

@@ -1,4 +1,4 @@
-"""What an adapter must not be: each gets one sentence, and nothing is written."""
+"""Invalid adapters: each raises an error of one sentence, and nothing is written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bundle(encoder_bundle: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def refused(adapter: Path, bundle: Path, tmp_path: Path) -> Callable[..., str]:
-    """The one sentence that an adapter is refused with."""
+    """The message of the error that an adapter raises."""
 
     def message(error: type[EdgePromptError] = AdapterError, **options: Any) -> str:
         with pytest.raises(error) as caught:
@@ -99,8 +99,8 @@ def test_an_adapter_that_is_no_prompt_is_refused_by_name(
 @pytest.mark.parametrize(
     ("missing", "found"),
     [
-        (["adapter_config.json"], "adapter_model.safetensors without the rest"),
-        (["adapter_model.safetensors"], "adapter_config.json without the rest"),
+        (["adapter_config.json"], "only adapter_model.safetensors"),
+        (["adapter_model.safetensors"], "only adapter_config.json"),
         (["adapter_config.json", "adapter_model.safetensors"], "no adapter in it"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_missing_folder_is_named(bundle: Path, tmp_path: Path) -> None:
         ({"num_virtual_tokens": "5"}, "'num_virtual_tokens' is str"),
         ({"num_layers": 3}, "a prefix of 3 layers, 4 heads"),
         ({"num_attention_heads": 2}, "a prefix of 2 layers, 2 heads"),
-        ({"token_dim": 64}, "64 numbers a layer's keys; wanted 2, 4 and 32"),
+        ({"token_dim": 64}, "a key width of 64; wanted 2, 4 and 32"),
         ({"num_transformer_submodules": 3}, "num_transformer_submodules 3"),
         ({"task_type": "TOKEN_CLS"}, "saved by a TOKEN_CLS adapter"),
         ({"base_model_name_or_path": "org/another"}, "an adapter for 'org/another'; wanted one for 'adapted_bert'"),
@@ -236,7 +236,7 @@ def test_a_classifier_that_reads_another_feature_says_how_to_export(
 ) -> None:
     bundle = manifest_only("adapted_bert", {"prefix": (2, 2, 4, None, 8)})
     message = refused(bundle=bundle)
-    assert "which reads the feature 'pooler', and a bundle that gives mean" in message
+    assert "which reads the feature 'pooler', and a bundle that provides mean" in message
     assert message.endswith("export the network with --pooling pooler")
 
 

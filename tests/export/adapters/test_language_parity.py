@@ -1,4 +1,4 @@
-"""A prompt of a language model that PEFT trained gives on the engines what it gives in transformers and in PEFT."""
+"""A language model's prompt trained by PEFT gives the same outputs on the engines, in transformers and in PEFT."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def assert_same(found: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> No
 
 
 class Tuned(NamedTuple):
-    """A network, PEFT's model of it, and the adapter as PEFT saves and as we import it."""
+    """A network, PEFT's model of it, the adapter saved by PEFT, and the imported prompt."""
 
     network: Any
     model: Any
@@ -51,7 +51,7 @@ class Tuned(NamedTuple):
     written: Path
 
     def kind_and_array(self) -> tuple[str, np.ndarray[Any, Any]]:
-        """The prompt that PEFT gives its network, with the axes of our files."""
+        """The prompt that PEFT passes to its network, with the axes of a prompt file."""
         with torch.no_grad():
             prompt = self.model.get_prompt(1)
         if isinstance(prompt, torch.Tensor):
@@ -77,7 +77,7 @@ def tuned(
 
 
 def logits_of(model: Any) -> np.ndarray[Any, Any]:
-    """The logits at the tokens; PEFT gives those at virtual tokens before them."""
+    """The logits at the tokens, without those that PEFT returns for virtual tokens."""
     with torch.no_grad():
         logits = model(input_ids=torch.from_numpy(IDS), attention_mask=torch.from_numpy(MASK)).logits
     return np.asarray(logits[:, -IDS.shape[1] :].numpy())
@@ -122,7 +122,7 @@ RIGHT_BY_CHANCE = "gemma3_text"
 """The network whose likeliest tokens are the same without the prompt."""
 
 
-@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT means its own doing
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT itself passes them
 @pytest.mark.parametrize(
     ("model_type", "name"),
     [pytest.param(*case, marks=[] if case[0] == RIGHT_BY_CHANCE else [PEFT_GENERATES_WRONG_TOKENS]) for case in CASES],

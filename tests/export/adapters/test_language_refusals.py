@@ -1,4 +1,4 @@
-"""What a language model's bundle refuses, of adapters that PEFT made for that very model."""
+"""Adapters that PEFT made for a language model and that the model's bundle refuses."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_adapter_of_another_language_model(language_model: Places, language_b
     network = AutoModelForCausalLM.from_pretrained(language_model("llama"))
     model = peft.get_peft_model(network, peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5))
     assert "'; wanted one for 'adapted_gpt2'" in refusal(model, language_bundle("gpt2"), tmp_path)
-    with pytest.raises(AdapterError, match="a prefix of 2 layers, 2 heads of keys and values, and 16 numbers"):
+    with pytest.raises(AdapterError, match="a prefix of 2 layers, 2 heads of keys and values, and a key width of 16"):
         import_adapter(
             tmp_path / "adapter", bundle=language_bundle("gpt2"), output=tmp_path / "task.npy", base_renamed=True
         )

@@ -52,5 +52,5 @@ def test_an_adapter_in_the_hubs_cache_is_found_by_its_name(
 def test_a_name_that_the_hub_does_not_give_is_one_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
     result = import_offline(tiny_bundle, tmp_path / "task.npy", tmp_path / "cache")
     assert result.returncode == 1
-    assert result.stderr.startswith("Error: org/name: no such folder, and the hub does not give it")
+    assert result.stderr.startswith("Error: org/name: no such folder, and the download failed")
     assert result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""A prompt that PEFT made gives here what transformers alone gives under it, and PEFT too where PEFT is sound."""
+"""A prompt made by PEFT gives the same outputs here, in transformers, and in PEFT unless PEFT itself is wrong."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Tuned(NamedTuple):
     mask: NDArray[Any]
 
     def prompt(self) -> NDArray[Any]:
-        """PEFT's prompt with our axes; of a prefix, PEFT's rows 2l and 2l + 1 are layer l's key and value.
+        """PEFT's prompt with the axes of a prompt file; PEFT's blocks 2l and 2l + 1 are the keys and values of layer l.
 
-        A prefix is taken from PEFT's own weights, `[T, 2L * H * Dh]`, not from the cache that PEFT makes of them.
+        A prefix is taken from PEFT's own weights, `[T, 2L * H * Dh]`, not from the cache that PEFT computes from them.
         """
         encoder, numbers = self.model.prompt_encoder["default"], self.model.prompt_tokens["default"][:LENGTH]
         with torch.no_grad():

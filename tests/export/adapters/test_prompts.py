@@ -1,4 +1,4 @@
-"""Arrays are those that PEFT itself computes, for every type of prompt and several networks."""
+"""Imported arrays equal those that PEFT itself computes, for every type of prompt and several networks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def kinds_of(model_type: str) -> dict[str, Any]:
 
 @pytest.fixture
 def saved(language_model: Callable[[str], Path], tmp_path: Path) -> Saved:
-    """PEFT's model of a tiny language model, and the folder that PEFT saved its adapter in."""
+    """PEFT's model of a tiny language model, and the folder of the adapter that PEFT saved."""
 
     def build(model_type: str, config: peft.PeftConfig, **options: Any) -> tuple[Any, Path]:
         network = AutoModelForCausalLM.from_pretrained(language_model(model_type))
@@ -53,7 +53,7 @@ def saved(language_model: Callable[[str], Path], tmp_path: Path) -> Saved:
 
 
 def prompt_of(model: Any, kind: str) -> np.ndarray[Any, Any]:
-    """What PEFT gives the network, with the axes of our files."""
+    """The prompts that PEFT passes to the network, with the axes of a prompt file."""
     with torch.no_grad():
         prompt = model.get_prompt(batch_size=1)
     if kind == "soft":
@@ -89,7 +89,7 @@ def test_a_prompt_is_what_peft_feeds_its_network(
 
 @pytest.fixture
 def multitask(saved: Saved) -> tuple[Any, Path]:
-    """An adapter of three tasks, of ranks that count."""
+    """An adapter with three tasks whose low-rank factors have a visible effect."""
     config = peft.MultitaskPromptTuningConfig(**SHARED, num_tasks=3, num_ranks=2)
     model, folder = saved("gpt2", config)
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_a_task_that_is_not_there_is_refused(
     multitask: tuple[Any, Path], manifest_only: ManifestOnly, tmp_path: Path
 ) -> None:
     bundle = manifest_only("adapted_gpt2", kinds_of("gpt2"))
-    with pytest.raises(InputError, match=r"task 3 of .*adapter; wanted one from 0 to 2"):
+    with pytest.raises(InputError, match=r"task 3 of .*adapter; wanted an index from 0 to 2"):
         import_adapter(multitask[1], bundle=bundle, output=tmp_path / "task.npy", task_index=3)
     assert not list(tmp_path.glob("task*"))
 

@@ -63,7 +63,7 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
     ("header", "found"),
     [
         ({"a": ONE, "b": ONE}, "b: bytes 0 to 8"),
-        ({"a": {**ONE, "data_offsets": [0, 4]}}, "bytes 0 to 4; wanted 8 from byte 0"),
+        ({"a": {**ONE, "data_offsets": [0, 4]}}, "bytes 0 to 4; wanted 8 bytes from byte 0 on"),
         ({"a": {**ONE, "data_offsets": [4, 12]}}, "bytes 4 to 12"),
         ({"a": {**ONE, "data_offsets": [0, 80], "shape": [20]}}, "8 bytes of tensors; wanted the 80"),
         ({"a": {**ONE, "data_offsets": [0, 2**70]}}, "data_offsets"),

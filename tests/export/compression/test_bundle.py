@@ -1,4 +1,4 @@
-"""Small weights of a tiny network of every family, on every engine."""
+"""Weight compression of a tiny network of every modality, on every engine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Small = Callable[[str, str], Bundle]
 
 
 class Wide(nn.Module):
-    """A table, a layer as wide as no block, a layer that is tied to the table, and a prompt that is added up."""
+    """A table, a layer whose width is no multiple of a block, a layer tied to the table, and a summed prompt."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def wide_bundle(build_once: BuildOnce) -> Path:
 
 @pytest.fixture
 def small(request: pytest.FixtureRequest, build_once: BuildOnce) -> Small:
-    """A bundle in fp32 with its weights made small."""
+    """An fp32 bundle with compressed weights."""
 
     def made(family: str, weights: str) -> Bundle:
         source: Path = request.getfixturevalue(family)
@@ -110,7 +110,7 @@ def test_fewer_bits_are_fewer_bytes(small: Small, family: str, engine: str, requ
 
 
 def matrices_bytes(bundle: Bundle, engine: str) -> int:
-    """The bytes of all that is not a vector in the graph that the engine opens, what is shared counted once."""
+    """The bytes of all weights except vectors in the engine's graph; shared weights count once."""
     path = bundle.folder / bundle.graph(engine).file
     if engine == "onnxruntime":
         graph = onnx.load(path, load_external_data=False).graph
@@ -205,11 +205,11 @@ def test_texts_to_calibrate_on_are_put_to_use(tiny_language: Path, tmp_path: Pat
 def test_texts_that_cannot_calibrate_are_refused(tiny_language: Path, wide_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("the oil", encoding="utf-8")
     export = partial(export_backbone, bundle=tmp_path / "bundle", weights="int4", formats=("openvino",))
-    with pytest.raises(InputError, match=r"texts.txt of .* tokens; wanted at least 128"):
+    with pytest.raises(InputError, match=r"texts.txt has .* tokens; wanted at least 128"):
         export(tiny_language, calibrate=tmp_path / "texts.txt")
     with pytest.raises(MissingFileError, match=r"nothing.txt: no such file"):
         export(tiny_language, calibrate=tmp_path / "nothing.txt")
-    with pytest.raises(UnsupportedArchitectureError, match="calibrate a backbone on that reads arrays"):
+    with pytest.raises(UnsupportedArchitectureError, match="calibration texts for a backbone that reads arrays"):
         export(Wide(), description=WIDE, calibrate=tmp_path / "texts.txt")
 
 
@@ -227,5 +227,5 @@ def test_without_its_packages_the_pip_line_is_said(tmp_path: Path, monkeypatch: 
 def test_what_is_too_far_is_refused(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "bundle")
     monkeypatch.setitem(weights_bundle.LOOSEST, "int4", 1e-6)
-    with pytest.raises(ParityError, match=r"in int4, base: .* from torch; wanted at most 1e-06"):
+    with pytest.raises(ParityError, match=r"in int4 differs from torch by .* \(base\); wanted at most 1e-06"):
         compress_bundle(tmp_path / "bundle", "int4", {})

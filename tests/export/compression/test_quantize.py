@@ -46,7 +46,7 @@ def int8_bundle(build_once: BuildOnce, tiny_image_bundle: Path) -> Path:
 def loaded(
     tiny_image_bundle: Path, int8_bundle: Path, engine: str, make_prompt: Callable[..., Path]
 ) -> tuple[Runtime, Runtime]:
-    """The bundle and what it was quantised to, with a prompt of each kind."""
+    """The bundle and the quantised bundle, with a prompt of each kind."""
     runtimes = Runtime(tiny_image_bundle, engine, 1), Runtime(int8_bundle, engine, 1)
     for kind in KINDS:
         path = make_prompt(kind, kind, bundle=tiny_image_bundle)
@@ -98,7 +98,7 @@ def test_weights_are_stored_in_int8(tiny_image_bundle: Path, int8_bundle: Path) 
 
     source, found = read_bundle(tiny_image_bundle), read_bundle(int8_bundle)
     assert {graph.weights for graph in found.manifest.graphs.values()} == {"int8"}
-    assert weights_bytes(found) < 0.6 * weights_bytes(source)  # a network this small has much beside its linear layers
+    assert weights_bytes(found) < 0.6 * weights_bytes(source)  # much of such a small network is not in linear layers
     graph = onnx.load(int8_bundle / found.graph("onnxruntime").file).graph
     assert sum(constant.data_type == onnx.TensorProto.INT8 for constant in graph.initializer) >= 12
     model = openvino.Core().read_model(int8_bundle / found.graph("openvino").file)
@@ -156,14 +156,14 @@ def test_the_command_takes_a_folder_and_prompts(
     assert ended.value.code == 0
     assert [batch["prefix"][4] for batch in calls[0]] == [0, 7, 0]
     assert [batch["pixel_values"] for batch in calls[0]] == [(4, 3, 32, 32)] * 3
-    assert "1.0e-02 from fp32 at most" in capsys.readouterr().out
+    assert "differ from fp32 by at most 1.0e-02" in capsys.readouterr().out
 
 
 def test_images_beyond_what_is_needed_are_thinned_out_evenly() -> None:
-    kept = quantize._thinned(list(range(10 * MOST_IMAGES)))
+    kept = quantize._sampled(list(range(10 * MOST_IMAGES)))
     assert len(set(kept)) == MOST_IMAGES
     assert max(np.diff(sorted(kept))) <= 11
-    assert sorted(quantize._thinned([1, 2, 3])) == [1, 2, 3]
+    assert sorted(quantize._sampled([1, 2, 3])) == [1, 2, 3]
 
 
 def test_a_bundle_of_texts_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def random_prefix(layers: int = 1, batch: int = 1, heads: int = HEADS, length: i
 
 
 def attended(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Attention as the papers write it, as `[batch, sequence, heads, head_dim]`."""
+    """Attention as defined in the papers, with the result `[batch, sequence, heads, head_dim]`."""
     scores = query @ key.transpose(2, 3) / HEAD_DIM**0.5
     if allowed is not None:
         scores = scores.masked_fill(~allowed, float("-inf"))
@@ -103,7 +103,7 @@ def test_a_fully_masked_row_stays_finite() -> None:
     allowed = torch.tensor([[False] * SEQUENCE, [True] * SEQUENCE])[:, None, None]
     additive = torch.zeros(allowed.shape).masked_fill(~allowed, float("-inf"))
     for mask in (allowed, additive):
-        bias = PrefixPass().bias(mask, query, key)  # not every engine keeps a softmax over -inf alone from being NaN
+        bias = PrefixPass().bias(mask, query, key)  # in some engines, a softmax over -inf alone is NaN
         assert bias is not None
         assert bias.isfinite().all()
         found, _ = prefix_attention(nn.Identity(), query, key, value, mask)

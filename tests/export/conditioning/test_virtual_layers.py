@@ -1,4 +1,4 @@
-"""Virtual tokens in the layers of a network, against the same written out by hand for a ViT."""
+"""Virtual tokens in the layers of a network, compared with a hand-written implementation for a ViT."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 
 
 def vpt_shallow(network: Any, images: Tensor, prompt: Tensor) -> list[Tensor]:
-    """VPT-shallow as its authors draw it: tokens are put after the class token, once, and go through all layers.
+    """VPT-shallow as published: tokens are inserted once, after the class token, and pass through all layers.
 
     Returns:
-        What each layer gives, and the normalised last of them; each with the tokens still in it.
+        The output of each layer, and the normalised last output; all include the virtual tokens.
     """
     hidden = network.embeddings(images)
     states = [torch.cat([hidden[:, :1], prompt.expand(len(images), -1, -1), hidden[:, 1:]], 1)]
@@ -33,7 +33,7 @@ def vpt_shallow(network: Any, images: Tensor, prompt: Tensor) -> list[Tensor]:
 
 
 def vpt_deep(network: Any, images: Tensor, deep_prompt: Tensor) -> list[Tensor]:
-    """VPT-deep as its authors draw it: before every layer, the tokens after the class token are replaced."""
+    """VPT-deep as published: before every layer, the tokens after the class token are replaced."""
     states = [network.embeddings(images)]
     for layer, prompt in zip(network.layers, deep_prompt, strict=True):
         hidden = states[-1]
@@ -234,7 +234,7 @@ def test_a_fold_does_not_depend_on_images_and_folds_every_layer_by_itself(vision
     other[1] = other[1].roll(1, -1)
     changed = (module.fold(other) - whole).abs().flatten(1).max(1).values
     assert [bool(change > 1e-3) for change in changed] == [False, True, False]
-    with layers_pass(TOKENS):  # whatever goes on around it
+    with layers_pass(TOKENS):  # the outer pass must not matter
         torch.testing.assert_close(module.fold(deep), whole)
     with torch.no_grad():
         layer = module.model.layers[2]

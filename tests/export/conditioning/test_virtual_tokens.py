@@ -11,7 +11,7 @@ WIDTH = 2
 
 
 def numbered(first: int, rows: int, length: int) -> Tensor:
-    """Vectors that no other has: `first`, `first + 1`, …"""
+    """Distinct vectors: `first`, `first + 1`, …"""
     numbers = torch.arange(first, first + rows * length, dtype=torch.float32)
     return numbers.reshape(rows, length, 1).expand(-1, -1, WIDTH)
 

@@ -1,4 +1,4 @@
-"""The graph that folds, as it lies in a bundle: both engines, beside the graph of a tiny ViT."""
+"""The folding graph in a bundle, next to the graph of a tiny ViT, for both engines."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LEAST_BYTES = 1024
 
 
 class Place(NamedTuple):
-    """Where a weight lies in the file that all share."""
+    """The place of a weight in the shared data file."""
 
     offset: int
     length: int
@@ -59,7 +59,7 @@ def module(tiny_image_bundle: Path) -> ConditionedVision:
 
 
 def onnx_weights(path: Path) -> Iterator[tuple[onnx.TensorProto, Place | None]]:
-    """The weights of an ONNX graph that are large, and where they lie; None is in the graph itself."""
+    """The large weights of an ONNX graph and their places; None means inside the graph file."""
     for weight in onnx.load(path, load_external_data=False).graph.initializer:
         said = {entry.key: entry.value for entry in weight.external_data}
         if weight.data_location == onnx.TensorProto.EXTERNAL:
@@ -70,7 +70,7 @@ def onnx_weights(path: Path) -> Iterator[tuple[onnx.TensorProto, Place | None]]:
 
 
 def openvino_places(path: Path) -> list[Place]:
-    """Where the constants of an IR lie in its weights file."""
+    """The places of an IR's constants in its weights file."""
     constants = [data.attrib for data in ET.parse(path).iter("data") if "offset" in data.attrib]  # noqa: S314
     return [Place(int(constant["offset"]), int(constant["size"])) for constant in constants]
 
@@ -81,7 +81,7 @@ def test_a_manifest_names_a_graph_that_folds_for_each_engine(bundle: Bundle) -> 
         "onnxruntime": ONNX_FOLD_FILE,
         "openvino": OPENVINO_FOLD_FILE,
     }
-    assert graphs["onnxruntime"].weights_file is None  # said in the graph itself
+    assert graphs["onnxruntime"].weights_file is None  # named in the graph itself
     assert graphs["openvino"].weights_file == OPENVINO_DATA_FILE
     for engine, data in (("onnxruntime", ONNX_DATA_FILE), ("openvino", OPENVINO_DATA_FILE)):
         graph = graphs[engine]
@@ -108,7 +108,7 @@ def test_weights_of_the_openvino_graph_are_those_of_the_network_stored_once(bund
     assert set(large) <= own
     size = (bundle.folder / OPENVINO_DATA_FILE).stat().st_size
     assert all(place.offset + place.length <= size for place in found)
-    assert size - max(place.offset + place.length for place in own) < LEAST_BYTES  # what only folding needs
+    assert size - max(place.offset + place.length for place in own) < LEAST_BYTES  # constants that only folding needs
     assert not (bundle.folder / OPENVINO_FOLD_FILE).with_suffix(".bin").exists()
 
 
@@ -169,7 +169,7 @@ def test_a_fold_module_says_what_a_tracer_needs(module: ConditionedVision) -> No
 
 
 def save(path: Path, *constants: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
-    """Write an IR that gives `x [17]` plus each constant."""
+    """Write an IR that returns `x [17]` plus each constant."""
     given = opset13.parameter([17], np.float32, name="x")
     results = [opset13.add(given, opset13.constant(constant)) for constant in constants]
     openvino.save_model(openvino.Model(results, [given]), path, compress_to_fp16=False)

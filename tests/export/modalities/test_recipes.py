@@ -108,5 +108,5 @@ def test_images_that_vary_in_size_are_refused(loaded_vision: LoadedBackbone, ima
     assert isinstance(loaded_vision.preprocessing, ImagePreprocessing)
     varying = replace(loaded_vision, preprocessing=replace(loaded_vision.preprocessing, height=None, width=None))
     labelled, settings = read_labelled(image_folder, None), TuneSettings().complete("image")
-    with pytest.raises(InputError, match="does not bring images to one size"):
+    with pytest.raises(InputError, match="does not resize images to one size"):
         MODALITIES["image"].examples(varying, labelled.training, labelled.labels, settings)

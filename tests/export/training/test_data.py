@@ -38,8 +38,8 @@ def test_labels_may_be_integers_and_booleans(written: Written) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ('{"text": "a"', "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ('{"text": "a"', "invalid JSON"),
+        ("[" * 100_000, "invalid JSON"),
         ('["a", "b"]', "a JSON list"),
         ('{"text": "a"}', "no label"),
         ('{"label": "a"}', "no text"),

@@ -15,7 +15,7 @@ TURNED = TextRows([Row([token], 1 - label) for token, label in LABELLED], 0, tak
 
 
 class Table(nn.Module):
-    """Logits by token, so that the best outcome is known."""
+    """Logits by token, so that the best result is known."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def test_it_learns() -> None:
 
 
 def test_the_best_epoch_is_kept() -> None:
-    """On validation rows whose labels are turned round, every step makes it worse: the start is best."""
+    """With inverted validation labels, every step makes it worse, so the initial parameters are best."""
     module = Table()
     with torch.no_grad():
         module.table.weight[1:4, 1] = 1.0
@@ -100,7 +100,7 @@ def test_patience_ends_it_early() -> None:
 
 
 def test_accumulated_batches_are_one_large_batch() -> None:
-    """One step over 2 x 35 rows moves as one step over 70 does."""
+    """One step over 2 x 35 rows equals one step over 70 rows."""
     moved = []
     for batch_size, accumulate in ((70, 1), (35, 2)):
         module = Table()

@@ -1,1 +1,1 @@
-"""Compressing graphs for ONNX Runtime."""
+"""Compression of graphs for ONNX Runtime."""

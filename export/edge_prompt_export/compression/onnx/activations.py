@@ -1,8 +1,8 @@
-"""Quantising an ONNX graph by ONNX Runtime's static quantisation, after smoothing (Xiao et al. 2022).
+"""Quantise an ONNX graph with ONNX Runtime's static quantisation, after SmoothQuant (Xiao et al. 2022).
 
-Linear layers alone are quantised: products of attention, where a prefix enters, and the convolution of the patches,
-where a pixel prompt enters, stay in fp32. Their inputs are in int8 and their outputs in fp32, so that what is added up
-from layer to layer is never rounded to 8 bits.
+Only linear layers are quantised. The matrix products of attention, where a prefix enters, and the convolution of the
+patches, where a pixel prompt enters, stay in fp32. Linear layers take int8 inputs and return fp32 outputs, so the
+residual stream is never rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edge_prompt_runtime.engines.base import Arrays
 ONNX_INT8_FILE = "model_int8.onnx"
 
 SMOOTHING = 0.7
-"""How much of a channel's range is moved from the activations into the weights; https://arxiv.org/abs/2211.10438."""
+"""Share of a channel's range that moves from the activations into the weights; see https://arxiv.org/abs/2211.10438."""
 
 _LEAST_RANGE = 1e-5
 _LINEAR = ("MatMul", "Gemm")
@@ -35,7 +35,7 @@ Floats = NDArray[np.float32]
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Feeds as ONNX Runtime's calibration asks for them."""
+    """Passes feeds to ONNX Runtime's calibration."""
 
     def __init__(self, feeds: Sequence[Arrays]) -> None:
         self._feeds: Iterator[Arrays] = iter(feeds)
@@ -48,15 +48,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 def quantize_graph(
     graph_file: Path,
-    weights_file: Path | None,  # noqa: ARG001 - the graph names it
+    weights_file: Path | None,  # noqa: ARG001 - the graph refers to it
     folder: Path,
     feeds: Sequence[Arrays],
 ) -> tuple[str, ...]:
-    """Write the graph in int8; see `quantize_openvino.quantize_graph`."""
+    """Write the graph in int8; see `edge_prompt_export.compression.openvino.activations.quantize_graph`."""
     with tempfile.TemporaryDirectory() as name:
         whole, prepared, smoothed = (Path(name) / f"{step}.onnx" for step in ("whole", "prepared", "smoothed"))
-        onnx.save(onnx.load(graph_file), whole)  # the next step does not find weights that lie beside a graph
-        # a step of it that fails is logged with its traceback and left out; what ends it all is raised
+        onnx.save(onnx.load(graph_file), whole)  # the next step does not find weights in an external file
+        # a failing step of the preprocessing is logged with its traceback and skipped; fatal errors are raised
         logging.getLogger("onnxruntime.quantization.shape_inference").setLevel(logging.CRITICAL)
         quant_pre_process(whole, prepared, skip_symbolic_shape=True)
         model = onnx.load(prepared)
@@ -64,7 +64,7 @@ def quantize_graph(
         onnx.save(model, smoothed)
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it logs there
+        root.setLevel(logging.ERROR)  # quantize_static logs to the root logger
         try:
             quantize_static(
                 smoothed,
@@ -84,11 +84,11 @@ def quantize_graph(
 
 
 def smooth(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> None:
-    """Divide channels of large range by factors that the weights of the linear layers after them take on.
+    """Divide channels of large range by factors, and multiply the weights of the following linear layers by them.
 
     Args:
-        model: The model; its numbers stay the same but for rounding.
-        feeds: What the ranges are measured on.
+        model: The model, changed in place; apart from rounding, its outputs stay the same.
+        feeds: Inputs on which the ranges are measured.
     """
     graph = model.graph
     weights = {constant.name: constant for constant in graph.initializer}
@@ -96,7 +96,7 @@ def smooth(model: onnx.ModelProto, feeds: Sequence[Arrays]) -> None:
     linear = _linear_layers(model)
     readers_of = Counter(node.input[1] for node in linear)
     for node in linear:
-        alone = readers_of[node.input[1]] == 1  # weights that two layers share cannot take on the factors of both
+        alone = readers_of[node.input[1]] == 1  # weights shared by two layers cannot absorb two sets of factors
         if node.op_type == "MatMul" and alone and len(weights[node.input[1]].dims) == 2:
             layers[node.input[0]].append(node)
     ranges = _ranges(model, tuple(layers), feeds)
@@ -122,7 +122,7 @@ def _factors(activations: Floats, weights: Floats) -> Floats:
 
 
 def _ranges(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays]) -> Mapping[str, Floats]:
-    """The largest magnitude of each channel, the last axis, of tensors of the graph."""
+    """The largest magnitude of each channel (the last axis) of tensors of the graph, by name."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     opened.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
@@ -138,6 +138,6 @@ def _ranges(model: onnx.ModelProto, names: Sequence[str], feeds: Sequence[Arrays
 
 
 def _linear_layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that multiply by constant weights."""
+    """The nodes that multiply by a constant weight."""
     constants = {constant.name for constant in model.graph.initializer}
     return [node for node in model.graph.node if node.op_type in _LINEAR and node.input[1] in constants]

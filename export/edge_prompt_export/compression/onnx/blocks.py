@@ -1,9 +1,9 @@
-"""Matrices of an ONNX graph in blocks of 8 or 4 bits, as ONNX Runtime's quantiser makes and its operators read them.
+"""Block-wise quantisation of an ONNX graph's matrices to 8 or 4 bits, in the format of ONNX Runtime's operators.
 
-What a linear layer multiplies by is cut along its input into blocks that share a scale, symmetric about zero, and
-multiplied by `MatMulNBits`, which rounds activations to 8 bits, too, a block at a time. Rows of embeddings are looked
-up by `GatherBlockQuantized`. Where embeddings and output layer are tied both read the same bytes. Embeddings and output
-layers have 8 bits where others have 4. Convolutions and products of three axes, as of experts, stay as they are.
+The weight of a linear layer is divided along its input axis into blocks that share a symmetric scale. `MatMulNBits`
+multiplies by it and also rounds the activations to 8 bits, block by block. `GatherBlockQuantized` looks up rows of
+embeddings. If embeddings and output layer are tied, both operators read the same bytes. Embeddings and output layers
+always use 8 bits. Convolutions and products with three axes, such as those of experts, stay unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edge_prompt_export.graphs.onnx.values import constant_of
 
 
 class Blocks(NamedTuple):
-    """How a matrix is cut.
+    """How a matrix is divided into blocks.
 
     Attributes:
-        bits: Of a number.
-        block_size: Numbers that share a scale, at most.
+        bits: Bits per number.
+        block_size: Largest number of values that share a scale.
     """
 
     bits: int
@@ -33,30 +33,30 @@ class Blocks(NamedTuple):
 
 
 BLOCKS = {"int8": Blocks(8, 64), "int4": Blocks(4, 32)}
-"""By weights; `benchmarks/questions/weights.py` compares others."""
+"""The blocks of each weight format; `benchmarks/questions/weights.py` compares alternatives."""
 
 OUTER_BLOCKS = Blocks(8, 64)
-"""Of embeddings and output layers."""
+"""The blocks of embeddings and output layers."""
 
 LEAST_BLOCK = 16
-"""Smaller ones the operators do not take; a matrix whose input is no multiple of it is filled up with zeros."""
+"""Smallest block size of the operators; a matrix whose input size is not a multiple of it is padded with zeros."""
 
 SMALLEST = 512
-"""Matrices of fewer numbers stay as they are."""
+"""Matrices with fewer numbers stay unchanged."""
 
 INT8_ACTIVATIONS = 4
-"""The operator's own word for what it computes in: activations in 8 bits, a scale a block."""
+"""The operator's `accuracy_level` for 8-bit activations with one scale per block."""
 
 
 class Same(NamedTuple):
-    """Where the bytes of an initializer lie already: those of `other`, in this shape."""
+    """An initializer that has the same bytes as the initializer `other`, in another shape."""
 
     other: str
     shape: tuple[int, ...]
 
 
 class _Linear(NamedTuple):
-    """A product with a matrix: the node, the matrix's initializer, and whether its rows are outputs, not inputs."""
+    """A product with a matrix: the node, the matrix's initializer, and whether the rows of the matrix are outputs."""
 
     node: onnx_ir.Node
     weight: onnx_ir.Value
@@ -64,12 +64,13 @@ class _Linear(NamedTuple):
 
 
 Calibrated = Callable[[NDArray[np.float32], int, str], tuple[NDArray[np.uint8], NDArray[np.float32]] | None]
-"""From a matrix `[inputs, outputs]`, a block size and the name of what it multiplies to 4-bit numbers and scales, or
-None where nothing is known of these; see `edge_prompt_export.compression.onnx.gptq`."""
+"""Rounds a matrix to 4 bits on calibration texts. Takes the matrix `[inputs, outputs]`, a block size, and the name of
+the activation that it multiplies; returns numbers and scales, or None without statistics for that activation. See
+`edge_prompt_export.compression.onnx.gptq`."""
 
 
 def multiplied(model: onnx_ir.Model, blocks: Blocks) -> list[onnx_ir.Value]:
-    """What is multiplied by the matrices that `to_blocks` stores in `blocks`."""
+    """The activations that are multiplied by the matrices that `to_blocks` stores in `blocks`."""
     graph = model.graph
     tables = {lookup.inputs[0].name for lookup in _lookups(graph) if lookup.inputs[0]}
     linears = [linear for linear in _linears(graph) if _blocks_of(linear, tables, blocks) == blocks]
@@ -81,11 +82,11 @@ def to_blocks(model: onnx_ir.Model, blocks: Blocks, calibrated: Calibrated | Non
 
     Args:
         model: The model, in fp32.
-        blocks: Of linear layers; others are as the constants here say.
-        calibrated: What rounds linear layers to 4 bits on texts; None rounds each number to the nearest.
+        blocks: The blocks of linear layers; embeddings and output layers use `OUTER_BLOCKS`.
+        calibrated: Rounds linear layers to 4 bits on calibration texts; None rounds each number to the nearest.
 
     Returns:
-        By name, initializers that are the same bytes as another.
+        By name, the initializers that have the same bytes as another.
     """
     graph = model.graph
     same: dict[str, Same] = {}
@@ -110,7 +111,7 @@ def to_blocks(model: onnx_ir.Model, blocks: Blocks, calibrated: Calibrated | Non
 
 
 def _blocks_of(linear: _Linear, tables: Collection[str | None], blocks: Blocks) -> Blocks:
-    """`blocks`, but of an output layer, or of one that is tied to embeddings."""
+    """`OUTER_BLOCKS` for an output layer or a layer that is tied to embeddings, otherwise `blocks`."""
     last = linear.node.outputs[0].is_graph_output() or (linear.weight.name in tables and linear.by_output)
     return OUTER_BLOCKS if last else blocks
 
@@ -126,7 +127,7 @@ class _Packed(NamedTuple):
 
 
 def _lookups(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Node]:
-    """The nodes that take rows of a table."""
+    """The nodes that look up rows of a table."""
     for node in graph:
         if node.op_type == "Gather" and node.domain == "" and _axis(node) == 0 and _matrix(node.inputs[0]) is not None:
             yield node
@@ -170,7 +171,7 @@ def _axis(node: onnx_ir.Node) -> int:
 
 
 def _matrix(value: onnx_ir.Value | None) -> NDArray[np.float32] | None:
-    """The matrix of an initializer in float32 that is large enough."""
+    """The matrix of an initializer; None if it is not a float32 matrix of at least `SMALLEST` numbers."""
     tensor = value.const_value if value is not None and value.is_initializer() else None
     if tensor is None or tensor.dtype != onnx_ir.DataType.FLOAT or len(tensor.shape) != 2 or tensor.size < SMALLEST:
         return None
@@ -198,7 +199,7 @@ def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks, calibrated: Cal
 
 
 def _block_size(inputs: int, largest: int) -> int:
-    """The largest power of two up to `largest` that fits."""
+    """The largest power of two up to `largest` that divides `inputs`, but at least `LEAST_BLOCK`."""
     size = largest
     while size > LEAST_BLOCK and inputs % size:
         size //= 2
@@ -206,7 +207,7 @@ def _block_size(inputs: int, largest: int) -> int:
 
 
 def _multiply(linear: _Linear, packed: _Packed) -> None:
-    """Put the operator that multiplies by blocks in the place of a product."""
+    """Replace a product by the operator that multiplies by blocks."""
     node = linear.node
     product = onnx_ir.node(
         "MatMulNBits",
@@ -228,7 +229,7 @@ def _multiply(linear: _Linear, packed: _Packed) -> None:
 
 
 def _look_up(graph: onnx_ir.Graph, node: onnx_ir.Node, packed: _Packed) -> dict[str, Same]:
-    """Put the operator that looks up rows of blocks in the place of a lookup."""
+    """Replace a lookup by the operator that looks up rows of blocks."""
     assert packed.numbers.const_value is not None  # noqa: S101 - it was made here
     numbers = packed.numbers.const_value.numpy().reshape(packed.outputs, -1)[:, : packed.inputs]
     name = f"{packed.numbers.name}_looked_up"
@@ -246,7 +247,7 @@ def _look_up(graph: onnx_ir.Graph, node: onnx_ir.Node, packed: _Packed) -> dict[
 
 
 def _same(name: str, packed: _Packed, shape: tuple[int, ...]) -> dict[str, Same]:
-    """That rows are the bytes that are multiplied by, if that is done and nothing was filled up."""
+    """The rows as the same bytes as the matrix, if a product uses the matrix and it has no padding; otherwise empty."""
     whole = packed.inputs % packed.blocks.block_size == 0
     return {name: Same(str(packed.numbers.name), shape)} if whole and packed.numbers.uses() else {}
 

@@ -1,8 +1,8 @@
-"""Rounding matrices to 4 bits on texts, so that what they multiply changes least: GPTQ (Frantar et al. 2022).
+"""Round matrices to 4 bits on calibration texts so that their products change least: GPTQ (Frantar et al. 2022).
 
-Inputs are rounded one after the other, and what rounding one loses is made up for by those that are not rounded yet, as
-far as the texts let one tell: https://arxiv.org/abs/2210.17323. Inputs keep their order, so that a block of them has a
-scale, and the graph is as fast as one that was rounded without texts.
+The inputs of a matrix are rounded one after another. The inputs that are not yet rounded compensate for the error of
+each one, using second moments measured on the texts (https://arxiv.org/abs/2210.17323). The order of the inputs does
+not change, so each block still has one scale and the graph is as fast as without calibration.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from edge_prompt_runtime.engines.base import Arrays
 
 DAMPING = 0.01
-"""Of the mean of the diagonal, which is added to it; the paper's own."""
+"""Share of the diagonal's mean that is added to the diagonal; the value of the paper."""
 
 AT_ONCE_BYTES = 1 << 30
-"""Second moments that are gathered in one pass over the texts; a large network takes several passes."""
+"""Memory for the second moments of one pass over the texts; a large network takes several passes."""
 
 _LEAST, _MOST = -8, 7
 
@@ -31,12 +31,12 @@ Rounded = tuple[NDArray[np.uint8], Float32]
 
 
 def second_moments(graph_file: Path, inputs: Sequence[onnx_ir.Value], feeds: Sequence[Arrays]) -> dict[str, Float32]:
-    """How the inputs of products go together on the texts.
+    """Measure the second moments of the inputs of products on the texts.
 
     Args:
         graph_file: The graph in fp32.
-        inputs: The values that are multiplied, `[…, size]`, by which names they have there.
-        feeds: All inputs of the graph by name, a batch each.
+        inputs: The values `[…, size]` that are multiplied; they are found in the graph by name.
+        feeds: Batches of all inputs of the graph by name.
 
     Returns:
         By name, the sum over all tokens of `x xᵀ`, `[size, size]`.
@@ -62,10 +62,10 @@ def second_moments(graph_file: Path, inputs: Sequence[onnx_ir.Value], feeds: Seq
 
 
 class Gptq:
-    """Rounds matrices whose inputs are known; the same matrix of two graphs is rounded once.
+    """Rounds matrices whose inputs have been measured; a matrix that occurs in two graphs is rounded once.
 
     Args:
-        moments: By the name of a product's input, its second moments; see `second_moments`.
+        moments: The second moments of each product's input, by name; see `second_moments`.
     """
 
     def __init__(self, moments: Mapping[str, Float32]) -> None:
@@ -73,15 +73,15 @@ class Gptq:
         self._done: dict[tuple[bytes, int], Rounded] = {}
 
     def __call__(self, matrix: Float32, block_size: int, input_name: str) -> Rounded | None:
-        """The matrix in blocks of 4 bits, in the form of `edge_prompt_export.compression.onnx.quantizer.quantized`.
+        """Round a matrix to blocks of 4 bits, in the form of `edge_prompt_export.compression.onnx.quantizer.quantized`.
 
         Args:
             matrix: `[inputs, outputs]`.
-            block_size: Numbers that share a scale.
-            input_name: Of what it multiplies.
+            block_size: Number of values that share a scale.
+            input_name: Name of the activation that it multiplies.
 
         Returns:
-            Numbers and scales; None if nothing is known of that input, nor of that matrix from another graph.
+            Numbers and scales; None if the input was not measured and the matrix was not rounded before.
         """
         key = hashlib.sha256(matrix.tobytes()).digest(), block_size
         if key not in self._done:
@@ -92,15 +92,15 @@ class Gptq:
 
 
 def rounded(matrix: Float32, block_size: int, moments: Float32) -> tuple[NDArray[np.int8], Float32]:
-    """A matrix rounded to 4 bits, symmetric about zero.
+    """Round a matrix to 4 bits, symmetric about zero.
 
     Args:
         matrix: `[inputs, outputs]`.
-        block_size: Numbers that share a scale; inputs are filled up with zeros to whole blocks.
+        block_size: Number of values that share a scale; inputs are padded with zeros to whole blocks.
         moments: `[inputs, inputs]`.
 
     Returns:
-        The numbers, -8 to 7, `[inputs, outputs]`, and the scales `[blocks, outputs]`; inputs filled up.
+        The numbers from -8 to 7, `[padded inputs, outputs]`, and the scales `[blocks, outputs]`.
     """
     filled = -len(matrix) % block_size
     left = np.pad(matrix, ((0, filled), (0, 0)))
@@ -124,7 +124,7 @@ def rounded(matrix: Float32, block_size: int, moments: Float32) -> tuple[NDArray
 
 
 def _spread(moments: Float32) -> Float32:
-    """How an error at one input is made up for at those after it: the upper factor of the inverse, by Cholesky."""
+    """How later inputs compensate for an error at one input: the upper Cholesky factor of the inverse moments."""
     square = moments.astype(np.float64)
     diagonal = np.diag_indices(len(square))
     square[diagonal] += DAMPING * square[diagonal].mean() + np.finfo(np.float32).tiny
@@ -132,7 +132,7 @@ def _spread(moments: Float32) -> Float32:
 
 
 def _packed(numbers: NDArray[np.int8], scales: Float32) -> Rounded:
-    """Two numbers a byte, the lower first, as far above -8 as they are."""
+    """Pack two numbers per byte, the low half first, each stored as its distance from -8."""
     blocks, outputs = scales.shape
     above = (numbers - _LEAST).astype(np.uint8).T.reshape(outputs, blocks, -1)
     pairs: NDArray[np.uint8] = above[..., 0::2] | above[..., 1::2] << np.uint8(4)
@@ -140,7 +140,7 @@ def _packed(numbers: NDArray[np.int8], scales: Float32) -> Rounded:
 
 
 def _passes(inputs: Sequence[onnx_ir.Value]) -> Iterator[list[str]]:
-    """The names in groups whose second moments fit into memory together."""
+    """The names of the inputs, grouped so that the second moments of a group fit into memory."""
     names: list[str] = []
     size_bytes = 0
     for value in dict.fromkeys(inputs):

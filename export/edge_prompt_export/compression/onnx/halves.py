@@ -1,4 +1,4 @@
-"""Matrices of an ONNX graph as halves, which are made floats again before they are computed with."""
+"""Store the matrices of an ONNX graph in float16; the graph casts them to float32 before it computes with them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import onnx_ir
 from edge_prompt_export.compression.onnx.blocks import SMALLEST, Same
 
 _IN_FULL = {"GroupQueryAttention"}
-"""Operators whose constants, cosines and sines by position, stay in full precision."""
+"""Operators whose constants (cosines and sines by position) stay in full precision."""
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
 def to_halves(model: onnx_ir.Model) -> dict[str, Same]:
-    """Store what has two axes or more in float16, in place, but for numbers beyond its range.
+    """Store initializers with two or more axes in float16, in place, unless a value exceeds its range.
 
     Args:
         model: The model, in fp32.
 
     Returns:
-        Nothing is the same bytes as another.
+        An empty mapping: no initializer has the same bytes as another.
     """
     graph = model.graph
     for value in list(graph.initializers.values()):

@@ -1,4 +1,4 @@
-"""Small weights in ONNX graphs: ONNX Runtime's block-wise products for 8 and 4 bits, halves in standard operators."""
+"""Compress the weights of ONNX graphs: 8 and 4 bits with ONNX Runtime's operators, float16 with standard operators."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edge_prompt_runtime.engines.base import Arrays
 
 
 def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:
-    """Write graphs with small weights, which lie in one data file beside them.
+    """Write graphs with compressed weights, which are stored in one data file next to them.
 
     Args:
-        sources: Graphs in fp32 on the same weights; the first is the one to open.
-        target: The folder to write to, another than that of the graphs.
+        sources: Graphs in fp32 that share weights; the first is the one to open.
+        target: The folder to write to, which differs from that of the graphs.
         weights: `fp16`, `int8` or `int4`.
-        feeds: All inputs by name, a batch each, to round to `int4` on; may be none.
+        feeds: Batches of all inputs by name to calibrate `int4` on; may be empty.
 
     Returns:
-        The files written, and how.
+        The files written, and the settings used.
     """
     first, *others = sources
     data_file = f"{(others or sources)[0].name}_data"
@@ -53,7 +53,7 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
 
 
 CALIBRATED = frozenset({"int4"})
-"""The weights that are rounded on texts where there are some; 8 bits lose too little for that."""
+"""The weight formats that are calibrated if texts are given; with 8 bits, calibration would gain too little."""
 
 _HOW: Mapping[str, Mapping[str, Any]] = {
     "fp16": {"storage": "float16"},
@@ -72,8 +72,8 @@ def keep_fold(graph_file: Path, weights_file: Path | None, target: Path) -> tupl
 
 
 def _save(model: onnx_ir.Model, path: Path, data_file: str, same: Mapping[str, Same]) -> None:
-    """Save with weights beside the graph, those that are the same bytes in two shapes once."""
-    for name in same:  # so that they are not written
+    """Save the model with external weights; bytes that occur in two shapes are stored once."""
+    for name in same:  # a placeholder, so that the bytes are not written twice
         model.graph.initializers[name].const_value = onnx_ir.tensor([0.0])
     onnx_ir.save(model, path, external_data=data_file)
     written = onnx_ir.load(path)
@@ -90,7 +90,7 @@ def _save(model: onnx_ir.Model, path: Path, data_file: str, same: Mapping[str, S
                 name=name,
                 base_dir=path.parent,
             )
-        else:  # too small to lie beside the graph
+        else:  # too small for the external file
             place = onnx_ir.tensor(place.numpy().reshape(shape), name=name)
         written.graph.initializers[name].const_value = place
     onnx_ir.save(written, path)

@@ -1,1 +1,1 @@
-"""Compressing graphs for OpenVINO."""
+"""Compression of graphs for OpenVINO."""

@@ -1,4 +1,4 @@
-"""Quantising an OpenVINO IR by NNCF's post-training quantisation."""
+"""Quantise an OpenVINO IR with NNCF's post-training quantisation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from edge_prompt_runtime.engines.base import Arrays
 OPENVINO_INT8_FILE = "openvino_int8.xml"
 
 SMOOTHING = 0.7
-"""How much of the activations' range is moved into the weights: at its own 0.95 features differ by a half more."""
+"""Share of the activations' range that moves into the weights; with NNCF's default of 0.95, features differ by half as
+much again."""
 
 FULL_PRECISION = ("ScaledDotProductAttention", "Convolution")
-"""Where prompts enter by themselves, keys and values of a prefix and pixels: their range is not that of calibration."""
+"""Operations that prompts (prefixes and pixel prompts) enter directly, with ranges that differ from the calibration
+data."""
 
 
 def quantize_graph(
@@ -31,9 +33,9 @@ def quantize_graph(
 
     Args:
         graph_file: The IR in fp32.
-        weights_file: Its weights, where they lie elsewhere than it says.
-        folder: Where to write.
-        feeds: All inputs by name, a batch each, to measure ranges on.
+        weights_file: Its weights, if they are not in the default file.
+        folder: The folder to write to.
+        feeds: Batches of all inputs by name to measure ranges on.
 
     Returns:
         The names of the files written; the first is the one to open.
@@ -41,7 +43,7 @@ def quantize_graph(
     core = openvino.Core()
     model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
     nncf.set_log_level(logging.ERROR)
-    with quiet(), redirect_stdout(sys.stderr):  # its bars
+    with quiet(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
         quantized = nncf.quantize(
             model,
             nncf.Dataset([dict(batch) for batch in feeds]),

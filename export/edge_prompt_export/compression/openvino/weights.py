@@ -1,7 +1,7 @@
-"""Small weights in an OpenVINO IR, by NNCF's weight compression; halves by OpenVINO itself.
+"""Compress the weights of an OpenVINO IR with NNCF; OpenVINO itself stores float16.
 
-A matrix that two operations read, as embeddings and an output layer that are tied, is stored once: the rows that are
-looked up are made of the same small numbers. In int4 such a matrix stays in int8, as embeddings and output layers do.
+A matrix that two operations read, as with tied embeddings and output layer, is stored once, and the looked-up rows are
+decompressed from the same numbers. With int4, embeddings and output layers stay in int8.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "int8": {"mode": nncf.CompressWeightsMode.INT8_SYM},
     "int4": {"mode": nncf.CompressWeightsMode.INT4_SYM, "group_size": 32, "ratio": 1.0},
 }
-"""What NNCF is told; `benchmarks/questions/weights.py` compares others."""
+"""NNCF's settings for each weight format; `benchmarks/questions/weights.py` compares alternatives."""
 
 CALIBRATED: dict[str, dict[str, Any]] = {
     "int8": {},
     "int4": {"mode": nncf.CompressWeightsMode.INT4_ASYM, "scale_estimation": True},
 }
-"""What it is told besides where there are texts to calibrate on."""
+"""Additional settings if there are texts to calibrate on."""
 
 DATA_AWARE = {"awq", "scale_estimation", "gptq", "lora_correction"}
-"""Its settings that need such texts."""
+"""The settings of NNCF that need such texts."""
 
 
 def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequence[Arrays]) -> Compressed:
-    """Write an IR with small weights.
+    """Write an IR with compressed weights.
 
     Args:
-        sources: The IR in fp32, alone.
-        target: The folder to write to, another than that of the IR.
+        sources: One element: the IR in fp32.
+        target: The folder to write to, which differs from that of the IR.
         weights: `fp16`, `int8` or `int4`.
-        feeds: All inputs by name, a batch each, to calibrate on; may be none.
+        feeds: Batches of all inputs by name to calibrate on; may be empty.
 
     Returns:
-        The files written, and how.
+        The files written, and the settings used.
     """
     (source,) = sources
     model = openvino.Core().read_model(source)
@@ -66,17 +66,17 @@ def _compressed(model: openvino.Model, settings: dict[str, Any], feeds: Sequence
         calibration = {"dataset": nncf.Dataset([dict(batch) for batch in feeds]), "subset_size": len(feeds)}
     advanced = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     nncf.set_log_level(logging.ERROR)
-    with quiet(), redirect_stdout(sys.stderr):  # its bars
+    with quiet(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
         return nncf.compress_weights(model, **settings, **calibration, advanced_parameters=advanced)
 
 
 def keep_fold(graph_file: Path, weights_file: Path | None, target: Path) -> tuple[str, ...]:
-    """Write a graph that folds with its own weights in full precision.
+    """Write a folding graph with its own weights in full precision.
 
     Args:
         graph_file: The IR.
-        weights_file: Where its weights lie, if not beside it under its name.
-        target: The folder to write to, another than that of the IR.
+        weights_file: Its weights, if they are not in the default file.
+        target: The folder to write to, which differs from that of the IR.
 
     Returns:
         The names of the files written.

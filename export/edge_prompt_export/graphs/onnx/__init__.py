@@ -1,1 +1,1 @@
-"""ONNX graphs."""
+"""Export to ONNX."""

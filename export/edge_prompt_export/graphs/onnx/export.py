@@ -1,4 +1,4 @@
-"""Writing the ONNX graph: opset 20, every size dynamic, weights in the file or beside it."""
+"""Write ONNX graphs: opset 20, dynamic sizes, weights inside the file or in an external data file."""
 
 from __future__ import annotations
 
@@ -24,31 +24,32 @@ ONNX_FOLD_FILE = "fold.onnx"
 OPSET = 20
 
 EXTERNAL_DATA_ABOVE_BYTES = 2**31 - 2**24
-"""A protobuf file ends at 2 GiB; what is left of it is for the graph itself."""
+"""Size of the weights above which they go into an external file: the limit of protobuf, 2 GiB, minus a reserve for the
+graph itself."""
 
 
 SMALLEST_APART_BYTES = 1024
-"""Smaller tensors stay in the graph's own file."""
+"""Tensors smaller than this stay in the graph file."""
 
 _ALIGNMENT_BYTES = 4096
-"""Of a page, so that an engine may map what is there."""
+"""Alignment to memory pages, so that an engine can map the weights."""
 
 
 def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
-    """Write the module's graph into `folder`, and the graph that folds if it takes deep prompts.
+    """Write the module's graph into `folder`, and its folding graph if it takes deep prompts.
 
-    Weights lie in the graph's own file, or beside it where that would be too large or where two graphs share them.
+    Weights are stored inside the graph file, or in an external file if they are too large or shared by two graphs.
 
     Args:
         module: The conditioned module.
-        folder: Where to.
-        metadata: What made it, for the file's metadata.
+        folder: The folder to write to.
+        metadata: Provenance for the file's metadata.
 
     Returns:
         The files written.
 
     Raises:
-        UnsupportedArchitectureError: The exporter cannot follow the network.
+        UnsupportedArchitectureError: The exporter does not support the network.
     """
     model = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
     tidy(model, metadata)
@@ -72,7 +73,7 @@ def onnx_model(
     dynamic_axes: Mapping[str, Mapping[int, str]],
     output_names: Sequence[str],
 ) -> onnx_ir.Model:
-    """The module as an ONNX model whose dynamic axes bear names that a reader of the file understands."""
+    """Convert the module to an ONNX model with readable names for its dynamic axes."""
     shapes = tuple(dict.fromkeys(dynamic_axes[name], Dim.DYNAMIC) for name in inputs)
     with quiet(), torch.no_grad():
         try:
@@ -80,7 +81,7 @@ def onnx_model(
                 Positional(module, tuple(inputs)),
                 tuple(inputs.values()),
                 dynamo=True,
-                dynamic_shapes=(shapes,),  # of one argument, *inputs
+                dynamic_shapes=(shapes,),  # for the single argument *inputs
                 opset_version=OPSET,
                 input_names=list(inputs),
                 output_names=list(output_names),
@@ -90,7 +91,7 @@ def onnx_model(
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise UnsupportedArchitectureError(
                 found=f"{name_of(module)} cannot be exported to ONNX ({reason})",
-                wanted="a network that torch.onnx.export can follow",
+                wanted="a network that torch.onnx.export supports",
                 remedy="try --format openvino, or another backbone",
             ) from error
     assert program is not None  # noqa: S101 - promised by dynamo=True
@@ -115,11 +116,11 @@ def _shape(value: onnx_ir.Value) -> onnx_ir.Shape:
 
 
 def tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
-    """Say what made the file; drop the exporter's notes on every node, which hold paths of the machine it ran on.
+    """Record the provenance, and remove the exporter's notes on nodes, which contain paths of the local machine.
 
     Args:
         model: The model, changed in place.
-        metadata: What to say.
+        metadata: The provenance.
     """
     model.producer_name, model.producer_version = "edge-prompt", metadata["edge-prompt"]
     model.metadata_props.clear()
@@ -135,9 +136,9 @@ def tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
 
 
 def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> None:
-    """Point the weights of `model` at the same bytes in the data file of `other`, so that they are stored once.
+    """Make the weights of `model` refer to equal weights in the data file of `other`, so that they are stored once.
 
-    What is not there, or is small, stays in the graph.
+    Small weights, and weights that `other` does not have, stay in the graph.
     """
     places = {}
     for weight in other.graph.initializers.values():
@@ -160,11 +161,11 @@ def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> N
 
 
 def add_weights(model: onnx_ir.Model, data_file: Path) -> None:
-    """Add what is large and only in the graph, as tables by position are, to a data file that others read, too.
+    """Move large tensors that only this graph has, such as tables by position, to a shared data file.
 
     Args:
-        model: The model, changed in place: the tensors lie in the file then.
-        data_file: The file, beside which the graph will lie.
+        model: The model, changed in place: afterwards, its tensors refer to the file.
+        data_file: The data file, in the folder that the graph will be saved to.
     """
     with data_file.open("ab") as data:
         for weight in model.graph.initializers.values():
@@ -185,6 +186,6 @@ def add_weights(model: onnx_ir.Model, data_file: Path) -> None:
 
 
 def _content(tensor: onnx_ir.TensorProtocol) -> tuple[str, tuple[int, ...], str]:
-    """What tells a tensor from others: dtype, shape, and a digest of its bytes."""
+    """A key that identifies equal tensors: dtype, shape, and a digest of the bytes."""
     digest = hashlib.sha256(tensor.tobytes()).hexdigest()
     return tensor.dtype.name, tuple(tensor.shape.numpy()), digest

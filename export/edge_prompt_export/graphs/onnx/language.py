@@ -1,7 +1,7 @@
-"""Writing the ONNX graphs of a causal language model: in standard operators and in ONNX Runtime's, on the same weights.
+"""Write the ONNX graphs of a causal language model: with standard operators, and with ONNX Runtime's operators.
 
-`model.onnx` is for every consumer of ONNX; what the runtime opens is `model_onnxruntime.onnx`, whose past and present
-may be one buffer. Both read their weights from one file.
+`model.onnx` is for any consumer of ONNX. The runtime opens `model_onnxruntime.onnx`, whose past and present
+key-values may share a buffer. Both graphs read their weights from one file.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ ONNX_FUSED_FILE = "model_onnxruntime.onnx"
 
 
 def write_onnx_of(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
-    """Write the graphs of the module into `folder`, by what it is; see `write_onnx`."""
+    """Write the graphs of a module of any modality into `folder`; see `write_onnx`."""
     if isinstance(module, ConditionedCausalLM):
         return write_language(module, folder, metadata)
     return write_onnx(module, folder, metadata)
 
 
 def write_language(module: ConditionedCausalLM, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
-    """Write both graphs of a causal language model; the one in ONNX Runtime's operators is the one to open.
+    """Write both graphs of a causal language model; the runtime opens the one with ONNX Runtime's operators.
 
     Args:
         module: The conditioned module.
-        folder: Where to.
-        metadata: What made it, for the files' metadata.
+        folder: The folder to write to.
+        metadata: Provenance for the files' metadata.
 
     Returns:
         The files written.
 
     Raises:
-        UnsupportedArchitectureError: The exporter cannot follow the network.
+        UnsupportedArchitectureError: The exporter does not support the network.
     """
     plain = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
     join_products(plain)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 def constant_of(graph: onnx_ir.Graph, name: str, array: NDArray[Any]) -> onnx_ir.Value:
-    """Make an array an initializer of the graph.
+    """Add an array to the graph as an initializer.
 
     Args:
         graph: The graph, changed in place.
-        name: What it is called there.
+        name: The name of the initializer.
         array: The array.
 
     Returns:

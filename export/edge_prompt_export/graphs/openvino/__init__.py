@@ -1,1 +1,1 @@
-"""OpenVINO graphs."""
+"""Export to OpenVINO."""

@@ -1,4 +1,4 @@
-"""Writing the OpenVINO IR: traced from torch, so attention stays one operation, every size dynamic."""
+"""Write OpenVINO IRs with dynamic sizes; they are traced from torch so that attention remains one operation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge_prompt_export.backbone.conditioned_module import ConditionedModule, na
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
-from edge_prompt_export.graphs.openvino.state import make_stateful, say_limits
+from edge_prompt_export.graphs.openvino.state import make_stateful, record_limits
 
 OPENVINO_FILE = "openvino_model.xml"
 OPENVINO_DATA_FILE = "openvino_model.bin"
@@ -28,23 +28,23 @@ _ALIGNMENT_BYTES = 64
 
 
 def write_openvino(module: ConditionedModule, folder: Path, metadata: Mapping[str, str]) -> GraphFiles:
-    """Write the module's graph into `folder`, and the graph that folds if it takes deep prompts.
+    """Write the module's graph into `folder`, and its folding graph if it takes deep prompts.
 
     Args:
         module: The conditioned module.
-        folder: Where to.
-        metadata: What made it, for the file's runtime information.
+        folder: The folder to write to.
+        metadata: Provenance for the file's runtime information.
 
     Returns:
         The files written.
 
     Raises:
-        UnsupportedArchitectureError: The converter cannot follow the network.
+        UnsupportedArchitectureError: The converter does not support the network.
     """
     model = openvino_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names, metadata)
     if module.cache_names:
         make_stateful(model, module.layer_shapes)
-        say_limits(model, module.layer_limits)
+        record_limits(model, module.layer_limits)
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
     files = (OPENVINO_FILE, OPENVINO_DATA_FILE)
     if "deep" not in module.kinds:
@@ -63,23 +63,23 @@ def openvino_model(
     output_names: Sequence[str],
     metadata: Mapping[str, str],
 ) -> openvino.Model:
-    """The module as an OpenVINO model."""
+    """Convert the module to an OpenVINO model."""
     shapes = [
         openvino.PartialShape(
             [-1 if axis in dynamic_axes[name] else length for axis, length in enumerate(tensor.shape)]
         )
         for name, tensor in inputs.items()
     ]
-    with quiet(), torch.no_grad():  # the tracer warns of every size that it reads
+    with quiet(), torch.no_grad():  # the tracer warns about every size that it reads
         try:
             model = openvino.convert_model(
                 Positional(module, tuple(inputs)), example_input=tuple(inputs.values()), input=shapes
             )
-        except Exception as error:  # the converter has no common class of its own
+        except Exception as error:  # the converter has no error class of its own
             reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise UnsupportedArchitectureError(
-                found=f"{name_of(module)} cannot be converted ({reason})",
-                wanted="a network that openvino.convert_model can follow",
+                found=f"{name_of(module)} cannot be converted to OpenVINO ({reason})",
+                wanted="a network that openvino.convert_model supports",
                 remedy="try --format onnx, or another backbone",
             ) from error
     for port, name in zip(model.inputs, inputs, strict=True):
@@ -93,18 +93,18 @@ def openvino_model(
 
 
 def share_weights(folder: Path, graph_file: str, other_file: str) -> None:
-    """Point the constants of one IR at the same bytes in another's weights file, so that they are stored once.
+    """Make the constants of one IR refer to equal bytes in another IR's weights file, so that they are stored once.
 
-    What is not there is appended. The first graph's own weights file is deleted.
+    Constants that the other IR does not have are appended to its file. The first IR's own weights file is deleted.
 
     Args:
-        folder: Where both lie.
+        folder: The folder of both IRs.
         graph_file: The IR to change.
-        other_file: The IR whose weights file both are to use.
+        other_file: The IR whose weights file both use afterwards.
     """
     own_data, data = (folder / Path(name).with_suffix(".bin").name for name in (graph_file, other_file))
     places = {}
-    for constant in _constants(ET.parse(folder / other_file)):  # noqa: S314 - written by ourselves just now
+    for constant in _constants(ET.parse(folder / other_file)):  # noqa: S314 - a file that was just written here
         places[_content(data, constant)] = constant.attrib["offset"]
     tree = ET.parse(folder / graph_file)  # noqa: S314
     for constant in _constants(tree):
@@ -117,7 +117,7 @@ def share_weights(folder: Path, graph_file: str, other_file: str) -> None:
 
 
 def _constants(tree: ET.ElementTree[ET.Element]) -> Iterator[ET.Element]:
-    """Where the IR says that a constant's bytes lie: elements with `offset` and `size`."""
+    """The elements of the IR that locate a constant's bytes by `offset` and `size`."""
     return (data for data in tree.iter("data") if "offset" in data.attrib and "size" in data.attrib)
 
 
@@ -132,7 +132,7 @@ def _content(data: Path, constant: ET.Element) -> str:
 
 
 def _append(data: Path, own_data: Path, constant: ET.Element) -> int:
-    """Append the constant's bytes to `data`, aligned; returns where they begin."""
+    """Append the constant's bytes to `data`, aligned, and return their offset."""
     content = _bytes_of(own_data, constant)
     with data.open("r+b") as stream:
         end = stream.seek(0, os.SEEK_END)

@@ -1,7 +1,7 @@
-"""A causal language model's cache as state of an OpenVINO graph, in the form that its plugin fuses with attention.
+"""Store a causal language model's cache as state of an OpenVINO graph, in the form that the CPU plugin fuses.
 
 The plugin fuses ReadValue, Gather by `beam_idx`, Concat and ScaledDotProductAttention into one operation that appends
-to its own memory, so no cache is copied from step to step.
+to its own memory, so the cache is not copied at every step.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from edge_prompt.formats.kv_cache_names import SLIDING_WINDOWS, STATEFUL_INPUT, 
 
 
 def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]) -> None:
-    """Turn the cache of `model` from inputs and outputs into state, in place.
+    """Convert the cache of `model` from inputs and outputs to state, in place.
 
-    Every past is gathered by `beam_idx [batch]`, so rows of the state can be chosen, dropped or repeated between two
-    steps, and starts empty.
+    The state starts empty. It is gathered by `beam_idx [batch]`, so rows can be selected, dropped or repeated between
+    two steps.
 
     Args:
         model: A graph with the inputs and outputs of `edge_prompt.formats.kv_cache_names`.
-        layer_shapes: `(num_kv_heads, head_dim)` a layer.
+        layer_shapes: `(num_kv_heads, head_dim)` of each layer.
     """
     past = past_names(len(layer_shapes))
     beam_idx = ops.parameter([-1], dtype=np.int32, name=STATEFUL_INPUT)
@@ -49,14 +49,14 @@ def make_stateful(model: openvino.Model, layer_shapes: Sequence[tuple[int, int]]
     model.validate_nodes_and_infer_types()
 
 
-def say_limits(model: openvino.Model, limits: Sequence[tuple[int | None, float | None]]) -> None:
-    """Write into the runtime information what a device must know to page the cache: each layer's sliding window.
+def record_limits(model: openvino.Model, limits: Sequence[tuple[int | None, float | None]]) -> None:
+    """Record each layer's sliding window in the runtime information; a device needs it to page the cache.
 
-    Nothing is written for a network that bounds its scores: no paged attention computes that.
+    Nothing is recorded for a network with a soft cap on its attention scores, which paged attention does not support.
 
     Args:
         model: The graph, changed in place.
-        limits: Sliding window and bound of the scores a layer, or None.
+        limits: Sliding window and soft cap of each layer, or None.
     """
     if not any(softcap for _, softcap in limits):
         windows = " ".join(str(window or 0) for window, _ in limits)
@@ -64,5 +64,5 @@ def say_limits(model: openvino.Model, limits: Sequence[tuple[int | None, float |
 
 
 def _past_of(variable: str, past: Sequence[str]) -> str:
-    """The past that a state's name begins with: OpenVINO joins the names of past and present."""
+    """The past input of a state variable, whose name OpenVINO joins from the names of past and present."""
     return next(name for name in past if variable.startswith(f"{name}p"))

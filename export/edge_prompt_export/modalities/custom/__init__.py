@@ -1,1 +1,1 @@
-"""Modules of the user's own."""
+"""The modality of the user's own modules."""

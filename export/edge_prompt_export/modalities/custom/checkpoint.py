@@ -1,4 +1,4 @@
-"""Taking a module of the user's own as a backbone: nothing is read, its weights are what they are."""
+"""Use a module of the user's own as a backbone; nothing is loaded, and its current weights are used."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edge_prompt_export.modalities.custom.network import ConditionedCustom, Modu
 def load_module(model: nn.Module, description: ModuleDescription) -> LoadedBackbone:
     """Condition a module of the user's own; see `ConditionedCustom`.
 
-    All its weights count for the fingerprint, since a forward may hide from autograd what it depends on
-    (`torch.no_grad` around a frozen part).
+    The fingerprint covers all weights of the module, because its forward method may hide dependencies from autograd
+    (with `torch.no_grad` around a frozen part).
 
     Raises:
-        InputError: The description does not fit it.
-        UnsupportedArchitectureError: It does not run on such inputs.
+        InputError: The description does not fit the module.
+        UnsupportedArchitectureError: The module does not run on the described inputs.
     """
     name = description.name or type(model).__name__
     with running(name):

@@ -1,4 +1,4 @@
-"""A backbone of the user's own: any `torch.nn.Module` whose forward takes its prompts as arguments."""
+"""Backbones of the user's own: any `torch.nn.Module` whose forward method takes prompts as arguments."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _TENSOR_DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.
 
 @dataclass(frozen=True)
 class ModuleDescription:
-    """What a module of the user's own takes and gives.
+    """The inputs, prompts and outputs of a module of the user's own.
 
     Attributes:
-        inputs: Its arrays by name: dtype, and shape with None on every axis whose length is the request's own; the
-            first axis is the batch.
-        prompts: The shape of each kind's prompt file, with None for the number of virtual tokens.
-        outputs: Names of what it returns, in order. `features [batch, feature_size]` is what heads of tasks read.
-        name: What the bundle calls it; empty takes the name of its class.
-        integers_below: Of an integer array: what its numbers are below.
+        inputs: The input arrays by name: dtype, and shape with None for every axis whose length depends on the
+            request. The first axis is the batch.
+        prompts: The shape of a prompt file for each kind, with None for the number of virtual tokens.
+        outputs: The names of the outputs, in order. Task heads read `features [batch, feature_size]`.
+        name: The name of the network in the bundle; empty uses the name of its class.
+        integers_below: Exclusive upper bound of the numbers in integer arrays.
     """
 
     inputs: Mapping[str, ArrayInput]
@@ -54,16 +54,16 @@ class ConditionedCustom(ConditionedModule):
     """A module of the user's own.
 
     Args:
-        model: The module; it is frozen and put into evaluation mode. Its forward takes the arrays of the description by
-            name, and a prompt by the name of its graph input, a row each: `soft_prompt [batch, num_virtual_tokens,
-            hidden_size]`, `prefix [num_layers, 2, batch, num_kv_heads, prefix_length, head_dim]`, `pixel_prompt [batch,
-            channels, height, width]`. It must be the network itself at length 0 (at zeros, of a pixel prompt). It
-            returns a tensor, or several in a tuple.
-        description: What it takes and gives.
+        model: The module; it is frozen and put into evaluation mode. Its forward method takes the described arrays by
+            name, and each prompt by the name of its graph input, with one prompt per row: `soft_prompt [batch,
+            num_virtual_tokens, hidden_size]`, `prefix [num_layers, 2, batch, num_kv_heads, prefix_length, head_dim]`,
+            `pixel_prompt [batch, channels, height, width]`. With a prompt of length 0, or a pixel prompt of zeros, it
+            must give the unmodified network's output. It returns a tensor or a tuple of tensors.
+        description: The inputs, prompts and outputs of the module.
 
     Raises:
-        InputError: The description is wrong, or does not fit the module.
-        UnsupportedArchitectureError: The module does not run on such inputs, or not without a prompt.
+        InputError: The description is invalid, or does not fit the module.
+        UnsupportedArchitectureError: The module does not run on the described inputs, or not without a prompt.
     """
 
     def __init__(self, model: nn.Module, description: ModuleDescription) -> None:
@@ -89,7 +89,7 @@ class ConditionedCustom(ConditionedModule):
 
     @property
     def feature_size(self) -> int:
-        """Width of the output `features`; 1 if it has none."""
+        """Width of the output `features`; 1 if there is no such output."""
         if "features" not in self.output_names:
             return 1
         with torch.no_grad():
@@ -112,12 +112,12 @@ class ConditionedCustom(ConditionedModule):
         """See `ConditionedModule.trace_inputs`."""
         return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - it says no more
+    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - not needed
         """See `ConditionedModule.parity_requests`."""
         return [self._request(batch, length, seed) for seed, (batch, length) in enumerate(((1, 3), (3, 7)))]
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the module; a prompt for all rows is given to it as one for each, so that it need not broadcast."""
+        """Run the module. A prompt with a batch of 1 is repeated for all rows, so the module need not broadcast it."""
         first = inputs[self.input_names[0]]
         for kind in self.kinds:
             name, (batch_axis, *_) = PROMPT_INPUTS[kind], _FREE_AXES[kind]
@@ -127,27 +127,27 @@ class ConditionedCustom(ConditionedModule):
         return tuple(output) if isinstance(output, (tuple, list)) else (output,)
 
     def untouched(self, request: Tensors) -> Tensors:
-        """There is no network without prompts to compare with: length 0 is the module's own word."""
+        """The module's own outputs for prompts of length 0, since there is no network without prompts to compare."""
         with torch.no_grad():
             return dict(zip(self.output_names, self(**self.under(request, {})), strict=True))
 
     def preprocessing(self) -> ArrayPreprocessing:
-        """What a manifest says of its inputs."""
+        """The inputs in the form that a manifest stores."""
         return ArrayPreprocessing(self.inputs)
 
     def _runs(self) -> bool:
-        """Whether the module runs at all as things are."""
+        """Whether the module runs on its example inputs."""
         try:
             with torch.no_grad():
                 self(**self.trace_inputs())
-        except Exception:  # noqa: BLE001 - whatever its author did not provide for
+        except Exception:  # noqa: BLE001 - the user's code may raise anything
             return False
         return True
 
     def _request(self, batch: int, length: int, seed: int) -> Tensors:
-        """Random arrays; axes of free length get different lengths, so that a tracer keeps them apart.
+        """Random arrays; dynamic axes get different lengths so that a tracer can distinguish them.
 
-        Where the module does not run on different lengths (a mask belongs to its sequence), all are of one.
+        If the module does not run on different lengths (a mask must match its sequence), all lengths are equal.
         """
         random = torch.Generator().manual_seed(seed)
         lengths = itertools.count(length, int(self._lengths_differ))
@@ -164,13 +164,13 @@ class ConditionedCustom(ConditionedModule):
 
 
 def _require_prompts(description: ModuleDescription) -> None:
-    """Refuse prompts of other axes than their kinds have, or none."""
+    """Refuse prompts whose axes do not fit their kinds, and a description without prompts."""
     prompts = description.prompts
     if not prompts or not all(_is_kind_shape(kind, shape) for kind, shape in prompts.items()):
         kinds = (f"{kind} ({', '.join(KIND_AXES[kind])})" for kind in PROMPT_INPUTS)
         raise InputError(
             found=f"prompts {dict(prompts)}",
-            wanted=f"one or more of {', '.join(kinds)}, a length an axis and None for {FREE_AXIS}",
+            wanted=f"one or more of {', '.join(kinds)}, with one length per axis and None for {FREE_AXIS}",
             remedy="correct prompts=…",
         )
 
@@ -188,25 +188,27 @@ def _is_length(length: object) -> bool:
 
 
 def _require_inputs(description: ModuleDescription) -> None:
-    """Refuse inputs that no request could bring."""
+    """Refuse inputs that a request cannot contain."""
     inputs = description.inputs
     if not inputs or not all(map(_is_array, inputs.values())):
         raise InputError(
             found=f"inputs {dict(inputs)}",
-            wanted=f"an ArrayInput by name, of {', '.join(ARRAY_DTYPES)} and 1 to {MAX_RANK} lengths, the first None: "
-            "the batch",
+            wanted=f"an ArrayInput by name, of {', '.join(ARRAY_DTYPES)} with 1 to {MAX_RANK} axes, of which the first "
+            "is None for the batch",
             remedy="correct inputs=…",
         )
     taken = sorted(inputs.keys() & set(PROMPT_INPUTS.values()))
     if taken:
         raise InputError(
-            found=f"an input named {taken[0]}", wanted="another name: it is that of a prompt", remedy="correct inputs=…"
+            found=f"an input named {taken[0]}",
+            wanted="another name, since a prompt has this one",
+            remedy="correct inputs=…",
         )
     if not _is_length(description.integers_below):
         raise InputError(
             found=f"integers_below={description.integers_below}",
-            wanted="1 at least: what integer arrays are below",
-            remedy="correct it",
+            wanted="at least 1, as the exclusive upper bound of integer arrays",
+            remedy="correct integers_below=…",
         )
 
 
@@ -218,19 +220,19 @@ def _is_array(array: object) -> bool:
 
 
 def _require_output_names(description: ModuleDescription) -> None:
-    """Refuse names that do not tell outputs apart, from each other and from inputs."""
+    """Refuse output names that are not distinct from each other and from the inputs."""
     outputs: Sequence[str] = description.outputs
     others = {*description.inputs, *PROMPT_INPUTS.values()}
     if isinstance(outputs, str) or not outputs or len(set(outputs)) < len(outputs) or others & set(outputs):
         raise InputError(
             found=f"outputs {outputs!r}",
-            wanted="a tuple of names, each another, and none that of an input",
+            wanted="a tuple of names that differ from each other and from the inputs",
             remedy="correct outputs=…",
         )
 
 
 def _require_arguments(model: nn.Module, names: tuple[str, ...]) -> None:
-    """Refuse a module whose forward does not take what it is described to take."""
+    """Refuse a module whose forward method lacks arguments of the description."""
     parameters = inspect.signature(model.forward).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     missing = [name for name in names if name not in parameters and not takes_any]
@@ -238,24 +240,24 @@ def _require_arguments(model: nn.Module, names: tuple[str, ...]) -> None:
         raise UnsupportedArchitectureError(
             found=f"the forward of {type(model).__name__} takes no {', '.join(missing)}",
             wanted=f"a forward with the arguments {', '.join(names)}",
-            remedy="name its arguments so, or correct inputs=… and prompts=…",
+            remedy="rename its arguments, or correct inputs=… and prompts=…",
         )
 
 
 def _require_outputs(module: ConditionedCustom, outputs: tuple[object, ...]) -> None:
-    """Refuse a module that returns something else than it is described to return."""
+    """Refuse a module whose return value does not fit the description."""
     name = type(module.model).__name__
     tensors = [output for output in outputs if isinstance(output, Tensor)]
     if len(tensors) < len(outputs):
         raise InputError(
             found=f"{name} returns {', '.join(type(output).__name__ for output in outputs)}",
             wanted="a tensor, or several in a tuple",
-            remedy="return them so",
+            remedy="change what the module returns",
         )
     if len(tensors) != len(module.output_names):
         raise InputError(
             found=f"{len(tensors)} outputs of {name} and {len(module.output_names)} names",
-            wanted="a name an output",
+            wanted="one name per output",
             remedy="correct outputs=…",
         )
     for output_name, tensor in zip(module.output_names, tensors, strict=True):
@@ -263,17 +265,17 @@ def _require_outputs(module: ConditionedCustom, outputs: tuple[object, ...]) -> 
         fits = tensor.ndim >= 1 and len(tensor) == _TRACE_BATCH
         if not fits or (is_feature and not (tensor.ndim == 2 and tensor.is_floating_point())):
             raise InputError(
-                found=f"{name} gives {output_name} of shape {list(tensor.shape)} for a batch of {_TRACE_BATCH}",
+                found=f"{name} returns {output_name} of shape {list(tensor.shape)} for a batch of {_TRACE_BATCH}",
                 wanted="floats [batch, feature_size]" if is_feature else "the batch as its first axis",
-                remedy="return it so",
+                remedy="change what the module returns",
             )
 
 
 def _require_finite(module: ConditionedCustom, outputs: tuple[Tensor, ...]) -> None:
-    """Refuse a module that has no answer without a prompt, as where it takes the mean over no tokens."""
+    """Refuse a module that returns NaN or infinity without a prompt, for example the mean over no tokens."""
     if not all(bool(output.isfinite().all()) for output in outputs):
         raise UnsupportedArchitectureError(
-            found=f"{type(module.model).__name__} gives NaN or infinity without a prompt",
-            wanted="the network itself where a prompt has length 0",
-            remedy="mind that length in its forward (a sum over no tokens is 0, a mean is NaN)",
+            found=f"{type(module.model).__name__} returns NaN or infinity without a prompt",
+            wanted="the unmodified network's output for a prompt of length 0",
+            remedy="handle length 0 in its forward method (a sum over no tokens is 0, a mean is NaN)",
         )

@@ -1,1 +1,1 @@
-"""Image backbones."""
+"""The modality of image backbones."""

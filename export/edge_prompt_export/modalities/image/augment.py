@@ -1,4 +1,4 @@
-"""Augmentations that suit a few images a class: each epoch sees every image a little moved."""
+"""Augmentations for few images per class: every epoch sees each image slightly moved."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LARGEST_SHIFT = 0.08
-"""Share of the image's side."""
+"""Largest shift, as a share of the image's side."""
 
 LARGEST_SCALE = 0.1
 LARGEST_TURN_RADIANS = 0.15
 
 
 def nothing(pixel_values: Tensor, _random: torch.Generator) -> Tensor:
-    """The images as they are."""
+    """The unchanged images."""
     return pixel_values
 
 
 def move(pixel_values: Tensor, random: torch.Generator) -> Tensor:
-    """Shift, scale and turn each image a little; what comes in from outside is the edge's colour.
+    """Slightly shift, scale and rotate each image; the area outside is filled with the colour of the edge.
 
     Args:
         pixel_values: `[batch, channels, height, width]`.
-        random: What is drawn from.
+        random: The random generator.
     """
     batch = len(pixel_values)
     turn, scale, across, down = (2 * torch.rand(4, batch, generator=random) - 1).unbind(0)
@@ -40,7 +40,7 @@ def move(pixel_values: Tensor, random: torch.Generator) -> Tensor:
 
 
 def move_and_mirror(pixel_values: Tensor, random: torch.Generator) -> Tensor:
-    """As `move`, and every other image mirrored: for things that are the same from either side."""
+    """Like `move`, but also mirror half of the images at random: for motifs without a left and right."""
     mirrored = torch.rand(len(pixel_values), generator=random) < 0.5
     return move(torch.where(mirrored[:, None, None, None], pixel_values.flip(3), pixel_values), random)
 

@@ -1,4 +1,4 @@
-"""Loading an image backbone: its head, its size, and how an image is made ready for it."""
+"""Load an image backbone with its head, its image size and its preprocessing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TASK_OF_HEAD = {
     "ForObjectDetection": "object-detection",
     "ForSemanticSegmentation": "semantic-segmentation",
 }
-"""The task of a checkpoint that brings such a head; all others are taken for their features."""
+"""The task of a checkpoint, by the ending of its architecture's name; all others are loaded for feature extraction."""
 
 
 def load(
@@ -53,7 +53,7 @@ def load(
         raise BackboneError(
             found=f"pooling by {pooling!r} for images",
             wanted=f"one of {', '.join(IMAGE_POOLINGS)}",
-            remedy="pass one of them (--pooling)",
+            remedy="choose one of them (--pooling)",
         )
     with explained(source), quiet():
         model, info = AUTO_CLASSES[task].from_pretrained(
@@ -71,7 +71,7 @@ def load(
 
 
 def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:
-    """How its authors make an image ready; None if the checkpoint does not say: callers may pass pixel arrays."""
+    """The preprocessing settings; None if the checkpoint has none, in which case callers may pass pixel arrays."""
     with explained(source):
         found = cached_file(
             source, PREPROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **options.file_arguments()

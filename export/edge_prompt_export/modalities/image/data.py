@@ -1,4 +1,4 @@
-"""Labelled images: a folder a class, or a CSV file of paths and labels."""
+"""Read labelled images: one subfolder per class, or a CSV file of paths and labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from edge_prompt.base.errors import MissingFileError, TrainingDataError
 from edge_prompt.storage.files import opened, require_file
+
+_ROW = "one path and one label per line"
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
 
@@ -24,20 +26,22 @@ def read_labelled_images(path: Path) -> list[LabelledImage]:
     """The labelled images of `path`.
 
     Args:
-        path: A folder that holds a folder of images a class, or a `.csv` file with the fields `path` and `label`, whose
-            paths are taken from the file's own folder.
+        path: A folder with one subfolder of images per class, or a `.csv` file with the fields `path` and `label`. The
+            paths are relative to the folder of the file.
 
     Raises:
-        MissingFileError: There is no such file or folder, or an image that the file names is not there.
-        TrainingDataError: There is no image, or a line is malformed; named by its number.
+        MissingFileError: The file or folder does not exist, or an image named in the file does not exist.
+        TrainingDataError: There are no images, or a line is malformed (the message contains its number).
     """
     if not path.exists():
         raise MissingFileError(
-            found=f"{path}: no such file or folder", wanted="a folder a class, or a .csv file", remedy="check the path"
+            found=f"{path}: no such file or folder",
+            wanted="a folder with one subfolder per class, or a .csv file",
+            remedy="check the path",
         )
     images = _of_folder(path) if path.is_dir() else _of_csv(path)
     if not images:
-        _refuse(f"{path} has no image", "images in a folder a class" if path.is_dir() else "a line an image")
+        _refuse(f"{path} has no image", "images in one subfolder per class" if path.is_dir() else "one line per image")
     return images
 
 
@@ -56,22 +60,22 @@ def _of_csv(path: Path) -> list[LabelledImage]:
         try:
             text = stream.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            _refuse(f"{path} is no UTF-8 text ({error.reason})", "a .csv file with the fields path and label")
+            _refuse(f"{path} is not UTF-8 text ({error.reason})", "a .csv file with the fields path and label")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if not {"path", "label"} <= set(reader.fieldnames or ()):
             _refuse(f"{path} has the fields {reader.fieldnames}", "the fields path and label")
         return [_of_row(row, path, reader.line_num) for row in reader]
     except csv.Error as error:
-        _refuse(f"{path}, line {reader.reader.line_num}: a broken row ({error})", "a path and a label a line")
+        _refuse(f"{path}, line {reader.reader.line_num}: a malformed row ({error})", _ROW)
 
 
 def _of_row(row: dict[Any, Any], path: Path, number: int) -> LabelledImage:
-    if None in row:  # as of a label with a comma and no quotes
-        _refuse(f"{path}, line {number}: more columns than the first line", "a path and a label a line")
+    if None in row:  # for example, a label with an unquoted comma
+        _refuse(f"{path}, line {number}: more columns than the first line", _ROW)
     name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
     if not name or not label:
-        _refuse(f"{path}, line {number}: no {'path' if not name else 'label'}", "a path and a label a line")
+        _refuse(f"{path}, line {number}: no {'path' if not name else 'label'}", _ROW)
     try:
         return LabelledImage(require_file(path.parent / name), label)
     except MissingFileError as error:

@@ -1,8 +1,9 @@
-"""Where a prompt for images starts: at what the network itself makes of training images, or at random.
+"""Initialise a prompt for images from the network's own states on training images, or at random.
 
-From training images: virtual tokens start as the hidden states of their patches before the first layer (soft) or before
-each layer (deep), a prefix as their keys and values. At random: as Visual Prompt Tuning does
-(Jia et al. 2022, https://arxiv.org/abs/2203.12119). A pixel prompt starts at zeros, which is no prompt.
+From training images, virtual tokens are initialised with hidden states of patches before the first layer (soft) or
+before each layer (deep), and a prefix with their keys and values. The random initialisation follows Visual Prompt
+Tuning (Jia et al. 2022, https://arxiv.org/abs/2203.12119). A pixel prompt is initialised with zeros, which is
+equivalent to no prompt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from edge_prompt_export.modalities.image.network import ConditionedVision
 from edge_prompt_export.training.examples import Examples
 
 _IMAGES = 16
-"""Images that virtual tokens are drawn from."""
+"""Number of images that virtual tokens are drawn from."""
 
 
 def prompt_of_images(
@@ -28,15 +29,15 @@ def prompt_of_images(
     """The prompt that tuning starts from, with the axes of a prompt file.
 
     Args:
-        kind: The kind.
+        kind: The kind of prompt.
         init: A key of `IMAGE_INITS`.
         module: The backbone.
         training: The training images.
-        virtual_tokens: How many.
-        seed: For what is drawn.
+        virtual_tokens: The number of virtual tokens.
+        seed: Random seed.
 
     Raises:
-        InputError: There is no such start for images.
+        InputError: `init` is unknown for images.
     """
     if kind == "pixel":
         return torch.zeros([length or 0 for length in module.kinds["pixel"]])
@@ -49,7 +50,7 @@ def prompt_of_images(
 
 def _random(kind: str, module: ConditionedVision, _training: Examples, virtual_tokens: int, seed: int) -> Tensor:
     shape = [virtual_tokens if length is None else length for length in module.kinds[kind]]
-    bound = math.sqrt(6 / (3 * 16 * 16 + module.hidden_size))  # VPT's, of a ViT with patches of 16
+    bound = math.sqrt(6 / (3 * 16 * 16 + module.hidden_size))  # VPT's bound for a ViT with patches of 16
     return bound * (2 * torch.rand(shape, generator=torch.Generator().manual_seed(seed)) - 1)
 
 
@@ -58,7 +59,7 @@ def _of_training_images(
 ) -> Tensor:
     images = next(training.shuffled(_IMAGES, random.Random(seed))).request["pixel_values"]
     hidden, keys_and_values = module.layer_states(images)
-    # of a network without a list of layers there are keys and values only
+    # a network without a list of layers has keys and values, but no hidden states
     slots = min(layer.shape[3] for layer in keys_and_values) if kind == "prefix" else hidden[0].shape[1]
     generator = torch.Generator().manual_seed(seed)
     places = torch.cat(

@@ -1,4 +1,4 @@
-"""Image backbones: every network that transformers loads for image features, classes, boxes or segments."""
+"""Image backbones: networks that transformers loads for features, classification, detection or segmentation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGE_TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "object-detection": ("features", "logits", "pred_boxes"),
     "semantic-segmentation": ("features", "logits"),
 }
-"""What each task's graph gives: `features [batch, feature_size]` for heads of tasks, and the network's own output."""
+"""The outputs of each task's graph: `features [batch, feature_size]` for task heads, and the network's own output."""
 
 IMAGE_KINDS = ("soft", "deep", "prefix", "pixel")
 
@@ -44,23 +44,24 @@ _LEAST_PATCH = 8
 
 
 class ConditionedVision(ConditionedModule):
-    """A frozen image backbone whose prompts are arguments.
+    """A frozen image backbone that takes prompts as arguments.
 
     Args:
         model: The network, from one of transformers' auto classes.
         task: A key of `IMAGE_TASK_OUTPUTS`.
-        pooling: A key of `IMAGE_POOLINGS`; None takes what suits the network.
-        image_size: `(height, width)` in pixels of every image, or None if they vary.
+        pooling: A key of `IMAGE_POOLINGS`; None uses the one that suits the network.
+        image_size: `(height, width)` in pixels of all images, or None if they vary in size.
 
     Attributes:
-        pooling: How token vectors become the feature.
+        pooling: How token vectors are pooled into the feature vector.
         image_size: As given.
-        num_channels: Channels of an image.
-        hidden_size: Width of a virtual token; 0 if the network has no layers that take any.
-        layer_shapes: `(num_kv_heads, head_dim)` a layer; empty if the architecture does not dispatch its attention.
+        num_channels: Number of channels of an image.
+        hidden_size: Width of a virtual token; 0 if no layer takes virtual tokens.
+        layer_shapes: `(num_kv_heads, head_dim)` of each layer; empty if the architecture does not dispatch its
+            attention.
 
     Raises:
-        BackboneError: The network has nothing for that pooling.
+        BackboneError: The network does not support this pooling.
         UnsupportedArchitectureError: The network takes no prompt, or does not run on images of that size.
     """
 
@@ -88,14 +89,14 @@ class ConditionedVision(ConditionedModule):
             reasons = "; ".join(dict.fromkeys(self.refused_kinds.values()))
             raise UnsupportedArchitectureError(
                 found=f"{type(model).__name__} takes no prompt ({reasons})",
-                wanted="a backbone that takes one",
+                wanted="a backbone that takes prompts",
                 remedy="export another backbone",
             )
         inputs = [PROMPT_INPUTS[kind] for kind in ("soft", "prefix", "pixel") if kind in self.kinds]
         self.input_names = ("pixel_values", *inputs)
 
     def _probe(self) -> None:
-        """Send attention through ours if the architecture allows it, and see what comes."""
+        """Replace the network's attention, if the architecture allows it, and record its calls and layers."""
         model, name = self.model, type(self.model).__name__
         self.layer_shapes: list[tuple[int, int]] = []
         self.refused_kinds: dict[str, str] = {}
@@ -134,7 +135,7 @@ class ConditionedVision(ConditionedModule):
         try:
             with torch.no_grad():
                 self.fold(torch.zeros(len(layers), 1, self.hidden_size))
-        except Exception as error:  # noqa: BLE001 - whatever a layer does with its own tokens' number
+        except Exception as error:  # noqa: BLE001 - a layer may depend on the number of its own tokens in any way
             self.refused_kinds["deep"] = f"{name} has layers that do not run on virtual tokens alone ({error})"[:200]
 
     def _kinds(self) -> dict[str, KindShape]:
@@ -157,26 +158,26 @@ class ConditionedVision(ConditionedModule):
             return int(self(**inputs)[0].shape[1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """The axes of each input whose length is the request's or the prompt's, with their names."""
+        """See `ConditionedModule.dynamic_axes`."""
         axes = {name: dict(_DYNAMIC_AXES[name]) for name in self.input_names}
         if self.image_size is None:
             axes["pixel_values"] |= _FREE_SIZE
         return axes
 
     def trace_inputs(self) -> Tensors:
-        """All inputs, in sizes that a tracer can tell apart and takes for no constants."""
+        """See `ConditionedModule.trace_inputs`."""
         return self.under({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
 
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - images have no length
-        """Requests of several sizes (without prompts) at which a bundle is compared with the network."""
+        """See `ConditionedModule.parity_requests`."""
         return [{"pixel_values": self._example_images(batch, seed)} for seed, batch in enumerate((1, 2))]
 
     def as_input(self, kind: str, array: Tensor) -> dict[str, Tensor]:
-        """A prompt with the axes of its file as the graph takes it; a deep prompt is folded to a prefix."""
+        """Convert a prompt from the axes of its file to the graph's input; a deep prompt is folded to a prefix."""
         return {PROMPT_INPUTS["prefix"]: self.fold(array)} if kind == "deep" else super().as_input(kind, array)
 
     def fold(self, deep_prompt: Tensor) -> Tensor:
-        """The prefix `[num_layers, 2, 1, num_kv_heads, num_virtual_tokens, head_dim]` that a deep prompt amounts to.
+        """Convert a deep prompt to the prefix `[num_layers, 2, 1, num_kv_heads, num_virtual_tokens, head_dim]`.
 
         Args:
             deep_prompt: `[num_layers, num_virtual_tokens, hidden_size]`.
@@ -190,14 +191,14 @@ class ConditionedVision(ConditionedModule):
         prefix: Tensor | None = None,
         pixel_prompt: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Run the network under prompts.
+        """Run the network with prompts.
 
         Args:
             pixel_values: `[batch, channels, height, width]` float32, preprocessed.
             soft_prompt: `[batch|1, virtual_tokens, hidden_size]`.
             prefix: `[num_layers, 2, batch|1, num_kv_heads, prefix_length, head_dim]`.
             pixel_prompt: `[batch|1, channels, height, width]`, added to `pixel_values` (Bahng et al. 2022,
-                https://arxiv.org/abs/2203.17274); zeros are no prompt.
+                https://arxiv.org/abs/2203.17274); zeros mean no prompt.
 
         Returns:
             The outputs that `output_names` lists.
@@ -208,16 +209,16 @@ class ConditionedVision(ConditionedModule):
             return self._outputs(pixel_values)
 
     def naive_deep(self, pixel_values: Tensor, deep_prompt: Tensor) -> tuple[Tensor, ...]:
-        """VPT-deep as published, `deep_prompt` before every layer: what folding must equal, at more cost."""
+        """VPT-deep as published, with `deep_prompt` inserted before every layer: the slower reference for folding."""
         with conditioned_on(None, widens=True), layers_pass(fresh_tokens=deep_prompt):
             return self._outputs(pixel_values)
 
     @torch.no_grad()
     def layer_states(self, pixel_values: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What the layers make of images: the hidden states before each, and their keys and values.
+        """The states of the layers on images: hidden states before each layer, and keys and values.
 
         Returns:
-            `[batch, sequence, hidden_size]` a layer, and `[2, batch, num_kv_heads, sequence, head_dim]` a layer.
+            `[batch, sequence, hidden_size]` and `[2, batch, num_kv_heads, sequence, head_dim]` for each layer.
         """
         with conditioned_on(None), capture_keys_and_values() as captured, layers_pass(keeps=True) as passed:
             self._run(pixel_values)
@@ -225,7 +226,7 @@ class ConditionedVision(ConditionedModule):
 
     @torch.no_grad()
     def untouched(self, request: Tensors) -> Tensors:
-        """What the network gives as its authors wrote it: its own attention."""
+        """The outputs of the original network, with its own attention."""
         if self.layer_shapes:
             self.model.set_attn_implementation(self._original_attention)
         try:
@@ -248,9 +249,9 @@ class ConditionedVision(ConditionedModule):
         return features, *(own[name] for name in self.output_names[1:])
 
     def _run(self, pixel_values: Tensor) -> tuple[Pooled, Any]:
-        """What the feature is pooled from, and the network's whole output.
+        """The input of the pooling, and the network's whole output.
 
-        Where the output has no last hidden state, as that of heads, it is that of the network below.
+        If the output has no last hidden state, like that of a head, the last hidden state of the base network is used.
         """
         caught: list[Any] = []
         hook = _backbone_of(self.model).register_forward_hook(lambda _module, _args, output: caught.append(output))
@@ -262,22 +263,22 @@ class ConditionedVision(ConditionedModule):
         hidden = getattr(own, "last_hidden_state", None)
         if hidden is None:
             raise UnsupportedArchitectureError(
-                found=f"{type(self.model).__name__} gives no last hidden state",
-                wanted="an image backbone that does",
+                found=f"{type(self.model).__name__} returns no last hidden state",
+                wanted="an image backbone with a last hidden state",
                 remedy="export another backbone",
             )
         return Pooled(hidden, getattr(own, "pooler_output", None), self.model), output
 
 
 def _backbone_of(model: PreTrainedModel) -> nn.Module:
-    """The network below its own head; with a head on the vision tower of CLIP or SigLIP, that tower."""
+    """The network without its head; for a head on the vision tower of CLIP or SigLIP, that tower."""
     tower = getattr(model, "vision_model", None)
     backbone: nn.Module = tower if model.base_model is model and isinstance(tower, nn.Module) else model.base_model
     return backbone
 
 
 def _refusal(name: str, shapes: list[tuple[int, int]], batches: list[int]) -> str:
-    """Why the layers that were seen take no virtual tokens; empty if they do."""
+    """Why the recorded layers take no virtual tokens; empty if they do."""
     if not shapes:
         return _undispatched(name)
     if len(set(shapes)) > 1:
@@ -290,13 +291,13 @@ def _undispatched(name: str) -> str:
 
 
 def image_config(config: PreTrainedConfig) -> PreTrainedConfig:
-    """The part of a network's configuration that is about images."""
+    """The vision part of a network's configuration, or the whole configuration of a pure vision network."""
     return getattr(config, "vision_config", None) or config
 
 
 def _small_size(model: PreTrainedModel, seed: int) -> tuple[int, int]:
-    """A small image, of a size that differs with `seed`, for networks that take any."""
+    """The size of a small image, which depends on `seed`, for networks that take any size."""
     patch = getattr(image_config(model.config), "patch_size", 16)
     patch = patch[0] if isinstance(patch, (list, tuple)) else patch
-    patch *= -(-_LEAST_PATCH // patch)  # networks of small patches merge them, until none would be left
+    patch *= -(-_LEAST_PATCH // patch)  # networks with small patches merge them, and too few would remain
     return patch * (4 + seed), patch * (6 - seed)

@@ -1,7 +1,7 @@
-"""The forms of a pixel prompt: where in the image it may differ from zero.
+"""The forms of a pixel prompt: the regions of the image in which it may differ from zero.
 
-A pixel prompt is a tensor of the whole image. The published forms are laid out into it: a frame along the edges, or a
-patch in a corner (Bahng et al. 2022, https://arxiv.org/abs/2203.17274).
+A pixel prompt is a tensor with the size of the whole image. The published forms are masks on it: a frame along the
+edges, or a patch in a corner (Bahng et al. 2022, https://arxiv.org/abs/2203.17274).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 FRAME_SHARE = 30 / 224
-"""Width of the frame, and side of the patch, as a share of the image's shorter side: the paper has 30 pixels of 224."""
+"""Width of the frame, and side of the patch, as a share of the shorter side of the image; 30 of 224 in the paper."""
 
 
 def full(height: int, width: int) -> Tensor:
@@ -37,7 +37,7 @@ def patch(height: int, width: int) -> Tensor:
 
 
 PIXEL_FORMS: dict[str, Callable[[int, int], Tensor]] = {"full": full, "frame": frame, "patch": patch}
-"""From height and width to a mask `[height, width]` of zeros and ones."""
+"""Functions from height and width to a mask `[height, width]` of zeros and ones."""
 
 
 def _width(height: int, width: int) -> int:

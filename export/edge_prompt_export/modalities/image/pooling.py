@@ -1,4 +1,4 @@
-"""How an image's token vectors become one feature vector."""
+"""Pool an image's token vectors into one feature vector."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edge_prompt.base.errors import BackboneError
 _CLASS_TOKENS = ("cls_token", "class_embedding", "class_token")
 _DISTILLATION_TOKEN = "distillation_token"
 _POOLED_BY_THEIR_AUTHORS = ("clip_vision_model", "clip", "beit", "data2vec-vision")
-"""Networks with a class token whose last hidden state is not yet normalised: their own pooler does it."""
+"""Networks with a class token whose last hidden state is not yet normalised; their own pooler normalises it."""
 
 
 class Pooled(NamedTuple):
-    """What a feature is pooled from.
+    """The input of the pooling.
 
     Attributes:
         hidden: The last hidden state, `[batch, tokens, width]`, or `[batch, width, rows, columns]` of convolutions.
-        pooler: What the network's own pooler gives, `[batch, width]`, or None if it has none.
+        pooler: The output of the network's own pooler, `[batch, width]`, or None if it has none.
         model: The network.
     """
 
@@ -36,7 +36,7 @@ def cls_pooling(pooled: Pooled) -> Tensor:
 
 
 def mean_pooling(pooled: Pooled) -> Tensor:
-    """The mean over all places of the image, `[batch, width]`; no other token (class, register, detection) is one."""
+    """The mean over all patches, `[batch, width]`, without class, register and detection tokens."""
     if pooled.hidden.ndim == 4:
         return pooled.hidden.mean((2, 3))
     config = pooled.model.config
@@ -46,8 +46,8 @@ def mean_pooling(pooled: Pooled) -> Tensor:
 
 
 def pooler_pooling(pooled: Pooled) -> Tensor:
-    """What the network's own pooler gives, `[batch, width]`."""
-    assert pooled.pooler is not None  # noqa: S101 - `require_pooling` saw to it
+    """The output of the network's own pooler, `[batch, width]`."""
+    assert pooled.pooler is not None  # noqa: S101 - checked by `require_pooling`
     return pooled.pooler.flatten(1)
 
 
@@ -64,17 +64,17 @@ def has_class_token(pooled: Pooled) -> bool:
 
 
 def default_pooling(pooled: Pooled) -> str:
-    """What suits the network: its class token, else its own pooler, else the mean."""
+    """The pooling that suits the network: its class token, else its own pooler, else the mean."""
     if has_class_token(pooled) and pooled.model.config.model_type not in _POOLED_BY_THEIR_AUTHORS:
         return "cls"
     return "mean" if pooled.pooler is None else "pooler"
 
 
 def require_pooling(pooling: str, pooled: Pooled) -> None:
-    """Refuse a pooling that the network has nothing for.
+    """Refuse a pooling that the network does not support.
 
     Raises:
-        BackboneError: It has no class token, or no pooler.
+        BackboneError: The network has no class token, or no pooler.
     """
     possible = {"cls": has_class_token(pooled), "mean": True, "pooler": pooled.pooler is not None}
     if not possible[pooling]:
@@ -82,11 +82,11 @@ def require_pooling(pooling: str, pooled: Pooled) -> None:
         raise BackboneError(
             found=f"pooling by {pooling!r} of {type(pooled.model).__name__}, which has no {lacking}",
             wanted=f"one of {', '.join(name for name, fits in possible.items() if fits)}",
-            remedy="pass one of them (--pooling), or leave it out",
+            remedy="choose one of them (--pooling), or leave the option out",
         )
 
 
 def _own_tokens(model: PreTrainedModel) -> list[str]:
-    """The names of the single tokens that the network puts before the patches."""
+    """The names of the special tokens (class, distillation) that the network puts before the patches."""
     names = {name.rpartition(".")[2] for name, _ in model.named_parameters()}
     return sorted(names & {*_CLASS_TOKENS, _DISTILLATION_TOKEN})

@@ -1,7 +1,7 @@
-"""From a network's `preprocessor_config.json`, as transformers writes it, to settings.
+"""Convert transformers' `preprocessor_config.json` to image settings.
 
-A family's image processor fills in what the file leaves out, and some have a law of their own for the size; that is
-the table here. What transformers would do and this package does not is refused, never left out.
+Each image processor of transformers has its own defaults for missing fields, and some have their own rule for the size;
+`FAMILIES` lists them. Steps of transformers that this package does not implement raise an error and are never skipped.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from edge_prompt.formats.image_settings import ImageSettings, by_channel, checke
 from edge_prompt.untrusted.json_fields import Fields
 
 _CONVNEXT_WARPS_FROM = 384
-"""ConvNeXT resizes and crops to a smaller size than this, and warps to one from it on."""
+"""ConvNeXT resizes and crops for sizes below this, and warps for this size and above."""
 
 _YOLOS_LONGEST = 1333
-"""The longest edge of YOLOS where the size is one number and `max_size` is missing."""
+"""The longest edge of YOLOS if the size is one number and `max_size` is missing."""
 
 _BILINEAR, _BICUBIC = 2, 3
 
@@ -32,10 +32,10 @@ _SIZE_LAWS = {
     frozenset({"shortest_edge", "longest_edge"}): "two_edges",
     frozenset({"max_height", "max_width"}): "within",
 }
-"""The law of a size by its keys, as most families have it."""
+"""The rule of resizing by the keys of the size, for most families."""
 
 _SIZE_KEYS = ("height", "width", "shortest_edge", "longest_edge", "max_height", "max_width")
-"""The keys of a size in the order of a law's numbers."""
+"""The keys of a size, in the order of a rule's numbers."""
 
 _READ = frozenset(
     {
@@ -76,7 +76,7 @@ _WITHOUT_EFFECT = frozenset(
         "_valid_kwargs_names",
     }
 )
-"""What changes nothing here: images are always RGB, channels come first, and labels are for training."""
+"""Fields without effect here: images are always RGB with channels first, and labels matter only for training."""
 
 T = TypeVar("T")
 
@@ -89,21 +89,21 @@ def _nothing_of_its_own(_fields: Fields, settings: ImageSettings) -> ImageSettin
 
 @dataclass(frozen=True)
 class _Family:
-    """What an image processor does where the file says nothing.
+    """The defaults of an image processor for fields that are missing in the file.
 
     Attributes:
-        size: The size it resizes to.
-        resample: The filter.
-        image_mean: By channel.
-        image_std: By channel.
-        square: Whether a size of one number is a square, or else the shortest edge.
-        crop: Whether it crops if the file does not say.
-        crop_size: The edge of the square it crops.
-        pads: Whether it pads if the file does not say.
-        steps: The steps among crop and pad that it knows at all.
-        size_laws: The sizes it knows.
-        own_fields: The fields that only it has.
-        own: What it makes of them.
+        size: The size after resizing.
+        resample: The resampling filter.
+        image_mean: The mean of each channel.
+        image_std: The standard deviation of each channel.
+        square: Whether a size given as one number is a square; otherwise it is the shortest edge.
+        crops: Whether images are cropped.
+        crop_size: The edge of the cropped square.
+        pads: Whether images are padded.
+        steps: Which of the steps crop and pad the processor supports.
+        size_laws: The forms of size that it supports, with the rule of resizing for each.
+        own_fields: The fields that only this processor has.
+        own: Applies these fields to the settings.
     """
 
     size: Mapping[str, int]
@@ -121,14 +121,14 @@ class _Family:
 
 
 def settings_of(config: Mapping[str, Any], where: str = "preprocessor_config.json") -> ImageSettings:
-    """The settings that transformers' image processor of `config` works by.
+    """The settings of transformers' image processor for `config`.
 
     Args:
-        config: The object in `preprocessor_config.json`, or what an image processor's `to_dict` gives. Untrusted.
-        where: Its name for messages.
+        config: The object in `preprocessor_config.json`, or the result of an image processor's `to_dict`. Untrusted.
+        where: Its name, for messages.
 
     Raises:
-        ManifestError: The image processor is none of `FAMILIES`, or a field is malformed or not implemented.
+        ManifestError: The image processor is not in `FAMILIES`, or a field is malformed or not implemented.
     """
     fields = Fields(config, where, ManifestError)
     family = _family(fields)
@@ -168,13 +168,13 @@ def _family(fields: Fields) -> _Family:
         fields.refuse(
             f"the image processor {name[:60]!r}" if name else "no 'image_processor_type'",
             f"one of {known}",
-            "take a network whose image processor is one of these, or pass pixel values",
+            "use a network with one of these image processors, or pass pixel values",
         )
     return family
 
 
 def _refuse_unknown(fields: Fields, family: _Family) -> None:
-    """Refuse what is set and not read: what it would change is not known."""
+    """Refuse fields that are set but not supported, since their effect is unknown."""
     known = _READ | _WITHOUT_EFFECT | family.own_fields
     for name, value in fields.value.items():
         if name not in known and value is not None and value is not False:
@@ -189,7 +189,7 @@ def _refuse_unknown(fields: Fields, family: _Family) -> None:
 
 
 def _resize(fields: Fields, family: _Family) -> tuple[str, tuple[int, ...]]:
-    """The law of the size and its numbers."""
+    """The rule of resizing and its numbers."""
     if not _on(fields, "do_resize"):
         return "none", ()
     found = fields.value.get("size")
@@ -204,7 +204,7 @@ def _resize(fields: Fields, family: _Family) -> tuple[str, tuple[int, ...]]:
 
 
 def _as_mapping(fields: Fields, found: object, *, square: bool) -> dict[str, Any]:
-    """A size as it stands in old files, one number or two, with the names that it has in new ones."""
+    """Convert a size given as one or two numbers, as in old files, to the mapping that new files use."""
     if isinstance(found, Mapping):
         return dict(found)
     if isinstance(found, (list, tuple)) and len(found) == 2:
@@ -245,14 +245,14 @@ def _or(found: T | None, otherwise: T) -> T:
 
 
 def _own_of_convnext(fields: Fields, settings: ImageSettings) -> ImageSettings:
-    """Resize to more than the size and crop the middle of it, or warp to a large size."""
+    """For small sizes, resize to a larger size and crop the centre; for large sizes, warp."""
     if settings.resize == "none":
         return settings
     (edge,) = settings.size
     if edge >= _CONVNEXT_WARPS_FROM:
         return replace(settings, resize="exact", size=(edge, edge))
     if settings.crop_size:
-        fields.refuse("'do_center_crop' is true", "the one crop that ConvNeXT has", "set the field to false")
+        fields.refuse("'do_center_crop' is true", "only the crop of crop_pct", "set the field to false")
     part = _optional_number(fields, "crop_pct", 224 / 256)
     if not 0 < part <= 1:
         fields.refuse(f"'crop_pct' is {part}", "more than 0 and at most 1")
@@ -260,7 +260,7 @@ def _own_of_convnext(fields: Fields, settings: ImageSettings) -> ImageSettings:
 
 
 def _own_of_dpt(fields: Fields, settings: ImageSettings) -> ImageSettings:
-    """A size in multiples, and padding to a divisor, which is the only padding that it has."""
+    """Resize to multiples of a number, and pad to a divisor, which is DPT's only kind of padding."""
     divisor = fields.optional("size_divisor", int)
     if settings.pad == "none" or divisor is None:
         settings = replace(settings, pad="none", pad_size=())
@@ -274,7 +274,7 @@ def _own_of_dpt(fields: Fields, settings: ImageSettings) -> ImageSettings:
 
 
 def _own_of_yolos(fields: Fields, settings: ImageSettings) -> ImageSettings:
-    """Two edges of a size of one number, and the name that padding once had."""
+    """Derive two edges from a size of one number, and support the former name of the padding field."""
     if "do_pad" not in fields.value and not _on(fields, "pad_and_return_pixel_mask"):
         settings = replace(settings, pad="none", pad_size=())
     if settings.resize == "shortest_edge":
@@ -324,4 +324,4 @@ FAMILIES: Mapping[str, _Family] = {
         own=_own_of_yolos,
     ),
 }
-"""By the name of the image processor, without what all of them end with."""
+"""The supported image processors, by name without the common ending `ImageProcessor`."""

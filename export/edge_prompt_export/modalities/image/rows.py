@@ -1,4 +1,4 @@
-"""Examples of images: read and preprocessed once, moved about anew in every epoch."""
+"""Training images: preprocessed once, and augmented again in every epoch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from edge_prompt_export.training.examples import Batch
 from edge_prompt_runtime.inputs.image import prepare_image
 
 LARGEST_KEPT_BYTES = 2**31
-"""Preprocessed images are kept up to this, float32; those beyond are read anew in every epoch."""
+"""Memory for preprocessed float32 images; images beyond it are read again in every epoch."""
 
 
 class ImageRows:
     """Labelled images; see `Examples`.
 
-    They are prepared by the device's own code, so a prompt is tuned on the very numbers it will meet.
+    The device runtime preprocesses them, so a prompt is tuned on exactly the pixel values that a device computes.
 
     Args:
-        images: Paths, arrays, or whatever else `edge_prompt_runtime.inputs.image` reads.
-        labels: The class of each, as a number.
-        settings: How they are prepared.
-        augment: A key of `AUGMENTATIONS`, for training.
-        seed: For the augmentation.
+        images: Paths, arrays, or other images that `edge_prompt_runtime.inputs.image` reads.
+        labels: The class index of each image.
+        settings: The preprocessing settings.
+        augment: A key of `AUGMENTATIONS`, applied in training.
+        seed: Random seed of the augmentation.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class ImageRows:
         self._kept_bytes = 0
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of images."""
         return len(self._images)
 
     def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
-        """All images once, in an order that `rng` gives, each augmented."""
+        """All images once, in random order and augmented."""
         order = list(range(len(self)))
         rng.shuffle(order)
         for batch in self._batches(order, batch_size):
@@ -55,7 +55,7 @@ class ImageRows:
             yield Batch({"pixel_values": augmented}, batch.labels)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """All images once, as they are."""
+        """All images once, in order and without augmentation."""
         return self._batches(range(len(self)), batch_size)
 
     def _batches(self, order: Sequence[int], batch_size: int) -> Iterator[Batch]:

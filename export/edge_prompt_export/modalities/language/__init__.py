@@ -1,1 +1,1 @@
-"""Causal language models."""
+"""The modality of causal language models."""

@@ -1,4 +1,4 @@
-"""Loading a causal language model: a folder, a hub name, or a GGUF file as transformers reads it."""
+"""Load a causal language model from a folder, the hub, or a GGUF file that transformers supports."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from edge_prompt_export.modalities.text.checkpoint import load_tokenizer
 AUTO_CLASSES = {"text-generation": AutoModelForCausalLM}
 
 _EXPERTS = "batched_mm"
-"""How a mixture of experts is computed: the one of transformers' ways that both converters follow. It gathers the
-weights of each token's experts: as much as decoding reads anyway, and more memory for long requests."""
+"""How a mixture of experts is computed: the only implementation in transformers that both converters support. It
+gathers the weights of each token's experts, which decoding reads anyway, but long requests need more memory."""
 
 
 def load(
@@ -26,7 +26,7 @@ def load(
     if pooling is not None:
         raise BackboneError(
             found=f"pooling by {pooling!r} for {task or 'text-generation'}",
-            wanted="none: its outputs are logits",
+            wanted="no pooling, since a language model returns logits",
             remedy="leave --pooling out",
         )
     with explained(source), quiet():

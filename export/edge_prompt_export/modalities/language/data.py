@@ -1,4 +1,4 @@
-"""Training data of language models: what comes before, and what is to be said, from JSON Lines."""
+"""Read training data of language models, prompts or chats with completions, from JSON Lines."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from edge_prompt.storage.files import require_file
 from edge_prompt_export.training.data import json_rows
 
 ROLES = ("system", "user", "assistant", "tool")
-"""Who speaks in a chat; the last message is the assistant's."""
+"""The roles of chat messages; the last message is the assistant's."""
 
 
 class Pair(NamedTuple):
-    """A prompt, which goes into the template, and what is to follow it."""
+    """A prompt, which is put into the template, and its completion."""
 
     prompt: str
     completion: str
 
 
 class Chat(NamedTuple):
-    """The messages of a chat, and what the assistant is to say next."""
+    """The messages of a chat, and the assistant's next message as the completion."""
 
     messages: tuple[Mapping[str, str], ...]
     completion: str
 
 
 def is_of_language(path: Path) -> bool:
-    """Whether the first row of `path` is of a form that only language models read."""
+    """Whether the first row of `path` has a form that only language models read."""
     if path.suffix.lower() != ".jsonl" or not path.is_file():
         return False
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
@@ -46,9 +46,9 @@ def read_language(path: Path) -> list[Pair | Chat]:
     """Read the rows of a `.jsonl` file: all with `prompt` and `completion`, or all with `messages`.
 
     Raises:
-        MissingFileError: There is no such file.
-        TrainingDataError: A row is broken or of another form than the first (the message gives its line), or there is
-            none.
+        MissingFileError: The file does not exist.
+        TrainingDataError: A row is malformed or differs in form from the first one (the message contains its line
+            number), or there are no rows.
     """
     require_file(path)
     try:
@@ -59,7 +59,7 @@ def read_language(path: Path) -> list[Pair | Chat]:
             found=f"{path} is not UTF-8 ({error})", wanted="UTF-8 text", remedy="convert the file"
         ) from error
     if not rows:
-        raise TrainingDataError(found=f"{path} has no example", wanted="at least one", remedy="add examples")
+        raise TrainingDataError(found=f"{path} has no examples", wanted="at least one example", remedy="add examples")
     return rows
 
 
@@ -74,7 +74,7 @@ def _rows(stream: TextIO, path: Path) -> Iterator[Pair | Chat]:
 
 
 def _form_of(row: Mapping[str, Any]) -> str:
-    """The key of `FORMS` that a row has fields of; empty if of none, or of two."""
+    """The key of `FORMS` whose fields a row has; empty if it has fields of no form or of two forms."""
     found = [form for form, fields in _FIELDS.items() if fields & row.keys()]
     return found[0] if len(found) == 1 else ""
 
@@ -86,15 +86,15 @@ def _pair(row: Mapping[str, Any], path: Path, number: int) -> Pair:
 def _chat(row: Mapping[str, Any], path: Path, number: int) -> Chat:
     messages = row["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        _refuse(path, number, "'messages' is no list of messages")
+        _refuse(path, number, "'messages' is not a list of messages")
     for message in messages:
         if message.get("role") not in ROLES:
             _refuse(path, number, f"a message of the role {str(message.get('role'))[:40]!r}")
         _text(message, "content", path, number)
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        _refuse(path, number, "no completion: the last of several messages is not the assistant's")
-    said = tuple({"role": message["role"], "content": message["content"]} for message in messages)
-    return Chat(said[:-1], said[-1]["content"])
+        _refuse(path, number, "no completion, since the last of several messages is not the assistant's")
+    cleaned = tuple({"role": message["role"], "content": message["content"]} for message in messages)
+    return Chat(cleaned[:-1], cleaned[-1]["content"])
 
 
 def _text(row: Mapping[str, Any], name: str, path: Path, number: int) -> str:
@@ -107,7 +107,7 @@ def _text(row: Mapping[str, Any], name: str, path: Path, number: int) -> str:
 
 
 FORMS: dict[str, Callable[[Mapping[str, Any], Path, int], Pair | Chat]] = {"prompt": _pair, "messages": _chat}
-"""The forms of rows; a file has one of them."""
+"""The readers of each form of rows; all rows of a file have the same form."""
 
 _FIELDS = {"prompt": {"prompt", "completion"}, "messages": {"messages"}}
 
@@ -115,6 +115,7 @@ _FIELDS = {"prompt": {"prompt", "completion"}, "messages": {"messages"}}
 def _refuse(path: Path, number: int, found: str) -> NoReturn:
     raise TrainingDataError(
         found=f"{path}, line {number}: {found}",
-        wanted="'prompt' and 'completion' (texts) in every row, or in every row 'messages' that the assistant ends",
-        remedy="correct that line or leave it out",
+        wanted="either the texts 'prompt' and 'completion' in every row, or in every row 'messages' whose last one is "
+        "the assistant's",
+        remedy="correct or remove that line",
     )

@@ -1,4 +1,4 @@
-"""What validation measures of a language model: its loss, and whether it says the right thing."""
+"""Validation metrics of a language model: its loss, and its accuracy or exact match."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BATCH_SIZE = 16
 
 
 def language_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
-    """The loss of a language model, and its accuracy on labels or the exact match of what it says.
+    """The loss of a language model, with its accuracy on labels or its exact match on free completions.
 
-    A greedy text is the completion to its end just where the most likely token is the right one at every place.
+    Greedy decoding produces the completion exactly if the most likely token is correct at every position.
     """
-    assert isinstance(module, PromptedLanguageModel)  # noqa: S101 - what the modality tunes
-    assert isinstance(examples, LanguageRows)  # noqa: S101 - what it is tuned on
+    assert isinstance(module, PromptedLanguageModel)  # noqa: S101 - the module of this modality
+    assert isinstance(examples, LanguageRows)  # noqa: S101 - the examples of this modality
     with measuring(module, precision):
         return _of_labels(module, examples) if examples.label_tokens else _of_completions(module, examples)
 

@@ -1,8 +1,8 @@
-"""Where a prompt of a language model starts: at what the network itself makes of real text.
+"""Initialise a prompt of a language model from real text.
 
-A soft prompt starts as embeddings, a prefix as keys and values, and its first token stays what it was: later tokens
-rest a good part of their attention on the first, and a cartridge whose first token is frozen is tuned more steadily
-(Eyuboglu et al. 2025, https://arxiv.org/abs/2506.06266).
+A soft prompt is initialised with embeddings, and a prefix with keys and values. The first token of a prefix stays
+fixed: later tokens direct much of their attention to the first token (an attention sink), and tuning is more stable
+with the first token frozen (Eyuboglu et al. 2025, https://arxiv.org/abs/2506.06266).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from edge_prompt_export.training.settings import TuneSettings
 
 
 def prompt_of_text(kind: str, module: ConditionedCausalLM, ids: list[int]) -> Tensor:
-    """The prompt that `ids` give, with the axes of a prompt file."""
+    """The prompt initialised from `ids`, with the axes of a prompt file."""
     with torch.no_grad():
         return _INITIAL[kind](module, torch.tensor([ids])).clone()
 
 
 def free_of_language(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
-    """1 where a prompt is tuned and 0 where it stays; None tunes all of it."""
+    """A mask with 1 for values that are tuned and 0 for values that stay fixed; None tunes all values."""
     if settings.kind != "prefix":
         return None
     free = torch.ones_like(prompt)

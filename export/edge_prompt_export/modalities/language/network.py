@@ -1,4 +1,4 @@
-"""Causal language models: every decoder that transformers loads for text generation and that dispatches attention."""
+"""Causal language models: decoders that transformers loads for text generation and whose attention it dispatches."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from edge_prompt_export.conditioning.attention import rows_of
 from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
-"""Batch and sequence lengths at which a bundle is compared, or what it takes if that is less."""
+"""Batch sizes and sequence lengths of the parity checks; lengths are reduced to the backbone's maximum."""
 
 _POSITIONS_FALLBACK = 2048
-"""Where the configuration does not bound the context."""
+"""Number of positions if the configuration does not limit the context."""
 
 
 class ConditionedCausalLM(ConditionedModule):
-    """A frozen causal language model whose prompts are arguments: what is tuned, and what is exported.
+    """A frozen causal language model that takes prompts as arguments; the same module is tuned and exported.
 
-    Both kinds of prompt enter where its authors' cache does: a prefix is past keys and values, and a soft prompt is
-    embeddings before the tokens, which become such when the graph is run on them alone.
+    Both kinds of prompt enter through the key-value cache. A prefix consists of past keys and values. A soft prompt
+    consists of embeddings before the tokens; running the graph on them alone converts them to keys and values.
 
     Args:
         model: The network, from `AutoModelForCausalLM`.
 
     Attributes:
-        layer_shapes: `(num_kv_heads, head_dim)` a layer.
-        layer_limits: Sliding window and bound of the scores a layer, or None; see `CachePass`.
+        layer_shapes: `(num_kv_heads, head_dim)` of each layer.
+        layer_limits: Sliding window and soft cap of each layer, or None; see `CachePass`.
     """
 
     model: PreTrainedModel
@@ -49,7 +49,7 @@ class ConditionedCausalLM(ConditionedModule):
         layers_found = _conditioned_layers(model)
         self.layer_shapes, self.layer_limits = layers_found.layer_shapes, layers_found.limits
         self._logits_to_keep: Tensor | None = None
-        model.get_output_embeddings().register_forward_pre_hook(self._kept)
+        model.get_output_embeddings().register_forward_pre_hook(self._select_positions)
         self.embedding = model.get_input_embeddings()
         layers = len(self.layer_shapes)
         self.cache_names = past_names(layers)
@@ -65,7 +65,7 @@ class ConditionedCausalLM(ConditionedModule):
 
     @property
     def embedding_size(self) -> int:
-        """Width of a virtual token: that of the embedding layer."""
+        """Width of a virtual token, which is that of the embedding layer."""
         return int(self.embedding.weight.shape[1])
 
     @property
@@ -75,12 +75,12 @@ class ConditionedCausalLM(ConditionedModule):
 
     @property
     def max_positions(self) -> int:
-        """How many positions it has, virtual tokens included."""
+        """The number of positions, virtual tokens included."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or _POSITIONS_FALLBACK)
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """The axes of each input whose length is the request's or the prompt's, with their names."""
+        """See `ConditionedModule.dynamic_axes`."""
         return {
             "input_ids": {0: "batch", 1: "sequence"},
             "attention_mask": {0: "batch", 1: "past_length + num_virtual_tokens + sequence"},
@@ -105,15 +105,15 @@ class ConditionedCausalLM(ConditionedModule):
         return inputs | self._past([torch.randn(2, batch, h, past_length, d) for h, d in self.layer_shapes])
 
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
-        """Tokens in batches of several lengths, or of what fits beside the longest prompt; rows differ in length."""
+        """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
         assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - made for this family
         room = preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1]
         return [self._tokens(batch, min(tokens, room), seed) for seed, (batch, tokens) in enumerate(PARITY_SIZES)]
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
-        """A random prompt as large as numbers in this network: a prefix is the keys and values of random tokens.
+        """A random prompt scaled like the network's own values; a prefix is the keys and values of random tokens.
 
-        Under random keys and values, a trained network's own rounding grows beyond what engines are compared by.
+        With entirely random keys and values, the rounding errors of a trained network exceed the parity tolerance.
         """
         if kind == "soft":
             return super().example_prompt(kind, virtual_tokens, seed) * self.embedding.weight.std()
@@ -127,7 +127,7 @@ class ConditionedCausalLM(ConditionedModule):
         return parts.reshape(-1, 2, *parts.shape[1:])
 
     def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
-        """The graph's inputs for `request` (tokens, and 1 where a row has one) under prompts, with all logits."""
+        """The graph's inputs for `request` (tokens and their mask) with `prompts`, requesting all logits."""
         inputs = {**self.empty_prompts(), **prompts}
         mask = request["attention_mask"]
         batch, sequence = mask.shape
@@ -146,15 +146,15 @@ class ConditionedCausalLM(ConditionedModule):
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
     def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
-        """The logits at real tokens; the cache is of no interest to a caller."""
+        """The logits at real tokens, without the cache."""
         return {"logits": outputs["logits"][request["attention_mask"].numpy() > 0]}
 
     def as_input(self, kind: str, array: Tensor) -> Tensors:
-        """A prompt with the axes of its file as the graph takes it: embeddings, or what came before."""
+        """Convert a prompt from the axes of its file to the graph's inputs: embeddings, or past keys and values."""
         return {"soft_prompt": array[None]} if kind == "soft" else self._past(list(array[:, :, None]))
 
     def empty_prompts(self) -> Tensors:
-        """No prompt: no virtual token, and nothing that came before."""
+        """Inputs for no prompt: no virtual tokens and an empty past."""
         if self._empty_prompts is None:
             none = self.example_prompt("soft", 0, 0)[None]
             self._empty_prompts = {"soft_prompt": none} | self._past(
@@ -171,13 +171,14 @@ class ConditionedCausalLM(ConditionedModule):
         soft_prompt: Tensor,
         **cache: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run the network on new virtual tokens and tokens, after what came before.
+        """Run the network on new virtual tokens and tokens, after the past.
 
         Args:
             input_ids: `[batch, sequence]` int64.
-            attention_mask: `[batch, past_length + virtual_tokens + sequence]` int64, 1 where a row has something.
+            attention_mask: `[batch, past_length + virtual_tokens + sequence]` int64, 0 for padding and 1 otherwise.
             position_ids: `[batch, virtual_tokens + sequence]` int64.
-            logits_to_keep: `[num_logits]` int64: of which of the new places, virtual tokens first, logits are made.
+            logits_to_keep: `[num_logits]` int64, the indices among the new virtual tokens and tokens to return logits
+                for.
             soft_prompt: `[batch|1, virtual_tokens, embedding_size]`.
             **cache: `past_key_values.{layer}.key` and `.value`, `[batch, num_kv_heads, past_length, head_dim]`.
 
@@ -200,14 +201,14 @@ class ConditionedCausalLM(ConditionedModule):
             self._logits_to_keep = None
         return logits, *(tensor for layer in current.present for tensor in layer)
 
-    def _kept(self, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The output layer reads only the places asked for: a vocabulary is wide."""
+    def _select_positions(self, _layer: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Pass only the requested positions to the output layer, because its vocabulary is large."""
         if self._logits_to_keep is None:
             return arguments
         return arguments[0].index_select(1, self._logits_to_keep), *arguments[1:]
 
     def untouched(self, request: Tensors) -> Tensors:
-        """The logits of the network as its authors wrote it, with their own masks and positions."""
+        """The logits of the original network, with its own attention and masks."""
         self.model.set_attn_implementation(self._original_attention)
         mask = request["attention_mask"]
         try:
@@ -218,7 +219,7 @@ class ConditionedCausalLM(ConditionedModule):
         return {"logits": logits}
 
     def _past(self, layers: list[Tensor]) -> Tensors:
-        """Keys and values, `[2, batch, num_kv_heads, length, head_dim]` a layer, by the names of the cache."""
+        """Keys and values, `[2, batch, num_kv_heads, length, head_dim]` for each layer, by the cache's input names."""
         return dict(zip(self.cache_names, (part for layer in layers for part in layer), strict=True))
 
     def _tokens(self, batch: int, sequence: int, seed: int) -> Tensors:
@@ -235,7 +236,7 @@ class ConditionedCausalLM(ConditionedModule):
 
 
 def _conditioned_layers(model: PreTrainedModel) -> CachePass:
-    """Send attention through ours; returns what came of it in one forward."""
+    """Replace the network's attention by `cached_attention`, and return its recorded calls in one forward pass."""
     name = type(model).__name__
     for argument in ("inputs_embeds", "position_ids"):
         if argument not in inspect.signature(model.forward).parameters:
@@ -254,7 +255,7 @@ def _conditioned_layers(model: PreTrainedModel) -> CachePass:
     if not probe.layer_shapes:
         raise UnsupportedArchitectureError(
             found=f"{name} does not dispatch its attention",
-            wanted="a causal language model that does, as nearly all in transformers do",
+            wanted="a causal language model that does, like nearly all in transformers",
             remedy="export another backbone",
         )
     return probe

@@ -1,6 +1,6 @@
-"""The language model that is tuned: the very module that is exported, its prompt a parameter, everything else frozen.
+"""The language model that is tuned: the exported module itself, with the prompt as its parameter and the rest frozen.
 
-A batch starts from the keys and values of the prompt, which are made once for all of its rows: as on the device.
+As on the device, the keys and values of the prompt are computed once and shared by all rows of a batch.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from edge_prompt_export.training.examples import Batch
 
 
 class Past(NamedTuple):
-    """What a batch has read so far.
+    """The keys and values of the tokens that a batch has read so far.
 
     Attributes:
-        cache: Keys, then values, a layer, `[batch, num_kv_heads, length, head_dim]` each.
-        mask: `[batch, length]` int64, 1 where a row has something.
+        cache: For each layer its keys, then its values, `[batch, num_kv_heads, length, head_dim]` each.
+        mask: `[batch, length]` int64, 0 for padding and 1 otherwise.
     """
 
     cache: tuple[Tensor, ...]
     mask: Tensor
 
     def repeated(self, times: int) -> Past:
-        """Each row so many times, one after another."""
+        """Repeat each row `times` times, with copies next to each other."""
         return Past(
             tuple(part.repeat_interleave(times, 0) for part in self.cache), self.mask.repeat_interleave(times, 0)
         )
@@ -45,7 +45,7 @@ class PromptedLanguageModel(nn.Module):
 
     Attributes:
         prompt: The prompt, a parameter.
-        head: None: it speaks through the network's own.
+        head: None, since the network's own head is used.
     """
 
     head: nn.Linear | None = None
@@ -64,7 +64,7 @@ class PromptedLanguageModel(nn.Module):
         return self._backbone[0]
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Enter or leave training; the frozen network follows if its dropout is wanted."""
+        """Set the training mode; it extends to the frozen network only if dropout is enabled."""
         self.backbone.train(mode and self._dropout)
         return super().train(mode)
 
@@ -80,7 +80,7 @@ class PromptedLanguageModel(nn.Module):
         return logits[request["scored"]].float()
 
     def past(self, batch: int) -> Past:
-        """The prompt's keys and values, for each row of a batch."""
+        """The prompt's keys and values, expanded to a batch."""
         backbone = self.backbone
         empty = backbone.empty_prompts()
         inputs = empty | (backbone.as_input(self._kind, self.prompt) if self._kind else {})
@@ -102,13 +102,13 @@ class PromptedLanguageModel(nn.Module):
         """Read tokens after `past`.
 
         Args:
-            past: What each row has read.
+            past: The keys and values of each row so far.
             input_ids: `[batch, sequence]`.
-            mask: `[batch, sequence]`, 1 where a row has a token.
-            last: How many of the last places to give logits of.
+            mask: `[batch, sequence]`, 1 for tokens and 0 for padding.
+            last: The number of positions at the end to return logits for.
 
         Returns:
-            The logits `[batch, last, vocab_size]`, and what has been read then.
+            The logits `[batch, last, vocab_size]`, and the new past.
         """
         sequence = input_ids.shape[1]
         whole = torch.cat([past.mask, mask], 1)
@@ -140,6 +140,6 @@ class PromptedLanguageModel(nn.Module):
                 longest - 1,
             )
             logits = torch.cat([logits, following], 1)
-        said = tokens.repeat(len(prompts), 1)[:, :, None]
-        probabilities = logits.float().log_softmax(-1).gather(2, said)[:, :, 0]
+        targets = tokens.repeat(len(prompts), 1)[:, :, None]
+        probabilities = logits.float().log_softmax(-1).gather(2, targets)[:, :, 0]
         return (probabilities * counted.repeat(len(prompts), 1)).sum(1).reshape(len(prompts), len(labels))

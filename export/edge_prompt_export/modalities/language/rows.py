@@ -1,4 +1,4 @@
-"""Examples of language models: prompts in their template, completions to their end, as token rows."""
+"""Tokenised training examples of language models: prompts in their template, and completions with their end token."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class LanguageRow(NamedTuple):
     """One tokenised example.
 
     Attributes:
-        input_ids: Prompt and completion.
-        completion: How many of them, at the end, are the completion, its end included.
-        label: The number of its class; None where there are no classes.
+        input_ids: The tokens of prompt and completion.
+        completion: The number of tokens of the completion, its end token included.
+        label: The index of its class; None if there are no classes.
     """
 
     input_ids: list[int]
@@ -37,12 +37,12 @@ class LanguageRow(NamedTuple):
 class LanguageRows(TokenRows[LanguageRow]):
     """Tokenised prompts and completions.
 
-    Rows are filled up on the left, as the device lays them out: so all completions end at the same place, and logits
-    are made of the last places only.
+    Rows are padded on the left, as on the device. All completions therefore end at the same position, and only the last
+    positions need logits.
 
     Args:
         rows: The examples.
-        label_tokens: The tokens of each class, its end included; empty where there are no classes.
+        label_tokens: The tokens of each class, with the end token; empty if there are no classes.
 
     Attributes:
         label_tokens: As given.
@@ -53,11 +53,12 @@ class LanguageRows(TokenRows[LanguageRow]):
         self.label_tokens = label_tokens
 
     def collated(self, rows: Sequence[LanguageRow]) -> Batch:
-        """Prompts and completions without their last token, which nothing follows.
+        """Collate prompts and completions, without the last token, which has no successor to predict.
 
         Returns:
-            `input_ids` and `attention_mask`, `[batch, sequence]`, and `scored [batch, longest completion]` bool: after
-            which of the last places a token of the completion is to follow. Labels are those tokens, row by row.
+            A batch with `input_ids` and `attention_mask`, `[batch, sequence]`, and `scored [batch, longest completion]`
+            bool, which marks the final positions that predict a token of the completion. The labels are these tokens,
+            row by row.
         """
         request = filled_left([row.input_ids[:-1] for row in rows])
         longest = max(row.completion for row in rows)
@@ -67,7 +68,7 @@ class LanguageRows(TokenRows[LanguageRow]):
 
 
 def filled_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """Token rows as `input_ids` and `attention_mask`, `[batch, longest]`, filled up on the left."""
+    """Token rows as `input_ids` and `attention_mask`, `[batch, longest]`, padded on the left."""
     longest = max(map(len, rows))
     input_ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(input_ids)
@@ -83,19 +84,19 @@ def language_rows(
     labels: tuple[str, ...],
     settings: TuneSettings,
 ) -> LanguageRows:
-    """Prompts and completions, tokenised as the device does.
+    """Tokenise prompts and completions as on the device.
 
     Raises:
-        InputError: The backbone has no tokenizer of the device's form or no token that ends texts; or its chat
-            template does not fit; or chats are to be put into a template.
-        TrainingDataError: An example is longer than what fits beside the prompt, or no chat of the model's form.
+        InputError: The backbone has no `tokenizer.json` or no end-of-text token, its chat template cannot be used, or a
+            template is given for chats.
+        TrainingDataError: An example does not fit next to the prompt, or the chat template rejects a chat.
     """
     template, end = template_of(backbone, settings), end_token_of(backbone)
     tokenizer = _tokenizer_of(backbone)
     if template != TEMPLATE_FIELD and examples and isinstance(examples[0], Chat):
         raise InputError(
             found="a template for the messages of chats",
-            wanted="none: the model's chat template holds them",
+            wanted="no template, since the model's chat template formats the messages",
             remedy="leave --chat, --system and --template out",
         )
     room = _positions_of(backbone) - (settings.virtual_tokens or 0)
@@ -105,30 +106,30 @@ def language_rows(
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids
         return ids
 
-    def ended(text: str) -> list[int]:
+    def with_end(text: str) -> list[int]:
         return [*plain(text), end]
 
     rows = []
     for number, example in enumerate(examples, 1):
         text, completion, label = _PARTS[type(example)](example, template, tokenizer, number)
-        said = ended(completion)
-        ids = (plain(text) if isinstance(example, Chat) else begun_tokens(backend, text)) + said
+        completion_ids = with_end(completion)
+        ids = (plain(text) if isinstance(example, Chat) else begun_tokens(backend, text)) + completion_ids
         if len(ids) > room:
             raise TrainingDataError(
                 found=f"example {number}: {len(ids)} tokens with its completion",
-                wanted=f"at most {max(room, 0)}, which fit beside {settings.virtual_tokens} virtual tokens",
-                remedy="shorten it or leave it out",
+                wanted=f"at most {max(room, 0)}, which fit next to {settings.virtual_tokens} virtual tokens",
+                remedy="shorten or remove the example",
             )
-        rows.append(LanguageRow(ids, len(said), labels.index(label) if label else None))
-    return LanguageRows(rows, [ended(label) for label in labels])
+        rows.append(LanguageRow(ids, len(completion_ids), labels.index(label) if label else None))
+    return LanguageRows(rows, [with_end(label) for label in labels])
 
 
 def template_of(backbone: LoadedBackbone, settings: TuneSettings) -> str:
-    """The template of the card: the one asked for, or the chat template with `{text}` as the message of a user.
+    """The template to store in the card: the given template, or the chat template with `{text}` as the user message.
 
     Raises:
-        InputError: Both are asked for, or a system text without a chat; or the model has no chat template, or one that
-            does not hold the message once.
+        InputError: Both `chat` and `template` are set, or `system` without `chat`; or the model has no chat template,
+            or one that does not contain the message exactly once.
     """
     if settings.chat and settings.template == TEMPLATE_FIELD:
         messages = [] if settings.system is None else [{"role": "system", "content": settings.system}]
@@ -136,33 +137,33 @@ def template_of(backbone: LoadedBackbone, settings: TuneSettings) -> str:
         if rendered.count(TEMPLATE_FIELD) == 1:
             return rendered
         raise InputError(
-            found=f"a chat of {rendered.count(TEMPLATE_FIELD)} times {TEMPLATE_FIELD}",
-            wanted="it once",
-            remedy="leave it out of --system, or pass --template",
+            found=f"a rendered chat that contains {TEMPLATE_FIELD} {rendered.count(TEMPLATE_FIELD)} times",
+            wanted=f"{TEMPLATE_FIELD} exactly once",
+            remedy=f"remove {TEMPLATE_FIELD} from --system, or pass --template instead of --chat",
         )
     if settings.chat or settings.system is not None:
         raise InputError(
-            found="a system text without --chat" if not settings.chat else "both --chat and --template",
-            wanted="a template, or a chat and if you like its system text",
-            remedy="leave one out" if settings.chat else "pass --chat",
+            found="a system message without --chat" if not settings.chat else "both --chat and --template",
+            wanted="either --template, or --chat with an optional --system",
+            remedy="leave one of them out" if settings.chat else "pass --chat",
         )
     return settings.template
 
 
 def end_token_of(backbone: LoadedBackbone) -> int:
-    """The token that ends texts, the first if there are several: what the device stops at.
+    """The end-of-text token, which generation stops at; the first one if there are several.
 
     Raises:
-        InputError: The model says none.
+        InputError: The model has no end-of-text token.
     """
     model: Any = backbone.module.model
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     if not ends or ends[0] is None:
         raise InputError(
-            found=f"{backbone.source} says no token that ends texts",
+            found=f"{backbone.source} has no end-of-text token",
             wanted="eos_token_id in its generation_config.json",
-            remedy="write it there",
+            remedy="add eos_token_id to that file",
         )
     return int(ends[0])
 
@@ -180,7 +181,7 @@ def _of_chat(example: Chat, _template: str, tokenizer: PreTrainedTokenizerBase, 
         return _rendered(example.messages, tokenizer), example.completion, ""
     except InputError as error:
         raise TrainingDataError(
-            found=f"example {number}: {error.found}", wanted=error.wanted, remedy="correct it or leave it out"
+            found=f"example {number}: {error.found}", wanted=error.wanted, remedy="correct or remove the example"
         ) from error
 
 
@@ -189,18 +190,18 @@ _PARTS: dict[type, Callable[[Any, str, PreTrainedTokenizerBase, int], tuple[str,
     Pair: _of_pair,
     Chat: _of_chat,
 }
-"""The text before the completion, the completion, and the label or nothing, of each form."""
+"""For each form of example, the text before the completion, the completion, and the label (empty if it has none)."""
 
 
 def _rendered(messages: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Messages in the model's chat template, up to where the assistant speaks."""
+    """Render messages with the model's chat template, up to the start of the assistant's message."""
     try:
         text = tokenizer.apply_chat_template([*messages], tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # of the template, which says in its own words what it does not take
+    except Exception as error:  # templates raise errors of their own for messages that they reject
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            found=f"a chat that the model's chat template does not take ({reason})",
-            wanted="messages of its form, and a model with a chat template",
+            found=f"a chat that the model's chat template rejects ({reason})",
+            wanted="a model with a chat template that accepts the messages",
             remedy="leave --chat out, or choose another model",
         ) from error
     return str(text)
@@ -211,7 +212,7 @@ def _tokenizer_of(backbone: LoadedBackbone) -> PreTrainedTokenizerBase:
         raise InputError(
             found=f"{backbone.source} has no tokenizer that a device can read",
             wanted="a tokenizer.json",
-            remedy="put it into the folder",
+            remedy="add a tokenizer.json to the folder",
         )
     assert backbone.tokenizer is not None  # noqa: S101 - it has a backend
     return backbone.tokenizer

@@ -1,1 +1,1 @@
-"""Text encoders."""
+"""The modality of text encoders."""

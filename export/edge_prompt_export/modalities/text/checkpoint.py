@@ -1,4 +1,4 @@
-"""Loading a text encoder: its head, its tokenizer, its pooling, and how many tokens it takes."""
+"""Load a text encoder with its head, tokenizer, pooling and maximum number of tokens."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ AUTO_CLASSES = {
 }
 
 TASK_OF_HEAD = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
-"""The task of a checkpoint that brings such a head; all others are taken for their features."""
+"""The task of a checkpoint, by the ending of its architecture's name; all others are loaded for feature extraction."""
 
 _TOKEN_FALLBACK = 512
-"""Where neither tokenizer nor configuration bounds the length of a text."""
+"""Maximum number of tokens if neither the tokenizer nor the configuration has one."""
 
 _UNBOUNDED = 1_000_000
-"""transformers writes a huge number where a tokenizer has no bound."""
+"""Values above this mean no maximum: transformers sets a huge number for such tokenizers."""
 
 
 def load(
@@ -59,7 +59,11 @@ def load(
     model.eval().requires_grad_(requires_grad=False)
     sentence = read_sentence_settings(source, options.arguments())
     if sentence.left_out:
-        logger.warning("%s: embeddings are those before %s", source, ", ".join(sentence.left_out))
+        logger.warning(
+            "%s: a bundle does not contain the modules %s, so its embeddings are those before these modules",
+            source,
+            ", ".join(sentence.left_out),
+        )
     pooling = _pooling(source, pooling or sentence.pooling)
     with running(type(model).__name__), quiet():
         module = ConditionedTextEncoder(model, task, pooling)
@@ -87,14 +91,14 @@ def _preprocessing(
 
 
 def _auto_class(source: str, task: str, config: PreTrainedConfig) -> Any:
-    # T5 saved as an encoder says that it is no encoder-decoder, and AutoModel would load it with a random decoder
+    # the configuration of an encoder-only T5 denies being an encoder-decoder, and AutoModel would add a random decoder
     if task == "feature-extraction" and type(config) in AutoModelForTextEncoding._model_mapping:
         return AutoModelForTextEncoding
     if not getattr(config, "is_encoder_decoder", False):
         return AUTO_CLASSES[task]
     raise BackboneError(
         found=f"{source} is an encoder-decoder ({config.model_type})",
-        wanted="a text encoder, or an encoder-decoder whose encoder stands alone, for feature-extraction",
+        wanted="a text encoder, or an architecture whose encoder can be loaded without its decoder",
         remedy="choose another backbone",
     )
 
@@ -110,7 +114,7 @@ def _pooling(source: str, name: str) -> str:
 
 
 def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of the checkpoint; None if it brings none, which is no error: callers may pass token arrays."""
+    """The tokenizer of the checkpoint; None if it has none. That is not an error: callers may pass token arrays."""
     folder = Path(source)
     names = (
         "tokenizer.json",

@@ -1,7 +1,7 @@
-"""Where a prompt starts: at embeddings, keys and values of real tokens, which tunes better than noise.
+"""Initialise a prompt with the embeddings, or the keys and values, of real tokens, which tunes better than noise.
 
-A soft prompt from the vocabulary or from text is Lester et al. 2021's (https://arxiv.org/abs/2104.08691). A prefix
-from text starts as the keys and values that the network itself makes of that text, as cartridges do
+Lester et al. 2021 (https://arxiv.org/abs/2104.08691) initialise soft prompts from the vocabulary or from text. A
+prefix is initialised with the keys and values that the network computes for a text, as in cartridges
 (Eyuboglu et al. 2025, https://arxiv.org/abs/2506.06266).
 """
 
@@ -24,35 +24,35 @@ from edge_prompt_export.modalities.text.rows import HasTokens
 def token_source(
     init: str, init_text: str | None, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, seed: int
 ) -> list[int]:
-    """The `count` token ids that a prompt starts from.
+    """The `count` token ids that a prompt is initialised from.
 
     Args:
         init: A key of `INITS`.
         init_text: The text for `text`.
         backbone: The backbone.
         rows: The training rows.
-        count: How many tokens.
-        seed: For what is drawn.
+        count: The number of tokens.
+        seed: Random seed.
 
     Raises:
-        InputError: There is no such start for texts; or `text` without a text, or a text without the choice `text`.
+        InputError: `init` is unknown for texts, or only one of `init="text"` and `init_text` is given.
     """
     if init not in INITS:
         raise InputError(found=f"init {init!r} for texts", wanted=f"one of {', '.join(INITS)}", remedy="choose one")
     if (init == "text") != bool(init_text and init_text.strip()):
         raise InputError(
             found=f"init {init!r} {'without' if init == 'text' else 'with'} an init text",
-            wanted="the two together or neither",
-            remedy="pass both --init text and --init-text",
+            wanted="both or neither of --init text and --init-text",
+            remedy="pass both",
         )
     return INITS[init](init_text or "", backbone, rows, count, random.Random(seed))
 
 
 def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
-    """The prompt that `ids` give, with the axes of a prompt file.
+    """The prompt initialised from `ids`, with the axes of a prompt file.
 
     Raises:
-        InputError: A prefix of more tokens than the network has positions.
+        InputError: The prefix has more tokens than the network has positions.
     """
     return _INITIAL[kind](module, ids)
 
@@ -60,7 +60,7 @@ def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) 
 def _from_vocabulary(
     _text: str, backbone: LoadedBackbone, _rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
-    """Random tokens that are no special ones."""
+    """Random tokens of the vocabulary, without special tokens."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
     preprocessing = backbone.preprocessing
     assert isinstance(preprocessing, TextPreprocessing | LanguagePreprocessing)  # noqa: S101 - it has a tokenizer
@@ -80,7 +80,7 @@ def _from_text(
 def _from_training_text(
     _text: str, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
-    """The tokens of training texts in random order, one after another, after what a text starts with (`[CLS]`)."""
+    """The special token that texts start with (`[CLS]`), if any, then the tokens of training texts in random order."""
     special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
     ids = [index for index in rows[0].input_ids[:1] if index in special]
     start = len(ids)
@@ -110,7 +110,7 @@ def _initial_prefix(module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
         raise InputError(
             found=f"a prefix of {len(ids)} virtual tokens",
             wanted=f"at most the {module.num_positions} positions of the backbone",
-            remedy="tune a shorter one",
+            remedy="tune a shorter prefix",
         )
     empty = module.example_inputs(batch=1, sequence=2, virtual_tokens=0, prefix_length=0)
     inputs = {name: empty[name] for name in ("soft_prompt", "prefix")}

@@ -1,4 +1,4 @@
-"""Text encoders: every network that transformers loads for features, text or token classes, or masked tokens."""
+"""Text encoders: networks that transformers loads for features, text or token classification, or masked tokens."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "token-classification": ("features", "logits"),
     "fill-mask": ("features", "logits"),
 }
-"""What each task's graph gives: `features [batch, hidden_size]` for the heads of tasks, and the model's own output."""
+"""The outputs of each task's graph: `features [batch, hidden_size]` for task heads, and the model's own output."""
 
 TOKEN_TASKS = frozenset({"token-classification", "fill-mask"})
 """Tasks whose `logits` are `[batch, sequence, classes]`."""
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
-"""Batch and sequence lengths at which a bundle is compared, or what it takes if that is less."""
+"""Batch sizes and sequence lengths of the parity checks; lengths are reduced to the backbone's maximum."""
 
 _DYNAMIC_AXES = {
     "input_ids": {0: "batch", 1: "sequence"},
@@ -42,7 +42,7 @@ _DYNAMIC_AXES = {
 
 
 class ConditionedTextEncoder(ConditionedModule):
-    """A frozen text encoder whose prompts are arguments: the module that is tuned, and the one that is exported.
+    """A frozen text encoder that takes prompts as arguments; the same module is tuned and exported.
 
     Args:
         model: The network, from one of transformers' auto classes.
@@ -50,10 +50,11 @@ class ConditionedTextEncoder(ConditionedModule):
         pooling: One of `edge_prompt_export.modalities.text.pooling.POOLINGS`.
 
     Attributes:
-        layer_shapes: `(num_kv_heads, head_dim)` a layer; empty if the architecture does not dispatch its attention.
+        layer_shapes: `(num_kv_heads, head_dim)` of each layer; empty if the architecture does not dispatch its
+            attention.
         prefix_refusal: Why the network takes no prefix; empty if it does.
-        position_offset: What the network adds to the first position (RoBERTa starts after its padding index).
-        num_positions: Positions it learned, for prefix, virtual tokens and tokens together; None if it learned none.
+        position_offset: Index of the first position (RoBERTa starts after its padding index).
+        num_positions: Number of learned positions, shared by prefix, virtual tokens and tokens; None if there are none.
     """
 
     model: PreTrainedModel
@@ -94,17 +95,17 @@ class ConditionedTextEncoder(ConditionedModule):
 
     @property
     def embedding_size(self) -> int:
-        """Width of a virtual token: that of the embedding layer (ALBERT's differs from its hidden size)."""
+        """Width of a virtual token, which is that of the embedding layer (ALBERT's differs from its hidden size)."""
         return int(self.embedding.weight.shape[1])
 
     @property
     def feature_size(self) -> int:
-        """Width of the feature: that of the last hidden state."""
+        """Width of the feature, which is that of the last hidden state."""
         with torch.no_grad():
             return int(self(**self.example_inputs(batch=1, sequence=2, virtual_tokens=0, prefix_length=0))[0].shape[1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
-        """The axes of each input whose length is the request's or the prompt's, with their names."""
+        """See `ConditionedModule.dynamic_axes`."""
         axes = {name: dict(_DYNAMIC_AXES[name]) for name in self.input_names}
         if self.prefix_refusal:
             axes["attention_mask"][1] = "num_virtual_tokens + sequence"
@@ -113,11 +114,11 @@ class ConditionedTextEncoder(ConditionedModule):
     def example_inputs(
         self, batch: int, sequence: int, virtual_tokens: int, prefix_length: int, seed: int = 0
     ) -> dict[str, Tensor]:
-        """Random inputs of the given sizes, by input name; rows differ in how many of their tokens are real.
+        """Random inputs of the given sizes, by input name; rows differ in their number of real tokens.
 
-        No token is the padding token: networks that count positions by it (RoBERTa) would take it for padding.
+        The padding token does not occur, because networks that compute positions from it (RoBERTa) would skip it.
 
-        Prompts are as large as the network's own embeddings, keys and values are, so that they count.
+        Prompts are scaled like the network's own embeddings, keys and values, so that they have an effect.
         """
         random = torch.Generator().manual_seed(seed)
         prefix_length = 0 if self.prefix_refusal else prefix_length
@@ -142,7 +143,7 @@ class ConditionedTextEncoder(ConditionedModule):
         return self.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
 
     def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
-        """Tokens in batches of several lengths, or of what fits beside the longest prompt; rows differ in length."""
+        """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
         assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - made for this family
         room = preprocessing.max_tokens
         if preprocessing.max_positions is not None:
@@ -155,7 +156,7 @@ class ConditionedTextEncoder(ConditionedModule):
         return inputs["soft_prompt"][0] if kind == "soft" else inputs["prefix"][:, :, 0]
 
     def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
-        """The graph's inputs for `request` under prompts, which are attended to by all rows."""
+        """The graph's inputs for `request` with `prompts`, which all rows attend to."""
         inputs = {**request, **self.empty_prompts(), **prompts}
         length = inputs["soft_prompt"].shape[1] + (inputs["prefix"].shape[4] if "prefix" in inputs else 0)
         mask = request["attention_mask"]
@@ -168,7 +169,7 @@ class ConditionedTextEncoder(ConditionedModule):
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
     def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
-        """The outputs at real tokens only."""
+        """The outputs at real tokens, without padding."""
         mask = request["attention_mask"].numpy() > 0
         return {name: output[mask] if output.ndim == 3 else output for name, output in outputs.items()}
 
@@ -184,12 +185,12 @@ class ConditionedTextEncoder(ConditionedModule):
         prefix: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Run the network under a prompt.
+        """Run the network with prompts.
 
         Args:
             input_ids: `[batch, sequence]` int64.
-            attention_mask: `[batch, prefix_length + virtual_tokens + sequence]` int64, 1 where attended to. A row's
-                own part of the prefix, and of the soft prompt, comes first in each of them.
+            attention_mask: `[batch, prefix_length + virtual_tokens + sequence]` int64, 1 for positions that are
+                attended to. Within the prefix and within the soft prompt, a row's own part comes first, then padding.
             soft_prompt: `[batch|1, virtual_tokens, embedding_size]`.
             prefix: `[num_layers, 2, batch|1, num_kv_heads, prefix_length, head_dim]`.
             token_type_ids: `[batch, sequence]` int64; virtual tokens get type 0.
@@ -198,7 +199,7 @@ class ConditionedTextEncoder(ConditionedModule):
             The outputs that `output_names` lists.
 
         Raises:
-            UnsupportedArchitectureError: A prefix is given and the network takes none (`prefix_refusal`).
+            UnsupportedArchitectureError: A prefix is given, but the network takes none (`prefix_refusal`).
         """
         if prefix is not None and self.prefix_refusal:
             raise UnsupportedArchitectureError(
@@ -212,10 +213,10 @@ class ConditionedTextEncoder(ConditionedModule):
         joined = join(self.embedding(input_ids), token_mask, soft_prompt, soft_mask)
         arguments: dict[str, Any] = {"inputs_embeds": joined.embeddings, "attention_mask": joined.mask}
         if self._takes_positions:
-            # a prefix shifts positions as a cache of past tokens would, and as PEFT has it
+            # a prefix shifts positions like a cache of past tokens, as in PEFT
             slots = torch.arange(joined.mask.shape[1], device=input_ids.device)[None]
             positions = slots + prefix_mask.sum(1, keepdim=True)
-            if self.num_positions is not None:  # only padding of a batch that is wider than any of its rows gets there
+            if self.num_positions is not None:  # only padding in a batch wider than all of its rows exceeds it
                 positions = positions.clamp(max=self.num_positions - 1)
             arguments["position_ids"] = positions + self.position_offset
         if token_type_ids is not None:
@@ -226,9 +227,9 @@ class ConditionedTextEncoder(ConditionedModule):
 
     @torch.no_grad()
     def untouched(self, request: Tensors) -> Tensors:
-        """What the network gives as its authors wrote it: its own attention, its own embedding of the tokens.
+        """The outputs of the original network, with its own attention and its own embedding of the tokens.
 
-        The feature is pooled by us, from that.
+        Only the pooling of the feature is done here.
         """
         input_ids, attention_mask = request["input_ids"], request["attention_mask"]
         arguments: dict[str, Any] = dict(request)
@@ -258,7 +259,7 @@ class ConditionedTextEncoder(ConditionedModule):
         return torch.where(joined.is_token, token_type_ids.gather(1, index), 0)
 
     def _run(self, arguments: dict[str, Any]) -> tuple[Any, Tensor | None]:
-        """The output of the base model, and the logits of the model's own head if it has one."""
+        """The output of the base model, and the logits of the model's own head; None if the task has no logits."""
         caught: list[Any] = []
         hook = self.model.base_model.register_forward_hook(lambda _module, _args, output: caught.append(output))
         try:
@@ -275,7 +276,7 @@ class ConditionedTextEncoder(ConditionedModule):
             raise UnsupportedArchitectureError(
                 found=f"{type(self.model).__name__} has no pooler",
                 wanted=f"one of the poolings {', '.join(FROM_TOKENS)}",
-                remedy="pass one of them (--pooling)",
+                remedy="choose one of them (--pooling)",
             )
         return pooled
 
@@ -287,7 +288,7 @@ class ConditionedTextEncoder(ConditionedModule):
 
 
 def _learned_positions(model: PreTrainedModel) -> tuple[int, int | None]:
-    """The first position and how many there are. RoBERTa and its kin keep `padding_idx` for padding and start after."""
+    """The index of the first position, and the number of positions. RoBERTa's positions start after `padding_idx`."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             offset = 0 if module.padding_idx is None else int(module.padding_idx) + 1
@@ -296,10 +297,10 @@ def _learned_positions(model: PreTrainedModel) -> tuple[int, int | None]:
 
 
 def _dispatched_layers(model: PreTrainedModel) -> tuple[list[tuple[int, int]], str]:
-    """Send attention through ours if the architecture allows it, and count what comes.
+    """Replace the network's attention by `prefix_attention`, if the architecture allows it, and record its calls.
 
     Returns:
-        `(num_kv_heads, head_dim)` a layer, and why no prefix can be taken (empty if it can).
+        `(num_kv_heads, head_dim)` of each layer, and why the network takes no prefix (empty if it does).
     """
     original = model.config._attn_implementation
     name = type(model).__name__

@@ -1,7 +1,7 @@
-"""How token vectors become one feature vector.
+"""Pool token vectors into one feature vector.
 
-`mean` and `cls` look at real tokens only. `first` and `pooler` give what a network's own head reads, the first
-position, whatever stands there. Under a soft prompt that is the first virtual token; heads that PEFT trained read it.
+`mean` and `cls` use real tokens only. `first` and `pooler` use the first position, like a network's own head. With a
+soft prompt, that position holds the first virtual token, which heads trained by PEFT read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def first_pooling(hidden: Tensor, _joined: JoinedSequence) -> Tensor:
 
 
 POOLER = "pooler"
-"""The network's own pooler (BERT's dense layer and tanh over the first position): the network itself gives it."""
+"""The network's own pooler (BERT's dense layer and tanh over the first position), computed by the network itself."""
 
 FROM_TOKENS: dict[str, Callable[[Tensor, JoinedSequence], Tensor]] = {
     "mean": mean_pooling,
@@ -41,4 +41,4 @@ FROM_TOKENS: dict[str, Callable[[Tensor, JoinedSequence], Tensor]] = {
 """The poolings of token vectors."""
 
 POOLINGS = (*FROM_TOKENS, POOLER)
-"""All poolings of texts."""
+"""All poolings of text encoders."""

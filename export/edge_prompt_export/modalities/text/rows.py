@@ -1,4 +1,4 @@
-"""Examples of texts: token rows of like length in a batch, so that little is spent on padding."""
+"""Tokenised training texts, batched by similar length so that little computation is spent on padding."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.examples import Batch
 
 _POOL_BATCHES = 32
-"""Rows are sorted by length within so many batches: little padding, and yet another order every epoch."""
+"""Rows are sorted by length within groups of this many batches: little padding, but another order in every epoch."""
 
 
 class HasTokens(Protocol):
-    """Whatever is a row of tokens."""
+    """A row of tokens."""
 
     @property
     def input_ids(self) -> list[int]:
-        """Its tokens."""
+        """The token ids."""
 
 
 R = TypeVar("R", bound=HasTokens)
@@ -37,7 +37,7 @@ class Row(NamedTuple):
 
 
 class TokenRows(ABC, Generic[R]):
-    """Tokenised examples; see `Examples`. What a batch of them is, a modality says.
+    """Tokenised examples; see `Examples`. Subclasses define how rows are collated into a batch.
 
     Args:
         rows: The examples.
@@ -47,11 +47,11 @@ class TokenRows(ABC, Generic[R]):
         self.rows = rows
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of rows."""
         return len(self.rows)
 
     def shuffled(self, batch_size: int, rng: random.Random) -> Iterator[Batch]:
-        """All rows once, in an order that `rng` gives, rows of like length together."""
+        """All rows once, in random order, batched by similar length."""
         order = list(range(len(self.rows)))
         rng.shuffle(order)
         pool = batch_size * _POOL_BATCHES
@@ -63,17 +63,17 @@ class TokenRows(ABC, Generic[R]):
         return (self.collated([self.rows[index] for index in group]) for group in groups)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """All rows once, the shortest first."""
+        """All rows once in batches, the shortest first."""
         return (self.collated(rows) for rows in self.by_length(batch_size))
 
     def by_length(self, batch_size: int) -> Iterator[list[R]]:
-        """All rows once, the shortest first, so many at a time."""
+        """All rows once in uncollated batches, the shortest first."""
         by_length = sorted(self.rows, key=lambda row: len(row.input_ids))
         return (by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size))
 
     @abstractmethod
     def collated(self, rows: Sequence[R]) -> Batch:
-        """The batch of `rows`."""
+        """Collate `rows` into a batch."""
 
 
 class TextRows(TokenRows[Row]):
@@ -81,8 +81,8 @@ class TextRows(TokenRows[Row]):
 
     Args:
         rows: The examples.
-        pad_token_id: What fills rows up.
-        takes_types: Whether the network wants token types; they are all 0.
+        pad_token_id: The token that rows are padded with.
+        takes_types: Whether the network takes token types; they are all 0.
     """
 
     def __init__(self, rows: Sequence[Row], pad_token_id: int, *, takes_types: bool) -> None:
@@ -91,7 +91,7 @@ class TextRows(TokenRows[Row]):
         self._takes_types = takes_types
 
     def collated(self, rows: Sequence[Row]) -> Batch:
-        """Fill rows up to the longest."""
+        """Pad the rows to the longest one and collate them."""
         longest = max(len(row.input_ids) for row in rows)
         input_ids = torch.full((len(rows), longest), self._pad_token_id)
         attention_mask = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -111,7 +111,7 @@ def tokenise(
     template: str,
     max_tokens: int,
 ) -> list[Row]:
-    """Tokenise examples in a template, cut to `max_tokens`, special tokens included."""
+    """Put examples into a template and tokenise them, truncated to `max_tokens`, special tokens included."""
     texts = [template.replace(TEMPLATE_FIELD, example.text) for example in examples]
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
     index = {label: number for number, label in enumerate(labels)}

@@ -1,4 +1,4 @@
-"""What a sentence-transformers checkpoint says beside transformers' files: pooling, length, normalisation."""
+"""Read the additional files of a sentence-transformers checkpoint: pooling, maximum length, normalisation."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _POOLING_NAMES = {"mean_tokens": "mean", "cls_token": "cls"}
 
 @dataclass(frozen=True)
 class SentenceSettings:
-    """How its authors make an embedding of a text.
+    """How a sentence-transformers checkpoint computes the embedding of a text.
 
     Attributes:
-        pooling: `mean`, `cls`, or their name of one that we do not know.
-        max_tokens: Tokens of a text that they take; None if they do not say.
-        normalize: Whether they scale embeddings to length 1.
-        left_out: The types of further modules that they put behind these, which a bundle does not have.
+        pooling: `mean`, `cls`, or the checkpoint's name of an unsupported pooling.
+        max_tokens: Maximum number of tokens per text; None if the checkpoint does not set it.
+        normalize: Whether embeddings are L2-normalised.
+        left_out: The types of additional modules, which a bundle does not support.
     """
 
     pooling: str
@@ -35,7 +35,7 @@ class SentenceSettings:
 
 
 def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> SentenceSettings:
-    """The settings of the checkpoint `source`; mean pooling for one that has none.
+    """The settings of the checkpoint `source`; mean pooling for a checkpoint without settings.
 
     The files are those of https://sbert.net: `modules.json`, `1_Pooling/config.json`, `sentence_bert_config.json`.
 
@@ -44,7 +44,7 @@ def read_sentence_settings(source: str, arguments: Mapping[str, Any]) -> Sentenc
         arguments: Keyword arguments for the hub.
 
     Raises:
-        BackboneError: A file is not JSON.
+        BackboneError: A file is not valid JSON.
     """
     modules = _read_json(source, "modules.json", arguments)
     pooling = _read_json(source, "1_Pooling/config.json", arguments)
@@ -63,13 +63,13 @@ def _pooling_of(settings: dict[str, Any]) -> str:
     flags = [
         name.removeprefix(_MODE_FLAG) for name, on in settings.items() if name.startswith(_MODE_FLAG) and on is True
     ]
-    named = settings.get("pooling_mode")  # newer files name it
+    named = settings.get("pooling_mode")  # newer files contain the name instead of flags
     mode = named if isinstance(named, str) else "+".join(flags) or "mean"
     return _POOLING_NAMES.get(mode, mode)
 
 
 def _read_json(source: str, name: str, arguments: Mapping[str, Any]) -> Any:
-    """The content of a file that a checkpoint may or may not have; None if it has none."""
+    """The content of an optional file of a checkpoint; None if the file does not exist."""
     if Path(source).is_dir():
         path = Path(source) / name
     else:
@@ -88,9 +88,9 @@ def _read_json(source: str, name: str, arguments: Mapping[str, Any]) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         return None
-    except ValueError as error:  # taken for absent, it would pool as its authors do not
+    except ValueError as error:  # if it were ignored, the pooling would silently differ from the authors' own
         raise BackboneError(
             found=f"{source}: {name} is not JSON ({error})",
             wanted="the file as sentence-transformers wrote it",
-            remedy="get its files again",
+            remedy="download the checkpoint again",
         ) from error

@@ -17,14 +17,14 @@ Float32 = NDArray[np.float32]
 
 
 def values(rows: int, size: int, seed: int = 0) -> Float32:
-    """Numbers that go together, as those between two layers do."""
+    """Correlated numbers, like activations between two layers."""
     random = np.random.default_rng(seed)
     mixed = random.standard_normal((rows, size)) @ random.standard_normal((size, size))
     return (mixed + 3 * random.standard_normal((rows, 1))).astype(np.float32)
 
 
 def of_blocks(numbers: NDArray[np.uint8], scales: Float32, inputs: int) -> Float32:
-    """The matrix `[inputs, outputs]` that blocks stand for."""
+    """The matrix `[inputs, outputs]` that blocks represent."""
     apart = np.stack([numbers & 15, numbers >> 4], -1).reshape(*numbers.shape[:2], -1).astype(np.float32) - 8
     whole: Float32 = (apart * scales[..., None]).reshape(len(numbers), -1).T[:inputs]
     return whole
@@ -85,7 +85,7 @@ def test_second_moments_are_those_of_what_is_multiplied(tiny_bundle: Path, monke
     ]
     assert set(names) <= set(feeds[0])
     found = second_moments(graph_file, inputs, feeds)
-    monkeypatch.setattr(onnx_gptq, "AT_ONCE_BYTES", 1)  # a pass each
+    monkeypatch.setattr(onnx_gptq, "AT_ONCE_BYTES", 1)  # one pass per input
     again = second_moments(graph_file, inputs, feeds)
     assert len(found) == len(dict.fromkeys(inputs)) > 2
     for name, moments in found.items():

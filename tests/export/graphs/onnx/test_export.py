@@ -92,7 +92,7 @@ def test_weights_above_the_bound_lie_beside_the_file_and_are_found_there(
 
 
 class DataDependent(ConditionedTextEncoder):
-    """A network that decides by the numbers it computes, which no exporter can follow."""
+    """A network with data-dependent control flow, which no exporter supports."""
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
         outputs = super().forward(*args, **kwargs)

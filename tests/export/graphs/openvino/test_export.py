@@ -82,6 +82,8 @@ def test_a_network_that_the_converter_cannot_follow_is_refused(
     tiny_network: Callable[..., Any], tmp_path: Path
 ) -> None:
     module = Failing(tiny_network("bert"), "feature-extraction", "mean")
-    with pytest.raises(UnsupportedArchitectureError, match=r"BertModel cannot be converted \(.+--format onnx"):
+    with pytest.raises(
+        UnsupportedArchitectureError, match=r"BertModel cannot be converted to OpenVINO \(.+--format onnx"
+    ):
         write_openvino(module, tmp_path, METADATA)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Modules of the user's own: what may be described, and what is refused."""
+"""Modules of the user's own: valid and invalid descriptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOFT: dict[str, tuple[int | None, ...]] = {"soft": (None, 16)}
 
 
 class Sequences(nn.Module):
-    """Takes sequences and what to make of them."""
+    """Takes token ids, signals and a mask, all as sequences."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +173,7 @@ def test_names_that_tell_no_outputs_apart_are_refused(outputs: Any) -> None:
 
 
 class Returning(PromptedLinear):
-    """Returns whatever is made of the answer."""
+    """Returns the answer after a given change."""
 
     def __init__(self, made: Callable[[Tensor], Any]) -> None:
         super().__init__()
@@ -188,11 +188,14 @@ class Returning(PromptedLinear):
     [
         (lambda answer: {"features": answer}, "Returning returns dict; wanted a tensor, or several in a tuple"),
         (lambda answer: (answer, None), "Returning returns Tensor, NoneType; wanted a tensor"),
-        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted a name an output"),
-        (lambda answer: answer.sum(), r"gives features of shape \[\] for a batch of 2; wanted floats \[batch, feature"),
-        (lambda answer: answer[:1], r"gives features of shape \[1, 4\] for a batch of 2"),
-        (lambda answer: answer[:, None], r"gives features of shape \[2, 1, 4\] for a batch of 2"),
-        (lambda answer: answer.argmax(1, keepdim=True), r"gives features of shape \[2, 1\] .* wanted floats"),
+        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted one name per output"),
+        (
+            lambda answer: answer.sum(),
+            r"returns features of shape \[\] for a batch of 2; wanted floats \[batch, feature",
+        ),
+        (lambda answer: answer[:1], r"returns features of shape \[1, 4\] for a batch of 2"),
+        (lambda answer: answer[:, None], r"returns features of shape \[2, 1, 4\] for a batch of 2"),
+        (lambda answer: answer.argmax(1, keepdim=True), r"returns features of shape \[2, 1\] .* wanted floats"),
     ],
 )
 def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], message: str) -> None:
@@ -203,7 +206,7 @@ def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], me
 def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> None:
     module = conditioned(Returning(lambda answer: (answer[:, None], answer.argmax(1))), outputs=("map", "best"))
     assert module.output_names == ("map", "best")
-    with pytest.raises(InputError, match=r"gives map of shape \[4, 2\] .* wanted the batch as its first axis"):
+    with pytest.raises(InputError, match=r"returns map of shape \[4, 2\] .* wanted the batch as its first axis"):
         conditioned(Returning(lambda answer: answer.T), outputs=("map",))
 
 
@@ -225,7 +228,7 @@ def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> Non
             InputError,
             "an input named soft_prompt; wanted another name",
         ),
-        ({"integers_below": 0}, InputError, "integers_below=0; wanted 1 at least"),
+        ({"integers_below": 0}, InputError, "integers_below=0; wanted at least 1"),
         (
             {"inputs": {"x": ArrayInput("float32", (None, 15))}},
             UnsupportedArchitectureError,
@@ -259,7 +262,7 @@ def test_a_module_that_has_no_answer_without_a_prompt_is_refused() -> None:
         def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
             return self.linear(x + soft_prompt.mean(1))
 
-    with pytest.raises(UnsupportedArchitectureError, match="Mean gives NaN or infinity without a prompt; wanted"):
+    with pytest.raises(UnsupportedArchitectureError, match="Mean returns NaN or infinity without a prompt; wanted"):
         conditioned(Mean())
 
 
@@ -273,7 +276,7 @@ def test_a_forward_of_any_arguments_takes_all() -> None:
 
 def test_every_weight_counts_for_the_fingerprint() -> None:
     class Hidden(PromptedLinear):
-        """Hides its layer from autograd, as authors of frozen networks do."""
+        """Hides its layer from autograd, like some frozen networks."""
 
         def __init__(self) -> None:
             super().__init__()

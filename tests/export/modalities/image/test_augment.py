@@ -40,7 +40,7 @@ def test_every_image_is_moved_in_a_way_of_its_own(name: str, images: Tensor) -> 
 
 @pytest.mark.parametrize("name", MOVING)
 def test_an_image_of_one_colour_stays_it(name: str) -> None:
-    """What comes in from outside is the edge's colour, not black."""
+    """The area outside is filled with the colour of the edge, not with black."""
     images = torch.tensor([-1.5, 0.25, 2.0]).view(1, 3, 1, 1).expand(5, 3, 20, 28)
     assert torch.allclose(augmented(name, images), images, atol=1e-5)
 
@@ -58,7 +58,7 @@ def test_the_next_epoch_moves_otherwise(name: str, images: Tensor) -> None:
 
 
 def test_a_move_is_small() -> None:
-    """Pixel values that are their own places show how far each of them came."""
+    """Pixel values that encode their own position show how far each pixel moved."""
     side = 64
     places = (torch.arange(side) + 0.5) / side * 2 - 1
     down, across = torch.meshgrid(places, places, indexing="ij")
@@ -69,7 +69,7 @@ def test_a_move_is_small() -> None:
 
 
 def test_half_of_the_images_are_mirrored_and_none_is_by_a_move() -> None:
-    """The brighter side tells left from right, however an image was moved."""
+    """The brighter side distinguishes left from right, however an image was moved."""
     images = torch.linspace(-1, 1, 32).expand(400, 1, 32, 32)
 
     def mirrored(name: str) -> int:

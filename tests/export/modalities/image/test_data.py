@@ -13,7 +13,7 @@ Written = Callable[[str, str], Path]
 
 @pytest.fixture
 def touched(tmp_path: Path) -> Callable[[str], Path]:
-    """Make an empty file in a folder of its own: `touched("cat/a.png")` gives its path; nothing is decoded here."""
+    """Create an empty file in a temporary folder: `touched("cat/a.png")` returns its path; no test decodes it."""
 
     def touch(name: str) -> Path:
         path = tmp_path / "data" / name
@@ -46,7 +46,7 @@ def test_what_is_no_image_of_a_class_is_left_out(name: str, touched: Callable[[s
 @pytest.mark.parametrize("name", ["cat/notes.txt", "a.png", ".hidden/a.png"])
 def test_a_folder_without_an_image_is_refused(name: str, touched: Callable[[str], Path], tmp_path: Path) -> None:
     touched(name)
-    with pytest.raises(TrainingDataError, match="no image; wanted images in a folder a class"):
+    with pytest.raises(TrainingDataError, match="no image; wanted images in one subfolder per class"):
         read_labelled_images(tmp_path / "data")
 
 
@@ -72,8 +72,8 @@ def test_a_table_names_paths_from_its_own_folder(
         ("data/a.png,", "no label"),
         ("data/a.png", "no label"),
         ("data/a.png,cat,small", "more columns"),
-        ('data/a.png,"cat', "a broken row"),
-        ('data/a.png,"cat"s', "a broken row"),
+        ('data/a.png,"cat', "a malformed row"),
+        ('data/a.png,"cat"s', "a malformed row"),
     ],
 )
 def test_a_broken_line_is_named_by_its_number(
@@ -104,12 +104,12 @@ def test_other_fields_are_refused(header: str, written: Written) -> None:
 
 
 def test_a_table_without_a_line_is_refused(written: Written) -> None:
-    with pytest.raises(TrainingDataError, match="no image; wanted a line an image"):
+    with pytest.raises(TrainingDataError, match="no image; wanted one line per image"):
         read_labelled_images(written("train.csv", "path,label\n"))
 
 
 def test_a_table_must_be_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_bytes("path,label\nä.png,cat\n".encode("latin-1"))
-    with pytest.raises(TrainingDataError, match="no UTF-8"):
+    with pytest.raises(TrainingDataError, match="not UTF-8"):
         read_labelled_images(path)

@@ -25,7 +25,7 @@ SLOTS = 17
 
 @pytest.fixture
 def pictures(loaded_vision: LoadedBackbone) -> Pictures:
-    """Training images that are numbers at random: the first so many, always the same."""
+    """Random training images; a seed makes them always the same."""
     preprocessing = loaded_vision.preprocessing
     assert isinstance(preprocessing, ImagePreprocessing)
     assert preprocessing.settings is not None
@@ -36,7 +36,7 @@ def pictures(loaded_vision: LoadedBackbone) -> Pictures:
 
 @pytest.fixture
 def prompt_for(trained_vision: ConditionedVision, pictures: Pictures) -> Start:
-    """Where a prompt starts: `prompt_for("soft", images=5)`."""
+    """The initial prompt: `prompt_for("soft", images=5)`."""
 
     def start(kind: str, init: str = "training-image", *, images: int = 5, tokens: int = 6, seed: int = 0) -> Tensor:
         return prompt_of_images(kind, init, trained_vision, pictures(images), tokens, seed)
@@ -45,7 +45,7 @@ def prompt_for(trained_vision: ConditionedVision, pictures: Pictures) -> Start:
 
 
 def pixel_values_of(images: ImageRows) -> Tensor:
-    """All of them, `[count, 3, 32, 32]`."""
+    """All images, `[count, 3, 32, 32]`."""
     return next(images.ordered(len(images))).request["pixel_values"]
 
 

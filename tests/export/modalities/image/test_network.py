@@ -1,4 +1,4 @@
-"""What is true of every image architecture, in torch."""
+"""Properties of every image architecture, in torch."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ MAP = torch.arange(120.0).reshape(2, 5, 3, 4)
         ("deit", 2, 12),  # a class token and a distillation token
         ("dinov2-registers", 4, 12),
         ("dinov3", 3, 12),
-        ("yolos", 1, 7),  # detection tokens stand at the end
+        ("yolos", 1, 7),  # detection tokens are at the end
         ("clip", 1, 12),
     ],
 )

@@ -16,7 +16,7 @@ def of(family: str, **fields: Any) -> ImageSettings:
     return settings_of({"image_processor_type": f"{family}ImageProcessor", **fields})
 
 
-# as published with the networks, but for what is left out of all of them: "processor_class"
+# as published with the networks, except for "processor_class", which is removed from all of them
 PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "google/vit-base-patch16-224": (
         {"do_normalize": True, "do_resize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": 224,

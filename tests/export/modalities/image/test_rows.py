@@ -37,7 +37,7 @@ def paths(make_image: Callable[..., Path]) -> list[Path]:
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What was read, in order."""
+    """The images that were read, in order."""
     seen: list[Any] = []
 
     def noting(image: Any, settings: ImageSettings) -> Any:

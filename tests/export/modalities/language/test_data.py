@@ -51,8 +51,8 @@ def test_the_first_row_says_what_a_file_is_of(written: Written) -> None:
         ({"text": "w1", "label": "a"}, "the fields text, label in a file of prompt rows"),
         ({}, "the fields none in a file of prompt rows"),
         ("[1]", "a JSON list"),
-        ('{"prompt": ', "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ('{"prompt": ', "invalid JSON"),
+        ("[" * 100_000, "invalid JSON"),
     ],
 )
 def test_a_broken_row_is_named_by_its_line(row: object, found: str, written: Written) -> None:
@@ -66,8 +66,8 @@ def test_a_broken_row_is_named_by_its_line(row: object, found: str, written: Wri
         ([ASKED, SAID, ASKED], "no completion"),
         ([SAID], "no completion"),
         ([], "no completion"),
-        ("Say it.", "no list of messages"),
-        (["Say it."], "no list of messages"),
+        ("Say it.", "not a list of messages"),
+        (["Say it."], "not a list of messages"),
         ([ASKED, SAID | {"content": ""}], "'content' is empty"),
         ([ASKED | {"content": [{"type": "image"}]}, SAID], "'content' is list"),
         ([{"role": "user"}, SAID], "no content"),

@@ -45,7 +45,7 @@ NEWLY_DISPATCHED: dict[str, dict[str, Any]] = {"gptj": {"rotary_dim": 4}, "codeg
 
 
 def dispatches(model_type: str) -> bool:
-    """Whether the installed transformers sends the attention of an architecture through its interface."""
+    """Whether the installed transformers dispatches the attention of an architecture through its interface."""
     modeling = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
     return hasattr(modeling, "ALL_ATTENTION_FUNCTIONS")
 

@@ -31,7 +31,7 @@ def prompted(module: ConditionedCausalLM, kind: str) -> PromptedLanguageModel:
 
 
 def alone(model: PromptedLanguageModel, row: LanguageRow) -> Tensor:
-    """The logits of one row by what is exported, without anything made beforehand."""
+    """The logits of one row from the exported module, without cached keys and values."""
     module = model.backbone
     ids = torch.tensor([row.input_ids[:-1]])
     prompts = module.as_input(model._kind, model.prompt) if model._kind else {}
@@ -86,7 +86,7 @@ def test_labels_of_one_token_are_scored(module: ConditionedCausalLM) -> None:
 def test_exact_match_is_what_greedy_generation_says(
     module: ConditionedCausalLM, tiny_language_bundle: Path, engine: str
 ) -> None:
-    """Where the network goes on by itself is an exact match; with one token changed it is none."""
+    """The network's own continuation is an exact match; with one token changed, it is not."""
     runtime = Runtime(tiny_language_bundle, engine)
     said = list(runtime.generate([5, 6], max_new_tokens=4).tokens)  # type: ignore[union-attr]
     other = [*said[:-1], (said[-1] + 1) % 300]
@@ -111,7 +111,7 @@ def test_accuracy_is_that_of_the_likeliest_label(module: ConditionedCausalLM) ->
 
 @pytest.mark.parametrize("kind", ["soft", "prefix"])
 def test_an_untuned_prompt_of_text_is_that_text(kind: str, module: ConditionedCausalLM) -> None:
-    """A prompt that starts from tokens says what the network says after these tokens."""
+    """A prompt initialised from tokens gives the network's outputs after these tokens."""
     ids = [21, 22, 23]
     model = PromptedLanguageModel(module, kind, prompt_of_text(kind, module, ids))
     (batch,) = LanguageRows([LanguageRow([5, 6, 7, 0], 2)]).ordered(1)

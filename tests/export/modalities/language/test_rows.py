@@ -24,7 +24,7 @@ END = 0
 
 @pytest.fixture(scope="module")
 def reader(tiny_language_bundle: Path) -> Reader:
-    """What reads requests on the device."""
+    """The device's own reader of requests."""
     return Reader(read_bundle(tiny_language_bundle))
 
 
@@ -73,8 +73,8 @@ def test_a_text_in_the_chat_template_is_the_message_of_a_user(loaded_language: L
     ("changed", "found"),
     [
         ({"chat": True, "template": "Q: {text}"}, "both --chat and --template"),
-        ({"system": "Be kind."}, "a system text without --chat"),
-        ({"chat": True, "system": "Say {text}."}, "a chat of 2 times"),
+        ({"system": "Be kind."}, "a system message without --chat"),
+        ({"chat": True, "system": "Say {text}."}, r"contains \{text\} 2 times"),
     ],
 )
 def test_templates_that_contradict_each_other_are_refused(
@@ -103,7 +103,7 @@ def test_a_model_without_an_end_or_a_chat_template_is_refused(tmp_path: Path) ->
     for name in ("generation_config.json", "chat_template.jinja"):
         (tmp_path / name).unlink()
     backbone = load_backbone(str(tmp_path))
-    with pytest.raises(InputError, match="no token that ends texts"):
+    with pytest.raises(InputError, match="no end-of-text token"):
         language_rows(backbone, [Pair("a", "b")], (), PLAIN)
     with pytest.raises(InputError, match="chat template"):
         template_of(backbone, replace(PLAIN, chat=True))

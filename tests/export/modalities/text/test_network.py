@@ -69,7 +69,7 @@ Conditioned = Callable[..., ConditionedTextEncoder]
 
 @dataclass(frozen=True)
 class Row:
-    """A request: tokens, and its own virtual tokens of each kind."""
+    """A request: tokens, and a prompt of each kind."""
 
     tokens: Tensor
     soft: Tensor
@@ -83,7 +83,7 @@ def row_of(module: ConditionedTextEncoder, tokens: int, soft: int = 0, prefix: i
 
 
 def run(module: ConditionedTextEncoder, rows: list[Row], padding: int | None = None) -> dict[str, Tensor]:
-    """The outputs for a batch of rows, each filled up to the longest and masked there."""
+    """The outputs for a batch of rows, padded to the longest and masked."""
     fill = (getattr(module.model.config, "pad_token_id", None) or 0) if padding is None else padding
     takes_prefix = not module.prefix_refusal
     tokens, soft = max(len(row.tokens) for row in rows), max(len(row.soft) for row in rows)

@@ -7,7 +7,7 @@ from edge_prompt_export.modalities.text.pooling import FROM_TOKENS, cls_pooling,
 
 
 def joined_rows() -> JoinedSequence:
-    """Row 0 is two virtual tokens and three tokens, row 1 no virtual token, one token and padding."""
+    """Row 0 has two virtual tokens and three tokens; row 1 has no virtual tokens, one token, and padding."""
     soft_mask, token_mask = torch.tensor([[1, 1], [0, 0]]), torch.tensor([[1, 1, 1], [1, 0, 0]])
     return join(torch.zeros(2, 3, 4), token_mask, torch.zeros(2, 2, 4), soft_mask)
 

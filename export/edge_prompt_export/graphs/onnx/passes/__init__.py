@@ -1,1 +1,1 @@
-"""What is rewritten in an ONNX graph after its export."""
+"""Passes that rewrite an ONNX graph after its export."""

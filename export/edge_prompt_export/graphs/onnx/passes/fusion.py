@@ -1,8 +1,8 @@
-"""Fusing the small steps of a network into ONNX Runtime's operators, where a profile shows that they cost.
+"""Fuse small operations into ONNX Runtime's operators where profiling shows that they take time.
 
-A step of a small language model is some hundred products with weights, bound by memory, and thousands of small
-operations between them. Rewriters of onnxscript find normalisation (with the sum before it), rotary embedding and GELU;
-ONNX Runtime's own optimiser does not know them in the form that torch's exporter gives them.
+A decoding step of a small language model consists of a few hundred memory-bound products with weights and thousands of
+small operations between them. Rewriters of onnxscript find normalisation (with the preceding addition), rotary
+embedding and GELU. ONNX Runtime's own optimiser does not recognise them in the form that torch's exporter writes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from edge_prompt_export.graphs.onnx.passes.rotary import flatten_rotary, rotate_
 
 
 def fuse(model: onnx_ir.Model, max_positions: int) -> None:
-    """Fuse what can be, in place. The graph computes the same, but for rounding.
+    """Fuse operations in place. Apart from rounding, the graph's outputs stay the same.
 
     Args:
-        model: A causal language model whose attention is written out in its fused form.
-        max_positions: How many positions it has.
+        model: A causal language model whose attention is in the fused form.
+        max_positions: The number of positions of the model.
     """
     ShapeInferencePass()(model)
     optimize(model)
@@ -47,7 +47,7 @@ def fuse(model: onnx_ir.Model, max_positions: int) -> None:
     for rewrite in (fuse_gelu, fuse_bias_gelu):
         rewrite(model)
     optimize(model)
-    pattern.RewriteRuleSet([pattern.RewriteRule(_there_and_back, _as_it_was, _is_as_it_was)]).apply_to_model(model)
+    pattern.RewriteRuleSet([pattern.RewriteRule(_two_reshapes, _identity, _keeps_shape)]).apply_to_model(model)
     CommonSubexpressionEliminationPass()(model)
     optimize(model)
     rotate_within_attention(model, max_positions)
@@ -58,14 +58,14 @@ def fuse(model: onnx_ir.Model, max_positions: int) -> None:
     model.opset_imports[ORT_DOMAIN] = 1
 
 
-def _there_and_back(op: Any, x: Any, first: Any, second: Any) -> Any:
-    """Heads that are taken apart and joined again: nothing is left of them between two fused operators."""
+def _two_reshapes(op: Any, x: Any, first: Any, second: Any) -> Any:
+    """Two reshapes that split heads and join them again, which is a no-op between two fused operators."""
     return op.Reshape(op.Reshape(x, first), second, _outputs=["back"])
 
 
-def _is_as_it_was(_context: Any, x: onnx_ir.Value, back: onnx_ir.Value, **_: Any) -> bool:
+def _keeps_shape(_context: Any, x: onnx_ir.Value, back: onnx_ir.Value, **_: Any) -> bool:
     return x.shape is not None and x.shape == back.shape
 
 
-def _as_it_was(op: Any, x: Any, **_: Any) -> Any:
+def _identity(op: Any, x: Any, **_: Any) -> Any:
     return op.Identity(x)

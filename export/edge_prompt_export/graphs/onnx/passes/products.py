@@ -1,8 +1,8 @@
-"""One product where several matrices multiply the same numbers, as those of queries, keys and values do.
+"""Join products that share an input, such as those of queries, keys and values, into one.
 
-A step of a small language model is a few hundred products of one row, and each begins and ends with a meeting of
-threads. The matrices are joined side by side, and what comes out is split, or read by attention as it is: the same sums
-in the same order.
+A decoding step of a small language model consists of a few hundred products with one row each, and every product
+synchronises all threads twice. The matrices are concatenated, and the output is split or passed to attention as it is.
+Each sum is computed in the same order as before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_prompt_export.graphs.onnx.values import constant_of
 
 
 def join_products(model: onnx_ir.Model) -> None:
-    """Join products of the same value with constant matrices, in place, with the constants that are added to each.
+    """Join products of the same value with constant matrices, and the biases added to them, in place.
 
     Args:
         model: A model whose matrices are initializers, `[inputs, outputs]`.
@@ -33,10 +33,10 @@ def join_products(model: onnx_ir.Model) -> None:
 
 
 def attend_to_joined(model: onnx_ir.Model) -> None:
-    """Give attention what queries, keys and values are split from, where it is that, in place.
+    """Pass attention the joined queries, keys and values instead of splitting them first, in place.
 
     Args:
-        model: A model whose attention is ONNX Runtime's.
+        model: A model that uses ONNX Runtime's attention.
     """
     for node in [node for node in model.graph if node.op_type == "GroupQueryAttention"]:
         parts = node.inputs[:3]
@@ -46,7 +46,7 @@ def attend_to_joined(model: onnx_ir.Model) -> None:
 
 
 def _matrix(product: onnx_ir.Node) -> bool:
-    """Whether the matrix is a constant of this product alone, whose result is not the graph's."""
+    """Whether the matrix is a constant that only this product uses, and the product is not an output of the graph."""
     matrix = product.inputs[1]
     constant = matrix is not None and matrix.is_initializer() and len(matrix.uses()) == 1
     return constant and len(_constant(matrix).shape) == 2 and not product.outputs[0].is_graph_output()
@@ -83,7 +83,7 @@ def _join(graph: onnx_ir.Graph, value: onnx_ir.Value, products: Sequence[onnx_ir
 
 
 def _sum_of(product: onnx_ir.Node, size: int) -> tuple[onnx_ir.Node, onnx_ir.Value] | None:
-    """The addition of a constant of `size` numbers that a product ends in, and the constant."""
+    """The node that adds a bias of `size` numbers to a product, and the bias; None if there is no such node."""
     uses = list(product.outputs[0].uses())
     if len(uses) != 1 or uses[0].node.op_type != "Add" or uses[0].node.outputs[0].is_graph_output():
         return None
@@ -95,7 +95,7 @@ def _sum_of(product: onnx_ir.Node, size: int) -> tuple[onnx_ir.Node, onnx_ir.Val
 
 
 def _side_by_side(graph: onnx_ir.Graph, name: str, parts: Sequence[onnx_ir.Value]) -> onnx_ir.Value:
-    """A constant made of others."""
+    """Concatenate constants along their last axis."""
     return constant_of(graph, name, np.concatenate([_constant(part).numpy() for part in parts], axis=-1))
 
 

@@ -1,4 +1,4 @@
-"""Rotary embedding in ONNX Runtime's operators: within attention where it is a table, and before it where it is not."""
+"""Rotary embedding with ONNX Runtime's operators: inside attention if it can be a table, otherwise before attention."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from edge_prompt_export.graphs.onnx.values import constant_of
 
 _POSITIONS = "position_ids"
 _QUERY, _KEY = 0, 1
-_HEADS_AND_PLACES = [0, 2, 1, 3]
+_SWAP_HEADS_AND_SEQUENCE = [0, 2, 1, 3]
 _ROUNDING = 1e-6
 
 _HEAD_DIM_FACTOR, _HALF_FACTOR = 16, 8
-"""Of what the size of a head, and the width of a table, must be multiples for attention to rotate."""
+"""Attention can rotate only if the head size and the table width are multiples of these."""
 
 Float32 = NDArray[np.float32]
 
 
 def flatten_rotary(model: onnx_ir.Model) -> None:
-    """Write rotary embedding as an operator, without transpositions around it.
+    """Replace rotary embedding by one operator, without the transpositions around it.
 
     Args:
         model: A causal language model, changed in place.
@@ -36,11 +36,11 @@ def flatten_rotary(model: onnx_ir.Model) -> None:
 
 
 def rotate_within_attention(model: onnx_ir.Model, max_positions: int) -> None:
-    """Leave rotary embedding to attention, which takes cosines and sines from tables by position.
+    """Move rotary embedding into attention, which reads cosines and sines from tables by position.
 
     Args:
-        model: A causal language model whose attention and rotary embedding are ONNX Runtime's, changed in place.
-        max_positions: How many positions it has: the tables' length.
+        model: A causal language model with ONNX Runtime's attention and rotary embedding, changed in place.
+        max_positions: The number of positions of the model, which is the length of the tables.
     """
     tables: dict[onnx_ir.Value, onnx_ir.Value | None] = {}
     for node in [node for node in model.graph if node.op_type == "GroupQueryAttention"]:
@@ -62,8 +62,8 @@ def rotate_within_attention(model: onnx_ir.Model, max_positions: int) -> None:
 class _FlatRotary(pattern.RewriteRuleClassBase):
     """Rotary embedding of `[batch, sequence, heads * head_dim]`, without a transposition before and after.
 
-    The operator takes a table of cosines and the place of each token in it. The table is that of this run's own tokens,
-    which the network has computed already: so it is right for every kind of positions, and none is stored.
+    The operator takes a table of cosines and the row of each token in it. The table holds the cosines that the network
+    computes for the tokens of the current run, so it is correct for any kind of positions and is not stored.
 
     Args:
         position_ids: The input of the graph, `[batch, sequence]`.
@@ -76,7 +76,7 @@ class _FlatRotary(pattern.RewriteRuleClassBase):
     def pattern(self, op: Any, x: Any, cos: Any, sin: Any, middle: Any, end: Any, shape: Any) -> Any:
         first, second = op.Slice(x, [0], middle, [3], [1]), op.Slice(x, middle, end, [3], [1])
         rotated = x * cos + op.Concat(op.Neg(second), first, axis=-1) * sin
-        return op.Reshape(op.Transpose(rotated, perm=_HEADS_AND_PLACES), shape)
+        return op.Reshape(op.Transpose(rotated, perm=_SWAP_HEADS_AND_SEQUENCE), shape)
 
     def rewrite(self, op: Any, x: Any, cos: Any, sin: Any, shape: Any, **_: Any) -> Any:
         _, heads, _, head_dim = x.shape
@@ -88,7 +88,7 @@ class _FlatRotary(pattern.RewriteRuleClassBase):
         zero, one = (op.Constant(value=onnx_ir.tensor(np.int64(number))) for number in (0, 1))
         count = op.Range(zero, op.Size(self._position_ids), one)
         places = op.Reshape(count, op.Shape(self._position_ids))
-        flat = op.Reshape(_places_first(op, x), shape)
+        flat = op.Reshape(_sequence_first(op, x), shape)
         return op.RotaryEmbedding(flat, places, *tables, num_heads=heads, interleaved=0, _domain=ORT_DOMAIN)
 
 
@@ -99,17 +99,21 @@ def _is_cut_in_the_middle(_context: Any, x: onnx_ir.Value, middle: onnx_ir.Value
     return cut is not None and bool(cut.numpy().tolist() == [x.shape[3] // 2])
 
 
-def _places_first(op: Any, x: onnx_ir.Value) -> Any:
-    """`[batch, heads, sequence, head_dim]` with its axes as attention takes them, without transposing twice.
+def _sequence_first(op: Any, x: onnx_ir.Value) -> Any:
+    """`x [batch, heads, sequence, head_dim]` as `[batch, sequence, heads, head_dim]`, without transposing twice.
 
-    Queries and keys may be normalised, a head at a time: that is done before they are transposed then.
+    If queries and keys are normalised per head, the normalisation moves before the transposition.
     """
     node = x.producer()
     norm = node if node is not None and node.op_type == "SimplifiedLayerNormalization" else None
     heads = norm.inputs[0] if norm is not None else x
     before = heads.producer() if heads is not None else None
-    if before is None or before.op_type != "Transpose" or list(before.attributes["perm"].value) != _HEADS_AND_PLACES:
-        return op.Transpose(x, perm=_HEADS_AND_PLACES)
+    if (
+        before is None
+        or before.op_type != "Transpose"
+        or list(before.attributes["perm"].value) != _SWAP_HEADS_AND_SEQUENCE
+    ):
+        return op.Transpose(x, perm=_SWAP_HEADS_AND_SEQUENCE)
     if norm is None:
         return before.inputs[0]
     attributes = {name: attribute.value for name, attribute in norm.attributes.items()}
@@ -117,7 +121,7 @@ def _places_first(op: Any, x: onnx_ir.Value) -> Any:
 
 
 def _rotary(value: onnx_ir.Value | None) -> onnx_ir.Node | None:
-    """The rotary embedding that makes a value."""
+    """The rotary-embedding node that produces a value; None if it is produced by another node."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == "RotaryEmbedding" and node.domain == ORT_DOMAIN else None
 
@@ -137,7 +141,7 @@ def _table(
     value: onnx_ir.Value | None,
     max_positions: int,
 ) -> onnx_ir.Value | None:
-    """What the graph computes from positions, as a constant by position; None if it is more than that."""
+    """The cosines or sines that the graph computes from positions, as a constant table; None if that is impossible."""
     assert value is not None  # noqa: S101 - the operator has all its inputs
     if value not in tables:
         array = _by_position(model, value, max_positions)
@@ -146,13 +150,13 @@ def _table(
 
 
 def _by_position(model: onnx_ir.Model, value: onnx_ir.Value, max_positions: int) -> Float32 | None:
-    """`[max_positions, rotary_dim / 2]`; None if a row depends on more than its own position.
+    """The table `[max_positions, rotary_dim / 2]`; None if a row depends on more than its own position.
 
-    It does where a network takes other frequencies for long requests than for short ones.
+    That is the case for networks that use other frequencies for long requests than for short ones.
     """
     try:
         graph = onnx_ir.convenience.extract(model.graph, [_POSITIONS], [str(value.name)])
-    except ValueError:  # it is computed from other inputs, too
+    except ValueError:  # the value also depends on other inputs
         return None
     steps = onnx_ir.serde.serialize_model(onnx_ir.Model(graph, ir_version=model.ir_version)).SerializeToString()
     session = onnxruntime.InferenceSession(steps, providers=["CPUExecutionProvider"])
