@@ -161,6 +161,6 @@ def open_file(name: str, graph_file: Path, weights_file: Path | None, settings: 
 
 
 def first_installed(bundle: Bundle) -> str:
-    """Return the first installed engine that the bundle has a graph for, or the engine of its first graph if none is."""
+    """Return the first installed engine that the bundle has a graph for; if there is none, that of its first graph."""
     usable = [name for name in bundle.manifest.graphs if name in ENGINES]
     return next((name for name in usable if find_spec(name)), next(iter(usable), next(iter(bundle.manifest.graphs))))

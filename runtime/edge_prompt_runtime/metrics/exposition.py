@@ -165,7 +165,7 @@ def _metrics(stats: Stats) -> Iterator[Metric]:
     errors = [("", {"class": name}, count) for name, count in stats.errors.items()]
     yield Metric("errors_by_class_total", "counter", "Calls that ended with an error, by class of error.", errors)
     yield Metric(
-        "first_piece_seconds", "summary", "Time from a call to its first piece of text.", _summary({}, stats.first_piece)
+        "first_piece_seconds", "summary", "Time from call to first piece of text.", _summary({}, stats.first_piece)
     )
     for name, description in (
         ("tokens", "Generated tokens."),

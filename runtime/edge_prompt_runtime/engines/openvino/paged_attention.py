@@ -184,7 +184,7 @@ class PagedRows:
         return np.split(logits, np.cumsum([len(places) for places in kept])[:-1])
 
     def keep(self, rows: Sequence[int]) -> None:
-        """See `CachedRun.keep`. Repeated rows share their blocks, except a last block that is not full: it is copied."""
+        """See `CachedRun.keep`. Repeated rows share all full blocks; a last block that is not full is copied."""
         seen: set[int] = set()
         lengths, blocks = [self._lengths[row] for row in rows], []
         for row in rows:

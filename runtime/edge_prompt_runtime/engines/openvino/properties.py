@@ -58,7 +58,7 @@ def compiled(core: openvino.Core, model: openvino.Model, properties: dict[str, A
     except RuntimeError as error:
         if RUNTIME_CACHE not in str(error):
             raise
-    known = {name: value for name, value in properties.items() if name != RUNTIME_CACHE}  # undocumented, so other versions may lack it
+    known = {name: value for name, value in properties.items() if name != RUNTIME_CACHE}  # undocumented
     return core.compile_model(model, "CPU", known)
 
 
