@@ -73,7 +73,7 @@ def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
         if isinstance(image, kind):
             return read(image, name)
     raise InputError(
-        found=f"{name} is {type(image).__name__}",
+        found=f"{name} is of type {type(image).__name__}",
         wanted="a path, bytes, a Pillow image or an array",
         remedy="pass one of these",
     )

@@ -31,7 +31,7 @@ class Reader:
 
     def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - tasks do not matter
         """Read and preprocess images."""
-        from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - only requests with images need Pillow
+        from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - imports Pillow
 
         settings = self._preprocessing.settings
         if settings is None:

@@ -82,8 +82,8 @@ class TextTokenizer:
         if cut:
             rows = ", ".join(map(str, cut[:8])) + (", …" if len(cut) > 8 else "")
             limit = tasks[cut[0]].max_tokens
-            verb = "was" if len(cut) == 1 else "were"
-            warnings.warn(f"text {rows} {verb} truncated to {limit} tokens", TruncationWarning, stacklevel=6)
+            subject = f"text {rows} was" if len(cut) == 1 else f"texts {rows} were"
+            warnings.warn(f"{subject} truncated to {limit} tokens", TruncationWarning, stacklevel=6)
         return self._batch(encodings, [_shift(task) for task in tasks])
 
     def _encode_row(self, text: str, task: Task) -> Encoding:
