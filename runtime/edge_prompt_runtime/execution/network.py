@@ -22,7 +22,7 @@ class Network(Protocol):
     def groups(
         self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], Outputs]]:
-        """Yield the outputs of each run: the indices of its rows in the request, and one array `[rows, …]` per output."""
+        """Yield for each run the indices of its rows in the request, and one array `[rows, …]` per output."""
 
 
 class GraphNetwork:

@@ -135,7 +135,7 @@ except InputError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"in this process has the cores {LAST} since" in result.stdout, result.stderr
+    assert f"in this process it has the cores {LAST} since" in result.stdout, result.stderr
 
 
 @several_cores
@@ -199,26 +199,29 @@ def test_spinning_reaches_the_session(tiny_bundle: Path, spinning: bool | None, 
 
 @pytest.mark.parametrize("asked", [{"spinning": True}, {"spinning": False}, {"memory_arena": "kept"}])
 def test_openvino_refuses_what_it_does_not_have(tiny_bundle: Path, asked: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="for the engine openvino, which has no such setting"):
+    with pytest.raises(InputError, match="but the engine openvino has no such setting"):
         Runtime(tiny_bundle, "openvino", **asked)
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"threads": 0}, "0 threads; wanted a whole number, 1 at least"),
-        ({"threads": True}, "True threads; wanted a whole number"),
-        ({"threads": 1.5}, "1.5 threads; wanted a whole number"),
-        ({"threads": 2, "cores": [LAST]}, "2 threads on 1 cores; wanted a whole number, 1 at least and 1 at most"),
-        ({"cores": []}, "the cores []; wanted some of"),
-        ({"cores": 1}, "the cores 1; wanted a list of numbers"),
-        ({"cores": [-1]}, "the cores [-1]; wanted some of"),
-        ({"cores": [LAST, 4096]}, "which this process may use"),
-        ({"cores": [0.0]}, "the cores [0.0]; wanted some of"),
-        ({"memory_arena": "large"}, "the memory arena 'large'; wanted one of kept, shrunk, none"),
-        ({"memory_arena": True}, "the memory arena True; wanted one of kept"),
-        ({"spinning": 1}, "spinning 1; wanted one of True, False"),
-        ({"spinning": "yes"}, "spinning 'yes'; wanted one of True, False"),
+        ({"threads": 0}, "threads=0; wanted an integer of at least 1"),
+        ({"threads": True}, "threads=True; wanted an integer"),
+        ({"threads": 1.5}, "threads=1.5; wanted an integer"),
+        (
+            {"threads": 2, "cores": [LAST]},
+            "threads=2 was set for 1 cores; wanted an integer of at least 1 and at most 1",
+        ),
+        ({"cores": []}, "cannot use the cores []; wanted one or more of"),
+        ({"cores": 1}, "cores=1 is not a list; wanted a list of numbers"),
+        ({"cores": [-1]}, "cannot use the cores [-1]; wanted one or more of"),
+        ({"cores": [LAST, 4096]}, "this process cannot use the cores"),
+        ({"cores": [0.0]}, "cannot use the cores [0.0]; wanted one or more of"),
+        ({"memory_arena": "large"}, "the memory arena 'large' is unknown; wanted one of kept, shrunk, none"),
+        ({"memory_arena": True}, "the memory arena True is unknown; wanted one of kept"),
+        ({"spinning": 1}, "spinning 1 is unknown; wanted one of True, False"),
+        ({"spinning": "yes"}, "spinning 'yes' is unknown; wanted one of True, False"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_in_one_sentence(

@@ -109,7 +109,7 @@ def test_an_address_where_one_cannot_listen_is_refused_in_one_sentence(port: int
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(InputError, match="where one cannot listen"):
+        with pytest.raises(InputError, match="the server cannot listen on"):
             expose(Service(), taken.getsockname()[1] if port is None else port, host)
 
 

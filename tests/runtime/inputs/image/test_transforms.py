@@ -172,7 +172,7 @@ def test_the_sizes_on_the_way_are_told(
 
 
 def test_images_of_different_sizes_are_refused_where_nothing_pads(picture: Picture) -> None:
-    with pytest.raises(InputError, match="image 0 becomes 30 x 40 and image 2 40 x 30; wanted images that come in one"):
+    with pytest.raises(InputError, match="image 0 is resized to 30 x 40 and image 2 to 40 x 30; wanted images of one"):
         prepare_images([picture(30, 40), picture(30, 40), picture(40, 30)], settings_for("ViT", do_resize=False))
 
 
@@ -196,7 +196,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_refused_before_it_does() 
 
 @pytest.mark.parametrize("images", [[], (), np.zeros((0, 4, 4, 3), np.uint8)])
 def test_no_image_is_refused(images: Any) -> None:
-    with pytest.raises(InputError, match="an empty list of images; wanted a list of images"):
+    with pytest.raises(InputError, match="the list of images is empty; wanted a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 
@@ -204,7 +204,7 @@ def test_no_image_is_refused(images: Any) -> None:
     "images", ["cat.png", "", b"\xff\xd8", Path("cat.png"), Image.new("RGB", (4, 4)), np.zeros((4, 5, 3), np.uint8), 3]
 )
 def test_one_image_is_no_list_of_images(images: Any) -> None:
-    with pytest.raises(InputError, match=r"(one \w+|an empty list of images); wanted a list of images"):
+    with pytest.raises(InputError, match=r"(got one \w+|the list of images is empty); wanted a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 
@@ -215,7 +215,7 @@ def test_an_array_of_images_is_a_batch(picture: Picture) -> None:
 
 
 def test_a_fault_is_told_with_the_row_it_is_in(picture: Picture, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image 1 is no image"):
+    with pytest.raises(InputError, match="image 1 is not an image"):
         prepare_images([picture(4, 4), b"none"], settings_for("ViT"))
     with pytest.raises(MissingFileError, match=r"none\.png: no such file"):
         prepare_images([picture(4, 4), tmp_path / "none.png"], settings_for("ViT"))
