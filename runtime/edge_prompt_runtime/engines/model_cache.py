@@ -46,11 +46,11 @@ def folder_of(model_cache: Path, graph: Graph) -> Path:
 
 def machine() -> str:
     """Return an identifier of this machine's processor."""
-    said = platform.processor()
+    described = platform.processor()
     if _PROCESSOR.exists():
         lines = _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = "\n".join(sorted({line for line in lines if line.startswith(_DISTINGUISHING)}))
-    return f"{platform.system()} {platform.machine()} {hashlib.sha256(said.encode()).hexdigest()[:32]}"
+        described = "\n".join(sorted({line for line in lines if line.startswith(_DISTINGUISHING)}))
+    return f"{platform.system()} {platform.machine()} {hashlib.sha256(described.encode()).hexdigest()[:32]}"
 
 
 def _read(path: Path) -> Mapping[str, object] | None:

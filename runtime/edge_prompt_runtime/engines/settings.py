@@ -71,7 +71,7 @@ def require_sound(settings: EngineSettings) -> None:
     most = None if settings.cores is None else len(set(settings.cores))
     if type(settings.threads) is not int or settings.threads < 1 or settings.threads > (most or settings.threads):
         raise InputError(
-            found=f"threads={settings.threads!r}" + ("" if most is None else f" was set for {most} cores"),
+            found=f"threads={settings.threads!r}" + ("" if most is None else f" was set for {most} core(s)"),
             wanted="an integer of at least 1" + ("" if most is None else f" and at most {most}"),
             remedy="pass the number of cores that the engine may keep busy, or leave it out",
         )

@@ -43,7 +43,7 @@ class Sampler:
         self._random = None if settings.greedy else np.random.default_rng(settings.seed)
         self._penalty = np.float32(settings.repetition_penalty or 1.0)
         self._prompt = prompt
-        self._said: NDArray[np.bool_] | None = None
+        self._seen: NDArray[np.bool_] | None = None
 
     def choose(self, logits: Float32) -> Choice:
         """Choose the next token; a repetition penalty applies to it from now on.
@@ -63,25 +63,25 @@ class Sampler:
                 remedy="run the network in f32, or check the prompt and the weights",
             )
         token = best if self._random is None else _drawn(candidates(processed, self._settings), self._random)
-        if self._said is not None:
-            self._said[token] = True
+        if self._seen is not None:
+            self._seen[token] = True
         asked = self._settings.top_logprobs
         return Choice(token, None if asked is None else logprobs_of(logits, token, asked))
 
     def _penalised(self, logits: Float32) -> Float32:
         if self._penalty == 1.0:
             return logits
-        if self._said is None:
-            self._said = np.zeros(len(logits), np.bool_)
+        if self._seen is None:
+            self._seen = np.zeros(len(logits), np.bool_)
             prompt = np.fromiter(self._prompt, np.int64)
-            self._said[prompt[prompt < len(logits)]] = True
-        return penalised(logits, self._said, self._penalty)
+            self._seen[prompt[prompt < len(logits)]] = True
+        return penalised(logits, self._seen, self._penalty)
 
 
-def penalised(logits: Float32, said: NDArray[np.bool_], penalty: np.float32) -> Float32:
-    """Return a copy of `logits [vocab]` with the repetition penalty applied to the tokens marked in `said [vocab]`."""
+def penalised(logits: Float32, seen: NDArray[np.bool_], penalty: np.float32) -> Float32:
+    """Return a copy of `logits [vocab]` with the repetition penalty applied to the tokens marked in `seen [vocab]`."""
     changed = logits.copy()
-    tokens = np.flatnonzero(said)
+    tokens = np.flatnonzero(seen)
     scores = logits[tokens]
     with np.errstate(over="ignore", invalid="ignore"):
         changed[tokens] = np.where(scores < 0, scores * penalty, scores / penalty)

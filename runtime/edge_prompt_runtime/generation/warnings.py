@@ -1,4 +1,4 @@
-"""The warning of generation, in a module of its own so that filtering it imports nothing else."""
+"""The warning class of generation, in a separate module so that filtering the warning imports nothing else."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class LanguageAnswers:
             longest = max(map(len, label_tokens))
             if len(tokens) + longest > task.max_tokens:
                 raise InputError(
-                    found=f"row {row} has {len(tokens)} tokens and labels of up to {longest} for {task.described}",
+                    found=f"row {row} has {len(tokens)} tokens plus up to {longest} of a label for {task.described}",
                     wanted=f"at most {task.max_tokens} tokens together",
                     remedy="shorten the row, or use a shorter prompt",
                 )

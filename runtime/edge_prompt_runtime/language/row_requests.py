@@ -49,7 +49,7 @@ def _require_room(row: int, length: int, max_new_tokens: int | None, task: Task)
     room = task.max_tokens - length
     fits = f"at most {room} new tokens" if room > 0 else f"a row of at most {task.max_tokens - 1} tokens"
     raise InputError(
-        found=f"row {row} has {length} tokens and asks for {wanted_new} new ones for {task.described}",
+        found=f"row {row} has {length} tokens plus {wanted_new} to generate for {task.described}",
         wanted=f"{fits}, because {task.max_tokens} tokens fit in total",
-        remedy="shorten the row, ask for fewer tokens, or use a shorter prompt",
+        remedy="shorten the row, generate fewer tokens, or use a shorter prompt",
     )

@@ -211,7 +211,7 @@ def test_openvino_refuses_what_it_does_not_have(tiny_bundle: Path, asked: dict[s
         ({"threads": 1.5}, "threads=1.5; wanted an integer"),
         (
             {"threads": 2, "cores": [LAST]},
-            "threads=2 was set for 1 cores; wanted an integer of at least 1 and at most 1",
+            "threads=2 was set for 1 core(s); wanted an integer of at least 1 and at most 1",
         ),
         ({"cores": []}, "cannot use the cores []; wanted one or more of"),
         ({"cores": 1}, "cores=1 is not a list; wanted a list of numbers"),

@@ -154,8 +154,8 @@ def test_a_text_is_put_into_the_template_of_its_task(
 @pytest.mark.parametrize(
     ("inputs", "settings", "message"),
     [
-        (TEXTS[0], {"max_new_tokens": 999}, r"asks for 999 new ones for task 'soft'; wanted at most \d+ new tokens"),
-        ([5] * 121, {}, r"has 121 tokens and asks for 1 new ones for task 'soft'; wanted a row of at most 120 tokens"),
+        (TEXTS[0], {"max_new_tokens": 999}, r"plus 999 to generate for task 'soft'; wanted at most \d+ new tokens"),
+        ([5] * 121, {}, r"has 121 tokens plus 1 to generate for task 'soft'; wanted a row of at most 120 tokens"),
         ([5] * 999, {}, r"row 0 has 999 tokens for task 'soft'; wanted at most 121"),
         ("", {}, "text 0 is empty"),
         ([[]], {}, "row 0"),
