@@ -25,7 +25,7 @@ def spam(runtime: Runtime, make_prompt: MakePrompt) -> Runtime:
 
 
 class Held:
-    """Calls that begin and do not end before they are let go."""
+    """Calls that start and do not end until the test releases them."""
 
     def __init__(self, runtime: Runtime, workers: int = 1) -> None:
         self.begun = threading.Semaphore(0)

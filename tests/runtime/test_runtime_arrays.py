@@ -1,4 +1,4 @@
-"""The runtime on a backbone of the user's own: `y = signal + the sum of the virtual tokens`, made by hand."""
+"""The runtime on a custom backbone, built by hand: `y = signal + the sum of the virtual tokens`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> MakeBundle:
-    """Write the bundle, whose graph gives `y [batch, 3]` and `tokens [batch, num_virtual_tokens, 3]`."""
+    """Write the bundle, whose graph returns `y [batch, 3]` and `tokens [batch, num_virtual_tokens, 3]`."""
 
     def made(*outputs: str) -> Path:
         folder = tmp_path / "bundle"

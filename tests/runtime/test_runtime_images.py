@@ -1,4 +1,4 @@
-"""The runtime on image backbones: rows are not masked, so those of one size and length of prompt run together."""
+"""The runtime on image backbones: without a mask, rows of the same size and prompt length run in one batch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def picture_at(path: Path) -> Image.Image:
 
 
 def answered(bundle: Path, path: Path) -> tuple[Any, Any]:
-    """What transformers gives for the picture at `path`, and the image processor."""
+    """The output of transformers for the picture at `path`, and the image processor."""
     network, processor = network_of(bundle)
     with torch.no_grad():
         return network(**processor(picture_at(path), return_tensors="pt")), processor
@@ -220,7 +220,7 @@ def test_pixels_are_labelled_as_transformers_labels_them(segmenter: Runtime, pic
         height, width = np.asarray(picture_at(path)).shape[:2]
         (wanted,) = processor.post_process_semantic_segmentation(outputs, [(height, width)])
         assert (found.map.shape, found.labels) == ((height, width), ("red", "green", "blue"))
-        assert (found.map == wanted.numpy()).mean() > 0.99  # the rest are pixels between two classes
+        assert (found.map == wanted.numpy()).mean() > 0.99  # the others are pixels between two classes
         np.testing.assert_array_equal(segmenter.segment(path).map, found.map)
 
 

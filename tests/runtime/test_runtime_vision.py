@@ -1,4 +1,4 @@
-"""What may be asked of image backbones, and in which form images come; numbers are compared elsewhere."""
+"""The methods of image backbones and the accepted forms of images; numbers are compared elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import AssertClose, MakeImage, MakePrompt
 
 
 def forms_of(path: Path) -> list[Any]:
-    """The same picture in every form that is taken."""
+    """The same picture in every accepted form."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
     array = np.asarray(picture)

@@ -1,4 +1,4 @@
-"""Requests of arrays, for custom backbones."""
+"""Requests with arrays, for custom backbones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reader:
         """Refuse the inputs: only arrays by name are accepted."""
         self._refuse(f"the request is of type {type(inputs).__name__}")
 
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - `items` refuses all
+    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - `items` refuses everything
         """Refuse the items: only arrays by name are accepted."""
         self._refuse(f"there are {len(items)} requests")
 

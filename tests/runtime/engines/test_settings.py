@@ -74,7 +74,7 @@ print(json.dumps({
     "main": after[main][0],
 }))
 """
-"""Opens a graph, asks it on threads, and says on which cores each thread was allowed meanwhile."""
+"""Opens a graph, runs it on threads, and prints the cores that each thread was allowed to use."""
 
 
 def cores_seen(bundle: Path, engine: str, threads: int | None, cores: list[int] | None, together: int = 1) -> Any:
@@ -94,7 +94,7 @@ def test_a_network_is_computed_on_its_cores_alone(tiny_bundle: Path, engine: str
 
 @several_cores
 def test_the_threads_of_the_engine_are_kept_on_cores_too(tiny_bundle: Path) -> None:
-    seen = cores_seen(tiny_bundle, "onnxruntime", 2, [LAST])  # more threads than cores, so that there is one
+    seen = cores_seen(tiny_bundle, "onnxruntime", 2, [LAST])  # more threads than cores, so that the engine has its own
     assert seen["engine"] == [[str(LAST)]]
     assert all(str(LAST) in cores for cores in seen["asking"])
 

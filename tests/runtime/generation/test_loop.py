@@ -27,7 +27,7 @@ PROMPTS = [[5, 9, 200, 31], [77], [12, 300, 8, 8, 90, 41, 5], [1, 2]]
 
 
 class TorchDecoding:
-    """A network of transformers as a `Decoding`: each row with a cache of its own."""
+    """A transformers model as a `Decoding`: each row has its own cache."""
 
     def __init__(self, model: Any) -> None:
         self._model = model

@@ -81,7 +81,7 @@ def test_a_pixel_prompt_gets_the_dimension_of_the_batch(bundle: Bundle, tmp_path
 
 
 def folded(deep_prompt: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A fold by hand: keys are the tokens, values their negatives; 4 heads of 8."""
+    """A hand-made fold: keys are the tokens, values their negatives; 4 heads of size 8."""
     keys = deep_prompt.reshape(len(deep_prompt), -1, 4, 8).swapaxes(1, 2)
     return np.stack([keys, -keys], 1)
 

@@ -41,7 +41,7 @@ class GraphEngine:
     def __init__(
         self,
         graph_file: Path,
-        weights_file: Path | None,  # noqa: ARG002 - the graph names it
+        weights_file: Path | None,  # noqa: ARG002 - the graph names its weights file
         settings: EngineSettings,
     ) -> None:
         for what, precision in (("", settings.precision), (" of the cache", settings.cache_precision)):

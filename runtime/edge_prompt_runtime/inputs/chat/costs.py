@@ -16,7 +16,7 @@ MAX_INDENT = 64
 
 
 def count_filter(name: str, value: Any, arguments: Arguments, named: Named) -> None:
-    """Count the filter `name` on `value`: the size of its input as text, if it creates text, and of its output."""
+    """Count the cost of the filter `name` on `value`: the size of its input, if it creates text, and of its output."""
     budget().step()
     budget().look(value)
     if name not in _NO_TEXT and size_of(value, (*arguments, *named.values())) > budget().characters:
@@ -26,7 +26,7 @@ def count_filter(name: str, value: Any, arguments: Arguments, named: Named) -> N
 
 
 def count_method(name: str, value: str, arguments: Arguments, named: Named) -> None:
-    """Count the method `name` of the string `value`."""
+    """Count the cost of calling the method `name` of the string `value`."""
     budget().look(value)
     if name in _METHODS:
         _METHODS[name](value, arguments, named)

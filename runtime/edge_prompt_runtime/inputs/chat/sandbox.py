@@ -99,7 +99,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         return counted
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        """Refuse an attribute that a template may not see."""
+        """Raise an error, because a template may not see this attribute."""
         raise SecurityError(f"access to {attribute!r} of {type(obj).__name__}")
 
 

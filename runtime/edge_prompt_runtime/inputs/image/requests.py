@@ -1,4 +1,4 @@
-"""Requests of images."""
+"""Requests with images."""
 
 from __future__ import annotations
 

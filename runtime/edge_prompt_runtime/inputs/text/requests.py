@@ -1,4 +1,4 @@
-"""Requests of texts."""
+"""Requests with texts, for encoders."""
 
 from __future__ import annotations
 

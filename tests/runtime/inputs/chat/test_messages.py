@@ -11,7 +11,7 @@ HELLO = {"role": "user", "content": "hello"}
 
 
 class Loud(str):
-    """A string with more to it."""
+    """A subclass of `str` with a method of its own."""
 
     __slots__ = ()
 

@@ -37,7 +37,7 @@ def by_transformers(template: str, messages: list[dict[str, Any]], **options: An
 
 
 def outcome(render: Any, *arguments: Any, **options: Any) -> str:
-    """The text, or that there is none."""
+    """The text, or a note that the template refused."""
     try:
         return str(render(*arguments, **options))
     except Exception as error:  # noqa: BLE001 - whatever a template may raise

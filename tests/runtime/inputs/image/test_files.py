@@ -31,7 +31,7 @@ def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png_header(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A PNG that says to be so large, and has next to no pixels."""
+    """A PNG whose header claims this size, with hardly any pixel data."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -203,7 +203,7 @@ def test_pillows_own_settings_are_left_alone(picture: Picture) -> None:
 
 
 def test_the_largest_image_passes_the_check_of_its_size() -> None:
-    with pytest.raises(InputError, match="the image is broken"):  # by its pixels, of which there are none
+    with pytest.raises(InputError, match="the image is broken"):  # because it has no pixel data
         read_image(png_header(89_478_485, 1))
 
 
@@ -273,7 +273,7 @@ def test_no_file_is_left_open(picture: Picture, tmp_path: Path) -> None:
         for part in (content, content[: len(content) // 2], content[:9]):
             paths.append(tmp_path / f"{len(paths)}")
             paths[-1].write_bytes(part)
-    gc.disable()  # so that nothing closes them but the code
+    gc.disable()  # so that only the code under test closes them
     try:
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - links that may be gone by now
         for path in paths:

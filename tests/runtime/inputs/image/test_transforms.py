@@ -82,7 +82,7 @@ def test_pixel_values_are_those_of_transformers_to_the_last_bit(
         image = picture(*size)
         try:
             expected = processor(image, return_tensors="np")["pixel_values"][0]
-        except ValueError:  # a side of no pixels
+        except ValueError:  # a side of length 0
             with pytest.raises(InputError, match=f"height {size[0]} and width {size[1]}, resized to"):
                 preprocess(image, settings)
             continue
@@ -247,7 +247,7 @@ def test_a_palette_with_transparency_is_as_transformers_has_it(
     path = tmp_path / "picture.png"
     picture(40, 60).quantize(256).save(path, transparency=transparency)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of what transformers does
+        warnings.simplefilter("ignore")  # Pillow warns about what transformers does
         expected = processor_of("ViT")(str(path), return_tensors="np")["pixel_values"][0]
     np.testing.assert_array_equal(preprocess(path, settings_for("ViT")), expected)
 
@@ -275,6 +275,6 @@ def test_a_file_of_any_format_is_as_transformers_has_it(
     path = tmp_path / f"picture.{suffix}"
     others = [picture(40, 60).rotate(180)] if suffix in {"gif", "tiff", "webp"} else []
     picture(40, 60).save(path, append_images=others, save_all=bool(others))
-    with Image.open(path) as image:  # given the path, transformers leaves the file open
+    with Image.open(path) as image:  # given a path, transformers leaves the file open
         expected = processor_of("Siglip")(image, return_tensors="np")["pixel_values"][0]
     np.testing.assert_array_equal(preprocess(path, settings_for("Siglip")), expected)
