@@ -1,4 +1,4 @@
-"""The device side of edge-prompt: numpy and one engine, no torch."""
+"""Runs bundles on a device, with NumPy and one engine and without torch."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Requests from asyncio: the calls of a runtime as coroutines, which run in a few threads of its own."""
+"""The asyncio interface: the methods of a runtime as coroutines, which run in a small pool of threads."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ Found = TypeVar("Found")
 
 
 class Asynchronous(Closing):
-    """The calls of `Runtime` by their names with an `a` before them; each is as that one, and blocks no event loop.
+    """The methods of `Runtime` as coroutines, with the prefix `a`: they give the same answers without blocking.
 
-    They run in threads that are started when they are first needed. A task that is cancelled while it awaits a call
-    takes the call with it if that has not begun; generation ends at the next token; any other call runs to its end,
-    which nobody sees.
+    The calls run in a pool of threads, which starts with the first call. If a task is cancelled while it awaits a call,
+    a call that has not begun is cancelled too, and generation stops at the next token; any other call runs to its end
+    and its answer is discarded.
 
     Attributes:
-        async_workers: How many of them run at a time; set it before the first one. By default a thread a processor, at
-            least 2 and at most 8.
+        async_workers: Maximum number of calls that run at once; set it before the first call. The default is one
+            thread per processor, at least 2 and at most 8.
     """
 
     async_workers: int = min(MOST_WORKERS, max(2, os.cpu_count() or 1))
     _workers: ThreadPoolExecutor | None = None
     _closed = False
-    _workers_lock = Lock()  # of all runtimes: it is held for no longer than it takes to submit
+    _workers_lock = Lock()  # shared by all runtimes: held only while a call is submitted
 
     @overload
     async def aclassify(
@@ -143,20 +143,20 @@ class Asynchronous(Closing):
         cancel: Cancellation | None = None,
         **settings: Any,
     ) -> Coroutine[Any, Any, Generation | list[Generation]] | AsyncGenerator[Piece]:
-        """See `Runtime.generate`: to be awaited, or with `stream` to be iterated by `async for`.
+        """See `Runtime.generate`. Await the result, or with `stream` iterate over it with `async for`.
 
-        A stream takes a thread for a token at a time, so any number of them take turns in a few threads; what is wrong
-        with a request is raised with the first piece. Leave it early by `aclose()`, or by the end of its task.
+        A stream occupies a thread for one token at a time, so any number of streams share a few threads. Errors in the
+        request are raised with the first piece. To stop a stream early, call `aclose()` or cancel its task.
         """
         ended = _Either(cancel)
         generate = partial(getattr(self, "generate"), inputs, task, stream=stream, cancel=ended, **settings)  # noqa: B009
         return self._streamed(generate, ended) if stream else self._generated(generate, ended)
 
     def close(self) -> None:
-        """End the threads of asynchronous calls: those that run end first, those that wait are refused.
+        """Stop the threads of asynchronous calls: running calls finish first, waiting calls are rejected.
 
-        Calls that are not asynchronous need no thread and are answered still. Closing twice does nothing. Without it,
-        the threads end with the runtime, or with the interpreter.
+        Synchronous calls need no such thread and still work afterwards. Closing twice has no effect. A runtime that is
+        never closed stops its threads when it is garbage-collected, or when the interpreter exits.
         """
         with self._workers_lock:
             workers, self._workers, self._closed = self._workers, None, True
@@ -182,13 +182,13 @@ class Asynchronous(Closing):
         finally:
             ended.set()
             try:
-                self._submit(steps.close)  # not here: a step may be under way
+                self._submit(steps.close)  # in the pool, because a step may still be running
             except ClosedError:
                 steps.close()
 
     async def _in_a_thread(self, work: Callable[[], Found]) -> Found:
-        """What `work` gives, which sees the context variables that there are here."""
-        import asyncio  # noqa: PLC0415 - takes as long as numpy to import, and most programs do without
+        """Run `work` in the pool, with the context variables of the caller."""
+        import asyncio  # noqa: PLC0415 - takes as long to import as numpy, and most programs do not need it
 
         future = self._submit(partial(copy_context().run, work))
         try:
@@ -196,7 +196,7 @@ class Asynchronous(Closing):
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if future.cancelled() and self._closed and not (task and task.cancelling()):
-                raise _closed() from None  # nobody cancelled the task that waits
+                raise _closed() from None  # the waiting task itself was not cancelled
             raise
 
     def _submit(self, work: Callable[[], Found]) -> Future[Found]:
@@ -214,7 +214,7 @@ class Asynchronous(Closing):
 
 
 class _Either:
-    """Set once it is set here, or by the caller's own event; see `Cancellation`."""
+    """A cancellation that is set here or through the caller's own event; see `Cancellation`."""
 
     def __init__(self, other: Cancellation | None) -> None:
         self._own = Event()
@@ -228,27 +228,27 @@ class _Either:
 
 
 class _Steps:
-    """Pieces one at a time, from whatever thread asks; closed by a thread while another asks, it is closed after it."""
+    """Hands out pieces one at a time to any thread; `close` waits for a step that is running in another thread."""
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
         self._lock = Lock()
 
     def next(self) -> Piece | None:
-        """The next piece; None at the end."""
+        """Return the next piece; None at the end."""
         with self._lock:
             piece: Piece | None = next(self._pieces, None)
             return piece
 
     def close(self) -> None:
-        """Let go of what the pieces are made of."""
+        """Close the iterator of pieces."""
         with self._lock:
             self._pieces.close()
 
 
 def _closed() -> ClosedError:
     return ClosedError(
-        found="an asynchronous call of a runtime that was closed",
-        wanted="an open one",
-        remedy="close it after the last call, or open another",
+        found="an asynchronous call was made on a closed runtime",
+        wanted="an open runtime",
+        remedy="close the runtime after the last call, or open another one",
     )

@@ -1,4 +1,4 @@
-"""What is closed when a `with` block ends."""
+"""Base class of context managers that close themselves."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Self
 
 
 class Closing(ABC):
-    """A context manager that closes itself."""
+    """A context manager that closes itself when its `with` block ends."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free what is held. Closing twice does nothing."""
+        """Release all resources. Closing twice has no effect."""
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the object itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """See `close`."""
+        """Close the object; see `close`."""
         self.close()

@@ -1,4 +1,4 @@
-"""Opening a bundle: all that a runtime is made of. Imported when the first one is opened, which is not at an import."""
+"""Opening a bundle: builds the parts of a runtime. Imported when the first bundle is opened, not with the package."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 
 class Opened(NamedTuple):
-    """A bundle, opened.
+    """The parts of an open bundle.
 
     Attributes:
         bundle: The bundle.
-        engine: The name of the engine.
+        engine: Name of the engine.
         graph: The graph on that engine.
-        requests: What reads requests.
-        answers: What answers them.
-        language: What answers those that are made to a causal language model; None for other networks.
-        fold: What folds deep prompts.
+        requests: Reads requests.
+        answers: Answers requests.
+        language: Answers requests to a causal language model; None for other networks.
+        fold: Folds deep prompts.
         loaded: The tasks.
-        recorder: What counts requests, and what becomes of prompts.
+        recorder: Counts requests, and loads and evictions of prompts.
     """
 
     bundle: Bundle
@@ -64,7 +64,7 @@ def open_bundle(
     language = None
     network: Network
     if bundle.manifest.cache:
-        from edge_prompt_runtime.language.factory import open_language  # noqa: PLC0415 - only they need it
+        from edge_prompt_runtime.language.factory import open_language  # noqa: PLC0415 - only language models need it
 
         language = open_language(bundle, name, graph, requests, compiled_budget_bytes)
         network = language.model
@@ -88,4 +88,4 @@ def open_bundle(
 
 
 def _nothing(*_: object) -> None:
-    """What is done to a task, before and after it is served, by a network that keeps nothing of it."""
+    """Do nothing before and after a task is served: the hook of networks that keep no state per task."""

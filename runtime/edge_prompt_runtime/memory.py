@@ -1,4 +1,4 @@
-"""What a runtime holds in memory beside the network."""
+"""Memory that a runtime uses in addition to the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def holdings(loaded: LoadedTasks, language: LanguageAnswers | None) -> dict[str, Callable[[], int]]:
-    """What tells how many bytes are held, by what they are held for."""
+    """Return a function for each use of memory (prompts, heads, compiled prompts) that gives its size in bytes."""
 
     def heads() -> int:
         return sum(task.head.size_bytes for task in loaded.kept if task.head is not None)

@@ -1,4 +1,4 @@
-"""The reference of a bundle: what torch gave at export, so that a device can check its engine without torch."""
+"""The reference of a bundle: torch's outputs at export, with which a device checks its engine without torch."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from edge_prompt_runtime.tasks.deep_prompts import Folder
 from edge_prompt_runtime.tasks.task import Float32, as_inputs, base_task
 
 BASE = "base"
-"""Stands for no prompt where others stand for a kind."""
+"""Used in place of a kind for the base model, which has no prompt."""
 
 TOLERANCE = 1e-4
 """The largest difference between torch and an engine in fp32, relative to `max(1, |reference|)`."""
 
 MARGIN = 3
-"""How many times as far from torch a graph with small weights may be as where it was made. Processors multiply 8 bits
-each in their own way: OpenVINO without VNNI was twice as far on DINOv2-small as with it, and its answers as often
-right."""
+"""How many times the difference measured at export a graph with quantised weights may have on another machine.
+Processors multiply 8-bit numbers differently: on DINOv2-small, OpenVINO without VNNI differed twice as much from torch
+as with it, and was correct just as often."""
 
 
 def difference(found: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]) -> float:
-    """The largest difference over the outputs in `found`, relative to `max(1, |reference|)`; infinity for NaN."""
+    """Return the largest difference of the outputs in `found`, relative to `max(1, |reference|)`; infinity for NaN."""
     worst = 0.0
     for name, array in found.items():
         scale = max(1.0, float(np.abs(reference[name]).max(initial=0.0)))
         gap = float(np.abs(array - reference[name]).max(initial=0.0)) / scale
-        worst = max(worst, gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN is not itself
+        worst = max(worst, gap if gap == gap else float("inf"))  # noqa: PLR0124 - NaN is not equal to itself
     return worst
 
 
 def check_reference(bundle: Bundle, engine: str) -> dict[str, float]:
-    """Run the reference request under a prompt of each kind, and under none, and compare with what torch gave.
+    """Run the reference request with a prompt of each kind and without one, and compare with torch's outputs.
 
     Args:
         bundle: The bundle.
         engine: The engine to run it on.
 
     Returns:
-        The difference by kind; `base` is no prompt.
+        The difference by kind; `base` is the network without a prompt.
 
     Raises:
-        ManifestError: The bundle is altered, brings no reference, or does not say how far one with small weights was.
-        ParityError: A difference is above what `bounds_of` allows.
+        ManifestError: The bundle is altered, has no reference, or lacks the measured differences of quantised weights.
+        ParityError: A difference exceeds the bound that `bounds_of` gives.
         UnknownEngineError, MissingExtraError: The engine cannot run it.
     """
     bounds = bounds_of(bundle, engine)
@@ -64,18 +64,18 @@ def check_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     for kind, figure in figures.items():
         if not figure <= bounds[kind]:
             raise ParityError(
-                found=f"{bundle.folder} on {engine}, {kind}: {figure:.1e} from what torch gave at export",
+                found=f"{bundle.folder} on {engine}, {kind}: the outputs differ by {figure:.1e} from torch's at export",
                 wanted=f"at most {bounds[kind]:.2g}",
-                remedy="try another engine or version of it; do not trust this one's answers",
+                remedy="try another engine or another version of it, and do not trust the answers of this one",
             )
     return figures
 
 
 def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
-    """The differences of `check_reference`, whatever they are.
+    """Return the differences that `check_reference` measures, without checking them against bounds.
 
     Raises:
-        ManifestError: The bundle is altered or brings no reference.
+        ManifestError: The bundle is altered or has no reference.
         UnknownEngineError, MissingExtraError: The engine cannot run it.
     """
     graph = bundle.graph(engine)
@@ -93,7 +93,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     read: Any = ...
     if bundle.manifest.cache:
         network = LanguageModel(bundle.manifest, opened, 0)
-        read = arrays["attention_mask"] > 0  # there is an answer after each token, and none elsewhere
+        read = arrays["attention_mask"] > 0  # padded positions have no output
     figures = {}
     for kind, task in tasks.items():
         groups = network.groups(request, [task] * request.rows, (output,))
@@ -103,17 +103,17 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
 
 
 def bounds_of(bundle: Bundle, engine: str) -> dict[str, float]:
-    """How far the graph may be from torch, by kind; `base` is no prompt.
+    """Return how much the graph may differ from torch, by kind; `base` is the network without a prompt.
 
-    In fp32 it is `TOLERANCE`; in fewer bits `MARGIN` times what was measured when it was made.
+    For fp32 weights this is `TOLERANCE`; for lower precisions it is `MARGIN` times the difference measured at export.
 
     Raises:
-        ManifestError: Its weights are of a precision that this code does not know, or what was measured is missing.
+        ManifestError: The precision of the weights is unknown, or the measured differences are missing.
     """
     graph, kinds = bundle.graph(engine), (BASE, *bundle.manifest.kinds)
     if graph.weights not in _BOUNDS:
         raise ManifestError(
-            found=f"{graph.file} with weights in {graph.weights[:40]!r}",
+            found=f"{graph.file} has weights in {graph.weights[:40]!r}",
             wanted=f"one of {', '.join(_BOUNDS)}",
             remedy="install a newer edge-prompt",
         )
@@ -139,20 +139,20 @@ _BOUNDS: dict[str, Callable[[Bundle, str, Sequence[str]], dict[str, float]]] = {
 
 
 def reference_prompts(bundle: Bundle, engine: str) -> dict[str, Float32]:
-    """The random prompts, one a kind, that the bundle's reference was made with.
+    """Return the random prompts, one per kind, that the bundle's reference was made with.
 
     Raises:
-        ManifestError: The bundle is altered or brings no reference.
+        ManifestError: The bundle is altered or has no reference.
     """
     arrays = _reference(bundle, bundle.graph(engine))
     return {kind: arrays[kind].astype(np.float32) for kind in bundle.manifest.kinds}
 
 
 def reference_request(bundle: Bundle, engine: str) -> dict[str, NDArray[Any]]:
-    """The arrays of the request, by name, that the bundle's reference was made with.
+    """Return the arrays of the request, by name, that the bundle's reference was made with.
 
     Raises:
-        ManifestError: The bundle is altered or brings no reference.
+        ManifestError: The bundle is altered or has no reference.
     """
     graph = bundle.graph(engine)
     return _request(bundle, graph, _reference(bundle, graph))
@@ -164,7 +164,7 @@ def _request(bundle: Bundle, graph: Graph, arrays: Mapping[str, FloatArray]) -> 
 
 
 def _request_names(bundle: Bundle, graph: Graph) -> list[str]:
-    """What a request brings that this network reads: a mask also where the graph takes lengths in its place."""
+    """The request arrays that this network reads, including the mask when the graph takes lengths instead of it."""
     names = bundle.manifest.preprocessing.input_names
     return [name for name in names if name in graph.inputs or bundle.manifest.cache]
 
@@ -174,7 +174,9 @@ def _reference(bundle: Bundle, graph: Graph) -> Mapping[str, FloatArray]:
     path = bundle.file(REFERENCE_NAME)
     if path is None:
         raise ManifestError(
-            found=f"{bundle.folder} has no {REFERENCE_NAME}", wanted="one", remedy="export the backbone again"
+            found=f"{bundle.folder} has no {REFERENCE_NAME}",
+            wanted="a bundle with a reference",
+            remedy="export the backbone again",
         )
     kinds = tuple(bundle.manifest.kinds)
     outputs = (f"{graph.outputs[0]}_{kind}" for kind in (*kinds, BASE))

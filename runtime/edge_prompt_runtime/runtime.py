@@ -1,4 +1,4 @@
-"""The runtime: one network in memory, any number of tasks, a task a call or a row."""
+"""The runtime: one network in memory and any number of tasks, chosen per call or per row."""
 
 from __future__ import annotations
 
@@ -38,41 +38,43 @@ class Runtime(Tasks, Asynchronous):
 
     Args:
         bundle: The bundle's folder.
-        engine: `onnxruntime` or `openvino`; None takes the first that is installed.
-        threads: How many threads the engine may use; None leaves it to the engine.
-        precision: What the network is computed in: `f32`, or `bf16` on OpenVINO where the processor has it. Prompts are
-            folded in f32 always.
-        compiled_budget_bytes: Of a causal language model: how much memory the keys and values of compiled soft prompts
-            may take together; beyond it, those used least recently are dropped and compiled anew when asked for.
-        cache_precision: Of a causal language model: what keys and values are kept in, `f32`, or `f16` or `u8` on
-            OpenVINO, which then takes more time; None is as `precision`.
-        model_cache: A folder where the engine keeps its own optimised form of the graph, so that it opens faster the
-            next time; made anew where the graph, the engine or the machine has changed. It is trusted as the program
-            is: keep it where nobody else writes. Not used for language models on OpenVINO, which does not read its own
-            form back.
-        prompts: A folder of prompts, or several: every name in them is served, and read when it is first asked for.
-        prompts_budget_bytes: How much memory the prompts and heads of these folders may take together; beyond it, those
-            used least recently are let go and read anew when asked for, but for those that are pinned.
-        trust: Who must have signed the bundle and every prompt; None takes them unsigned, but never altered.
-        cores: The logical processors to compute on, threads that ask included; on Linux. None is all.
-        spinning: On ONNX Runtime: whether threads that wait for work keep their cores busy, always or never; None does
-            so while a request runs.
-        memory_arena: On ONNX Runtime: memory that a request was computed in is `kept` for the next (None is that),
-            `shrunk` after each request, or taken from the system piece by piece (`none`).
+        engine: `onnxruntime` or `openvino`; None uses the first one that is installed.
+        threads: Number of threads that the engine may use; None leaves the choice to the engine.
+        precision: Precision in which the network computes: `f32`, or `bf16` on OpenVINO if the processor supports it.
+            Prompts are always folded in f32.
+        compiled_budget_bytes: Memory budget for the keys and values of compiled soft prompts, for causal language
+            models. When the budget is exceeded, the least recently used ones are evicted; they are compiled again when
+            a request needs them.
+        cache_precision: Precision of the KV cache of a causal language model: `f32`, or `f16` or `u8` on OpenVINO,
+            which use less memory and more time; None uses `precision`.
+        model_cache: Folder in which the engine stores its optimised form of the graph, so that it opens faster the
+            next time. The stored form is rebuilt when the graph, the engine or the machine changes. It is trusted like
+            the program itself: use a folder that only you can write to. Ignored for language models on OpenVINO, which
+            cannot read its own form of them back.
+        prompts: One or several folders of prompts. Every prompt in them is served, and read when a request first asks
+            for it.
+        prompts_budget_bytes: Memory budget for the prompts and heads of these folders. When the budget is exceeded, the
+            least recently used ones are evicted, except those that are pinned; they are read again when needed.
+        trust: Who must have signed the bundle and every prompt; None accepts unsigned files, but never altered ones.
+        cores: Logical processors to compute on, also for the threads that call the runtime; Linux only. None uses all.
+        spinning: Whether ONNX Runtime's idle threads keep their cores busy: always or never; None lets them spin only
+            while a request runs.
+        memory_arena: What ONNX Runtime does with the memory of a finished request: `kept` for the next request (the
+            same as None), `shrunk` after each request, or `none` to allocate from the system without an arena.
 
     Attributes:
         bundle: The bundle.
-        engine: The name of the engine.
-        store: The tasks of the folders.
-        recorder: What counts requests, and what becomes of prompts; see `stats`.
+        engine: Name of the engine.
+        store: Tasks of the prompt folders.
+        recorder: Counts requests, and loads and evictions of prompts; see `stats`.
 
     Raises:
-        MissingFileError: There is no bundle, or no such folder of prompts.
-        ManifestError: The bundle is malformed, altered, or from a newer format.
-        TrustError: The bundle is not signed by whom it should be, or is not what was signed.
-        UnknownEngineError: There is no such engine, or no graph for it.
-        MissingExtraError: The engine, or the extra `sign` where there is a `trust`, is not installed.
-        InputError: A setting is out of its range, or the engine does not have it here.
+        MissingFileError: The bundle or a folder of prompts does not exist.
+        ManifestError: The bundle is malformed, altered, or in a newer format.
+        TrustError: The bundle lacks a signature that `trust` accepts, or differs from what was signed.
+        UnknownEngineError: The engine does not exist, or the bundle has no graph for it.
+        MissingExtraError: The engine is not installed, or `trust` is given and the extra `sign` is not installed.
+        InputError: A setting is out of range, or the engine does not support it here.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Runtime(Tasks, Asynchronous):
         spinning: bool | None = None,
         memory_arena: str | None = None,
     ) -> None:
-        # here, so that who imports this class waits for nothing that only an open bundle needs
+        # imported here, so that importing this class does not load what only an open bundle needs
         from edge_prompt_runtime.engines.cores import cores_of  # noqa: PLC0415
         from edge_prompt_runtime.engines.settings import EngineSettings  # noqa: PLC0415
         from edge_prompt_runtime.factory import open_bundle  # noqa: PLC0415
@@ -113,7 +115,7 @@ class Runtime(Tasks, Asynchronous):
         self.store = self._loaded.store
 
     def stats(self) -> Stats:
-        """What was asked, how long answers took, what was loaded, let go and refused, and what is held, as of now."""
+        """Return current counts of requests, latencies, loaded, evicted and refused prompts, and memory in use."""
         return self.recorder.stats()
 
     @overload
@@ -131,22 +133,22 @@ class Runtime(Tasks, Asynchronous):
     def classify(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, labels: Sequence[str] | None = None
     ) -> Classification | list[Classification]:
-        """Classify texts or images by the head of their task, or by the network's own head.
+        """Classify texts or images with the head of their task, or with the network's own head.
 
-        A causal language model classifies by how likely the text of each label is to follow, and to be the end.
+        A causal language model scores each label by the probability that its text follows the request and then ends.
 
         Args:
             inputs: A text or an image (a path, bytes, a Pillow image, or an array `[height, width, 3]`), several of
                 them, or the graph's arrays by name.
-            task: The task of all rows, or one a row; None is the base model.
-            labels: Of a causal language model: what to choose from; None is the labels of the task.
+            task: One task for all rows, or one task per row; None is the base model.
+            labels: The labels to choose from, for a causal language model; None uses the labels of the task.
 
         Returns:
             One answer for one text or image, otherwise a list.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: A row cannot be read, rows and tasks differ in number, or a task has nothing to classify by.
+            InputError: A row cannot be read, the numbers of rows and tasks differ, or a task has no head or labels.
         """
         request, tasks, single = self._read(inputs, task)
         if self._language is not None:
@@ -155,8 +157,8 @@ class Runtime(Tasks, Asynchronous):
             answers = self._answers.classify(request, tasks)
         else:
             raise InputError(
-                found="labels for a backbone that classifies by a head",
-                wanted="none: they are those of the head",
+                found="labels were passed to a backbone that classifies with a head",
+                wanted="no labels, because the head defines them",
                 remedy="leave them out",
             )
         return answers[0] if single else answers
@@ -171,18 +173,19 @@ class Runtime(Tasks, Asynchronous):
     def label_tokens(
         self, inputs: str | Sequence[str], task: TaskName | Sequence[TaskName] = None
     ) -> list[TokenLabel] | list[list[TokenLabel]]:
-        """Classify every token of texts by the network's own head (`token-classification`).
+        """Classify every token of one or several texts with the network's own head (`token-classification`).
 
         Args:
             inputs: A text, or several.
-            task: The task of all rows, or one a row; None is the base model.
+            task: One task for all rows, or one task per row; None is the base model.
 
         Returns:
-            The tokens of one text, otherwise a list a text.
+            The tokens of one text, otherwise one list per text.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: The backbone classifies no tokens, a text is empty, or rows and tasks differ in number.
+            InputError: The backbone does not classify tokens, a text is empty, or the numbers of rows and tasks
+                differ.
         """
         self._require_backbone("token-classification")
         request, tasks, single = self._read_items(inputs, task)
@@ -200,19 +203,20 @@ class Runtime(Tasks, Asynchronous):
     def detect(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
     ) -> list[Detection] | list[list[Detection]]:
-        """Find objects in images by the network's own head (`object-detection`).
+        """Find objects in images with the network's own head (`object-detection`).
 
         Args:
             inputs: An image, or several.
-            task: The task of all rows, or one a row; None is the base model.
-            threshold: The least score of an object, 0 to 1.
+            task: One task for all rows, or one task per row; None is the base model.
+            threshold: Minimum score of an object, from 0 to 1.
 
         Returns:
-            The objects of one image, the surest first, otherwise a list an image.
+            The objects of one image by descending score, otherwise one such list per image.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: The backbone detects nothing, an image cannot be read, or rows and tasks differ in number.
+            InputError: The backbone does not detect objects, an image cannot be read, or the numbers of rows and tasks
+                differ.
         """
         self._require_backbone("object-detection")
         request, tasks, single = self._read_items(inputs, task)
@@ -225,18 +229,19 @@ class Runtime(Tasks, Asynchronous):
     def segment(self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None) -> list[Segmentation]: ...
     @recorded
     def segment(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Segmentation | list[Segmentation]:
-        """Label every pixel of images by the network's own head (`semantic-segmentation`).
+        """Classify every pixel of images with the network's own head (`semantic-segmentation`).
 
         Args:
             inputs: An image, or several.
-            task: The task of all rows, or one a row; None is the base model.
+            task: One task for all rows, or one task per row; None is the base model.
 
         Returns:
-            The label map of one image, at its own size, otherwise a list.
+            The label map of one image at the size of that image, otherwise a list of label maps.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: The backbone segments nothing, an image cannot be read, or rows and tasks differ in number.
+            InputError: The backbone does not segment images, an image cannot be read, or the numbers of rows and tasks
+                differ.
         """
         self._require_backbone("semantic-segmentation")
         request, tasks, single = self._read_items(inputs, task)
@@ -245,18 +250,18 @@ class Runtime(Tasks, Asynchronous):
 
     @recorded
     def embed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
-        """The feature of each text or image, scaled to length 1 if the backbone's authors have it so.
+        """Return the feature vector of each text or image, L2-normalised if the backbone's configuration says so.
 
         Args:
             inputs: A text or an image, several of them, or the graph's arrays by name.
-            task: The task of all rows, or one a row; None is the base model.
+            task: One task for all rows, or one task per row; None is the base model.
 
         Returns:
             `[feature_size]` for one text or image, otherwise `[batch, feature_size]`; float32.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: A row cannot be read, rows and tasks differ in number, or the backbone has no features.
+            InputError: A row cannot be read, the numbers of rows and tasks differ, or the backbone has no features.
         """
         self._answers.require_features()
         request, tasks, single = self._read(inputs, task)
@@ -265,20 +270,21 @@ class Runtime(Tasks, Asynchronous):
 
     @recorded
     def infer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
-        """Run the graph on arrays, with no pre- or postprocessing but the prompt.
+        """Run the graph on arrays: the prompt is added, and no other pre- or postprocessing is done.
 
         Args:
-            feeds: The graph's own inputs by name, without those of prompts: of texts `input_ids [batch, sequence]`, and
-                if you like `attention_mask` and `token_type_ids` of that shape; of images `pixel_values [batch,
-                channels, height, width]`; of a backbone of your own the arrays that it was exported with.
-            task: The task of all rows, or one a row; None is the base model.
+            feeds: The graph's inputs by name, without the prompt inputs. Texts: `input_ids [batch, sequence]` and,
+                optionally, `attention_mask` and `token_type_ids` of that shape. Images: `pixel_values [batch, channels,
+                height, width]`. A custom backbone: the arrays that it was exported with.
+            task: One task for all rows, or one task per row; None is the base model.
 
         Returns:
             Every output of the graph by name.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: An array is unknown, of another shape, or too long; or rows and tasks differ in number.
+            InputError: An array is unknown, has the wrong shape or is too long, or the numbers of rows and tasks
+                differ.
         """
         request, tasks, _ = self._read(feeds, task)
         return self._answers.infer(request, tasks)
@@ -313,36 +319,37 @@ class Runtime(Tasks, Asynchronous):
         cancel: Cancellation | None = None,
         **settings: Any,
     ) -> Generation | list[Generation] | Generator[Piece]:
-        """Go on from texts, by a causal language model (`text-generation`).
+        """Generate text with a causal language model (`text-generation`).
 
         Args:
             inputs: A text, token ids, the messages of a chat (`{"role": …, "content": …}` each), several of these, or
-                `input_ids` and `attention_mask` by name. A text is put into the template of its task.
-            task: The task of all rows, or one a row; None is the base model.
-            stream: Whether to give pieces of text while it goes on; each says its row. Close the iterator to end early.
-            cancel: A `threading.Event`: once it is set, from any thread, every row ends with `cancelled`.
-            **settings: Fields of `edge_prompt_runtime.generation.settings.GenerationSettings`, before the model's own
-                `generation_config.json`: `max_new_tokens`, `temperature` (0 is greedy), `top_k`, `top_p`, `min_p`,
-                `repetition_penalty`, `seed`, `stop`, `stop_token_ids`, `top_logprobs`.
+                `input_ids` and `attention_mask` by name. A text is inserted into the template of its task.
+            task: One task for all rows, or one task per row; None is the base model.
+            stream: Whether to yield pieces of text as they are generated; each piece names its row. Close the iterator
+                to stop early.
+            cancel: A `threading.Event`. Once any thread sets it, every row ends with `cancelled`.
+            **settings: Fields of `edge_prompt_runtime.generation.settings.GenerationSettings`: `max_new_tokens`,
+                `temperature` (0 is greedy), `top_k`, `top_p`, `min_p`, `repetition_penalty`, `seed`, `stop`,
+                `stop_token_ids`, `top_logprobs`. They override the model's own `generation_config.json`.
 
         Returns:
-            The text of one request, otherwise a list; or an iterator of pieces.
+            The generation of one request, otherwise a list; with `stream`, an iterator of pieces.
 
         Raises:
             UnknownTaskError: A task is not loaded.
-            InputError: The backbone generates nothing, a setting is unknown or out of range, or a row and the tokens
-                asked for do not fit together.
-            ChatTemplateError: The model's chat template does not take these messages.
-            LogitsError: The network gave no numbers that a token can be chosen by.
+            InputError: The backbone does not generate text, a setting is unknown or out of range, or a row and its new
+                tokens exceed the available positions.
+            ChatTemplateError: The model's chat template rejects these messages.
+            LogitsError: The network returned logits that no token can be chosen from.
         """
         self._require_backbone("text-generation")
-        assert self._language is not None  # noqa: S101 - what generates is a language model
+        assert self._language is not None  # noqa: S101 - only language models generate
         request, tasks, single = self._read(inputs, task)
         pieces, requests = self._language.generate(request, tasks, settings, cancel)
         pieces = self.recorder.watched(pieces)
         if stream:
             return pieces
-        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only they need it
+        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only generation needs it
 
         answers = collect(pieces, requests)
         return answers[0] if single else answers
@@ -350,13 +357,13 @@ class Runtime(Tasks, Asynchronous):
     def _require_backbone(self, task: str) -> None:
         if self.bundle.manifest.backbone.task != task:
             raise InputError(
-                found=f"a bundle for {self.bundle.manifest.backbone.task}",
+                found=f"this bundle is for {self.bundle.manifest.backbone.task}",
                 wanted=f"one for {task}",
-                remedy=f"export a backbone that does it with --task {task}",
+                remedy=f"export a suitable backbone with --task {task}",
             )
 
     def _read(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
-        """The arrays and task of every row, and whether one thing was asked about; tasks are looked up once, here."""
+        """The arrays and task of every row, and whether the caller passed a single item; looks up each task once."""
         if isinstance(inputs, Mapping):
             request = self._requests.take(inputs)
             tasks = self._loaded.of_rows(task, request.rows)
@@ -367,7 +374,11 @@ class Runtime(Tasks, Asynchronous):
         return self._requests.encode(items, tasks), tasks, single
 
     def _read_items(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
-        """As `_read`, but of texts or images: what is found in them is said by its place in what came."""
+        """Like `_read`, but only for texts or images: these answers refer to places in the original input."""
         if isinstance(inputs, Mapping):
-            raise InputError(found="arrays by name", wanted="texts or images", remedy="pass these, or use infer")
+            raise InputError(
+                found="this method was called with arrays by name",
+                wanted="texts or images",
+                remedy="pass texts or images, or call infer",
+            )
         return self._read(inputs, task)

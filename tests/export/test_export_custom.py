@@ -111,7 +111,7 @@ def test_features_are_what_the_heads_of_tasks_read(linear: Bundle, engine: str, 
     features = runtime.embed({"x": x}, "task")
     assert features.shape == (6, 4)
     assert [answer.label for answer in answers] == ["above" if row[0] > 0 else "below" for row in features]
-    with pytest.raises(InputError, match="the base model has no head and the backbone none that classifies"):
+    with pytest.raises(InputError, match="the base model has no head, and the backbone has no classification head"):
         runtime.classify({"x": x})
 
 

@@ -1,4 +1,4 @@
-"""What tests of the runtime share."""
+"""Fixtures for tests of the runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import AssertClose
 
 @pytest.fixture
 def bundle(tiny_bundle: Path) -> Bundle:
-    """The tiny bundle, read."""
+    """The tiny bundle, opened."""
     return read_bundle(tiny_bundle)
 
 

@@ -25,7 +25,7 @@ def spam(runtime: Runtime, make_prompt: MakePrompt) -> Runtime:
 
 
 class Held:
-    """Calls that begin and do not end before they are let go."""
+    """Calls that start and do not end until the test releases them."""
 
     def __init__(self, runtime: Runtime, workers: int = 1) -> None:
         self.begun = threading.Semaphore(0)
@@ -179,7 +179,7 @@ def test_closing_answers_what_runs_and_refuses_what_waits(spam: Runtime) -> None
         first, *others = asyncio.run(asked())
     assert first.shape == (32,)
     assert [type(other) for other in others] == [ClosedError, ClosedError]
-    with pytest.raises(ClosedError, match="a runtime that was closed; wanted an open one"):
+    with pytest.raises(ClosedError, match="made on a closed runtime; wanted an open runtime"):
         asyncio.run(spam.aembed("w1"))
     assert spam.embed("w1").shape == (32,)
 

@@ -14,14 +14,14 @@ NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "
 
 
 def modules_after(code: str) -> set[str]:
-    """The modules that are loaded once a fresh interpreter has run `code`."""
+    """The modules that are loaded after a fresh interpreter has run `code`."""
     code = f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     return set(result.stdout.strip().rpartition("\n")[2].split())
 
 
 def packages_after(code: str) -> set[str]:
-    """The packages that are loaded once a fresh interpreter has run `code`."""
+    """The packages that are loaded after a fresh interpreter has run `code`."""
     return {name.partition(".")[0] for name in modules_after(code)}
 
 

@@ -224,7 +224,7 @@ def test_loading_while_others_ask_disturbs_nobody(runtime: Runtime, make_prompt:
 
 def test_a_long_text_is_cut_with_a_warning_at_the_line_that_asked(runtime: Runtime, assert_close: AssertClose) -> None:
     long, fitting = (" ".join(["w1 w2"] * count) for count in (40, 23))
-    with pytest.warns(TruncationWarning, match="text 1 longer than 48 tokens: the end was cut off") as caught:
+    with pytest.warns(TruncationWarning, match="text 1 was truncated to 48 tokens") as caught:
         found = runtime.embed(["w7", long, "w8 w9"])
     assert caught[0].filename == __file__
     assert_close(found, runtime.embed(["w7", fitting, "w8 w9"]))
@@ -235,7 +235,7 @@ def test_a_long_prompt_leaves_less_room_for_text(
     runtime: Runtime, make_prompt: MakePrompt, assert_close: AssertClose, kind: str
 ) -> None:
     runtime.load("long", make_prompt("long", kind, length=54))
-    with pytest.warns(TruncationWarning, match="longer than 10 tokens"):
+    with pytest.warns(TruncationWarning, match="truncated to 10 tokens"):
         found = runtime.embed(" ".join(["w1"] * 20), "long")
     assert_close(found, runtime.embed(" ".join(["w1"] * 8), "long"))
 
@@ -243,9 +243,9 @@ def test_a_long_prompt_leaves_less_room_for_text(
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_rows_that_are_too_long_are_refused(runtime: Runtime, make_prompt: MakePrompt, kind: str) -> None:
     runtime.load("long", make_prompt("long", kind, length=54))
-    with pytest.raises(InputError, match="row 1 of 11 tokens under task 'long'; wanted at most 10"):
+    with pytest.raises(InputError, match="row 1 has 11 tokens for task 'long'; wanted at most 10"):
         runtime.infer(feeds([7] * 10, [7] * 11), "long")
-    with pytest.raises(InputError, match="row 0 of 49 tokens under the base model; wanted at most 48"):
+    with pytest.raises(InputError, match="row 0 has 49 tokens for the base model; wanted at most 48"):
         runtime.infer(feeds([7] * 49))
 
 
@@ -261,7 +261,7 @@ def test_an_empty_text_is_refused(runtime: Runtime, text: str) -> None:
 def test_an_empty_batch_is_refused(runtime: Runtime, make_prompt: MakePrompt, task: Any) -> None:
     runtime.load("a", make_prompt("a", classes=2))
     for ask in (runtime.embed, runtime.classify):
-        with pytest.raises(InputError, match="no row; wanted at least one"):
+        with pytest.raises(InputError, match="the request has no rows; wanted at least one"):
             ask([], task)
 
 
@@ -271,18 +271,18 @@ def test_a_batch_and_a_task_list_of_different_lengths_are_refused(
 ) -> None:
     runtime.load("a", make_prompt("a", classes=2))
     for ask in (runtime.embed, runtime.classify):
-        with pytest.raises(InputError, match=f"2 rows and {count} tasks; wanted a task a row"):
+        with pytest.raises(InputError, match=f"the request has 2 rows and {count} tasks; wanted one task per row"):
             ask(TEXTS[:2], ["a"] * count)
     with pytest.raises(InputError, match=f"2 rows and {count} tasks"):
         runtime.infer(feeds([7], [8]), ["a"] * count)
 
 
 def test_an_unknown_task_is_refused_with_those_loaded(runtime: Runtime, make_prompt: MakePrompt) -> None:
-    with pytest.raises(UnknownTaskError, match=r"the task 'x'; wanted one of those loaded \(none is\)"):
+    with pytest.raises(UnknownTaskError, match=r"no task 'x' is loaded; wanted a loaded task \(there are none\)"):
         runtime.embed("w1", "x")
     runtime.load("a", make_prompt("a"))
     runtime.load("b", make_prompt("b"))
-    with pytest.raises(UnknownTaskError, match="the task 'x'; wanted one of a, b; load its prompt first"):
+    with pytest.raises(UnknownTaskError, match="no task 'x' is loaded; wanted one of a, b; load its prompt first"):
         runtime.embed(["w1", "w2"], ["a", "x"])
 
 
@@ -416,7 +416,7 @@ def test_a_backbone_that_labels_tokens_classifies_no_text_without_a_head(
     tiny_tagger_bundle: Path, engine: str, make_prompt: MakePrompt
 ) -> None:
     runtime = Runtime(tiny_tagger_bundle, engine)
-    with pytest.raises(InputError, match="has no head and the backbone none that classifies"):
+    with pytest.raises(InputError, match="has no head, and the backbone has no classification head"):
         runtime.classify("w1")
     runtime.load("a", make_prompt("a", bundle=tiny_tagger_bundle, classes=2))
     assert set(runtime.classify("w1", "a").scores) == {"a_0", "a_1"}
@@ -433,24 +433,24 @@ def test_the_own_head_of_a_backbone_labels_tokens_in_its_own_words_under_a_task_
 
 def test_tokens_of_arrays_are_not_labelled(tiny_tagger_bundle: Path, engine: str) -> None:
     arrays: Any = feeds([2, 6, 3])
-    with pytest.raises(InputError, match="arrays by name; wanted texts or images"):
+    with pytest.raises(InputError, match="called with arrays by name; wanted texts or images"):
         Runtime(tiny_tagger_bundle, engine).label_tokens(arrays)
 
 
 @pytest.mark.parametrize("ask", [Runtime.detect, Runtime.segment])
 def test_a_backbone_for_texts_looks_at_no_images(runtime: Runtime, ask: Callable[..., Any]) -> None:
-    with pytest.raises(InputError, match="a bundle for feature-extraction; wanted one for"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for"):
         ask(runtime, "cat.png")
 
 
 def test_a_request_that_is_no_text_is_refused(runtime: Runtime) -> None:
     for request in (b"w1", 3, None):
         with pytest.raises(
-            InputError, match=f"a request of type {type(request).__name__} to a backbone that reads tex"
+            InputError, match=f"the request is of type {type(request).__name__}, but this backbone reads texts"
         ):
             runtime.embed(request)
 
 
 def test_a_backbone_for_features_labels_no_tokens(runtime: Runtime) -> None:
-    with pytest.raises(InputError, match="a bundle for feature-extraction; wanted one for token-classification"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for token-classification"):
         runtime.label_tokens("w1")

@@ -1,4 +1,4 @@
-"""The runtime on a backbone of the user's own: `y = signal + the sum of the virtual tokens`, made by hand."""
+"""The runtime on a custom backbone, built by hand: `y = signal + the sum of the virtual tokens`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MakeBundle = Callable[..., Path]
 
 @pytest.fixture
 def make_bundle(tmp_path: Path) -> MakeBundle:
-    """Write the bundle, whose graph gives `y [batch, 3]` and `tokens [batch, num_virtual_tokens, 3]`."""
+    """Write the bundle, whose graph returns `y [batch, 3]` and `tokens [batch, num_virtual_tokens, 3]`."""
 
     def made(*outputs: str) -> Path:
         folder = tmp_path / "bundle"
@@ -102,7 +102,9 @@ def test_every_row_is_under_its_own_task(make_bundle: MakeBundle, task: Any, add
 def test_outputs_that_fit_into_no_one_array_are_refused(make_bundle: MakeBundle) -> None:
     runtime = with_prompts(make_bundle("y", "tokens"))
     assert runtime.infer({"signal": SIGNAL[:2]}, ["two", "also_two"])["tokens"].shape == (2, 2, 3)
-    with pytest.raises(InputError, match=r"rows whose tokens have the shapes \[1, 3\] and \[2, 3\]; wanted"):
+    with pytest.raises(
+        InputError, match=r"the output tokens has the shapes \[1, 3\] and \[2, 3\] in different rows; wanted"
+    ):
         runtime.infer({"signal": SIGNAL[:2]}, ["one", "two"])
 
 
@@ -114,7 +116,9 @@ def test_without_features_there_is_no_embedding_and_no_class(make_bundle: MakeBu
     runtime.load("headed", path)
     asks: tuple[Callable[..., Any], ...] = (runtime.embed, runtime.classify)
     for ask in asks:
-        with pytest.raises(InputError, match="a backbone without features; wanted one with an output named features"):
+        with pytest.raises(
+            InputError, match="this backbone has no features; wanted a backbone with an output named features"
+        ):
             ask({"signal": SIGNAL}, "headed")
 
 

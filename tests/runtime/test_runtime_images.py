@@ -1,4 +1,4 @@
-"""The runtime on image backbones: rows are not masked, so those of one size and length of prompt run together."""
+"""The runtime on image backbones: without a mask, rows of the same size and prompt length run in one batch."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def picture_at(path: Path) -> Image.Image:
 
 
 def answered(bundle: Path, path: Path) -> tuple[Any, Any]:
-    """What transformers gives for the picture at `path`, and the image processor."""
+    """The output of transformers for the picture at `path`, and the image processor."""
     network, processor = network_of(bundle)
     with torch.no_grad():
         return network(**processor(picture_at(path), return_tensors="pt")), processor
@@ -220,7 +220,7 @@ def test_pixels_are_labelled_as_transformers_labels_them(segmenter: Runtime, pic
         height, width = np.asarray(picture_at(path)).shape[:2]
         (wanted,) = processor.post_process_semantic_segmentation(outputs, [(height, width)])
         assert (found.map.shape, found.labels) == ((height, width), ("red", "green", "blue"))
-        assert (found.map == wanted.numpy()).mean() > 0.99  # the rest are pixels between two classes
+        assert (found.map == wanted.numpy()).mean() > 0.99  # the others are pixels between two classes
         np.testing.assert_array_equal(segmenter.segment(path).map, found.map)
 
 
@@ -237,26 +237,26 @@ def test_a_backbone_does_only_what_it_was_exported_for(
     classifier: Runtime, detector: Runtime, segmenter: Runtime, pictures: list[Path]
 ) -> None:
     for ask, own in ((classifier.detect, "image-classification"), (classifier.segment, "image-classification")):
-        with pytest.raises(InputError, match=f"a bundle for {own}; wanted one for"):
+        with pytest.raises(InputError, match=f"this bundle is for {own}; wanted one for"):
             ask(pictures[0])
     for other in (detector, segmenter):
-        with pytest.raises(InputError, match="has no head and the backbone none that classifies"):
+        with pytest.raises(InputError, match="has no head, and the backbone has no classification head"):
             other.classify(pictures[0])
 
 
 def test_objects_and_pixels_are_of_images_not_of_arrays(detector: Runtime, segmenter: Runtime) -> None:
     asks: tuple[Callable[..., Any], ...] = (detector.detect, segmenter.segment)
     for ask in asks:
-        with pytest.raises(InputError, match="arrays by name; wanted texts or images"):
+        with pytest.raises(InputError, match="called with arrays by name; wanted texts or images"):
             ask({"pixel_values": np.zeros((1, 3, 32, 48), np.float32)})
 
 
 def test_an_empty_batch_of_images_is_refused(classifier: Runtime) -> None:
     for ask in (classifier.embed, classifier.classify):
-        with pytest.raises(InputError, match="no row; wanted at least one"):
+        with pytest.raises(InputError, match="the request has no rows; wanted at least one"):
             ask([])
 
 
 def test_a_batch_and_a_task_list_of_different_lengths_are_refused(classifier: Runtime, pictures: list[Path]) -> None:
-    with pytest.raises(InputError, match="8 rows and 1 tasks; wanted a task a row"):
+    with pytest.raises(InputError, match="the request has 8 rows and 1 tasks; wanted one task per row"):
         classifier.embed(pictures, [None])

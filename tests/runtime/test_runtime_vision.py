@@ -1,4 +1,4 @@
-"""What may be asked of image backbones, and in which form images come; numbers are compared elsewhere."""
+"""The methods of image backbones and the accepted forms of images; numbers are compared elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import AssertClose, MakeImage, MakePrompt
 
 
 def forms_of(path: Path) -> list[Any]:
-    """The same picture in every form that is taken."""
+    """The same picture in every accepted form."""
     with Image.open(path) as opened:
         picture = opened.convert("RGB")
     array = np.asarray(picture)
@@ -121,10 +121,12 @@ def test_a_text_is_no_image(classifier: Runtime, detector: Runtime) -> None:
     for ask in asks:
         with pytest.raises(MissingFileError, match="oil prices rose"):
             ask("oil prices rose")
-    with pytest.raises(InputError, match=r"arrays named \['input_ids'\]; wanted pixel_values float32"):
+    with pytest.raises(InputError, match=r"the arrays are named \['input_ids'\]; wanted pixel_values float32"):
         classifier.infer({"input_ids": np.array([[2, 7, 3]])})
 
 
 def test_images_have_no_tokens(classifier: Runtime, make_image: MakeImage) -> None:
-    with pytest.raises(InputError, match="a bundle for image-classification; wanted one for token-classification"):
+    with pytest.raises(
+        InputError, match="this bundle is for image-classification; wanted one for token-classification"
+    ):
         classifier.label_tokens(str(make_image("cat")))

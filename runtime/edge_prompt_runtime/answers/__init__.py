@@ -1,1 +1,1 @@
-"""What the network's outputs mean to a caller: classes, vectors, tags, spans, boxes, masks."""
+"""Answers made from the network's outputs: classes, vectors, tags, spans, boxes, masks."""

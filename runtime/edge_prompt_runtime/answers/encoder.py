@@ -1,4 +1,4 @@
-"""What a network answers by its features and its heads: all but what language models answer by their words."""
+"""Answers from the features and heads of a network, as opposed to texts of a language model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ CLASSIFICATION_TASKS = frozenset({"text-classification", "image-classification"}
 
 
 class Answers:
-    """Answers read requests. Any number of threads may use one.
+    """Answers prepared requests. Thread-safe.
 
     Args:
         bundle: The bundle.
-        graph: Its graph that is run.
-        network: That graph, opened.
+        graph: The graph of the bundle that is run.
+        network: The open network of that graph.
     """
 
     def __init__(self, bundle: Bundle, graph: Graph, network: Network) -> None:
@@ -43,21 +43,23 @@ class Answers:
         self._network = network
 
     def classify(self, request: Request, tasks: Sequence[Task]) -> list[Classification]:
-        """The class of each row, by the head of its task or by the network's own.
+        """Classify each row with the head of its task or with the network's own.
 
         Raises:
-            InputError: A task has nothing to classify by.
+            InputError: A task has no head or no labels to classify with.
         """
         for task in tasks:
             if task.head is None and self._manifest.backbone.task not in CLASSIFICATION_TASKS:
                 raise InputError(
-                    found=f"{task.described} has no head and the backbone none that classifies",
+                    found=f"{task.described} has no head, and the backbone has no classification head",
                     wanted="a task with a head",
-                    remedy="load a prompt that was tuned with one, or ask what the backbone itself does",
+                    remedy="load a prompt that was tuned with a head, or call the method for the backbone's own task",
                 )
             if not task.labels:
                 raise InputError(
-                    found=f"{task.described} has no labels", wanted="labels", remedy="load a prompt with a card"
+                    found=f"{task.described} has no labels",
+                    wanted="a task with labels",
+                    remedy="load a prompt whose card names its labels",
                 )
             if task.head is not None:
                 self.require_features()
@@ -68,7 +70,7 @@ class Answers:
         ]
 
     def label_tokens(self, texts: Sequence[str], request: Request, tasks: Sequence[Task]) -> list[list[TokenLabel]]:
-        """The tokens of each row, by the network's own head; `texts` are those that `request` was read from."""
+        """Label the tokens of each row with the network's own head; `texts` are the texts that `request` encodes."""
         rows = by_row(self._network, request, tasks, ("logits",))
         return [
             token_labels_of(text, row["logits"], offsets, self._own_labels(task))
@@ -76,7 +78,7 @@ class Answers:
         ]
 
     def detect(self, request: Request, tasks: Sequence[Task], threshold: float) -> list[list[Detection]]:
-        """The objects in each row, by the network's own head; their least score is `threshold`."""
+        """Find the objects in each row with the network's own head; scores must exceed `threshold`."""
         rows = by_row(self._network, request, tasks, ("logits", "pred_boxes"))
         return [
             detections_of(row["logits"], row["pred_boxes"], size, self._own_labels(task), threshold)
@@ -84,7 +86,7 @@ class Answers:
         ]
 
     def segment(self, request: Request, tasks: Sequence[Task]) -> list[Segmentation]:
-        """The label map of each row, by the network's own head."""
+        """Return the label map of each row, from the network's own head."""
         rows = by_row(self._network, request, tasks, ("logits",))
         return [
             segmentation_of(row["logits"], size, self._own_labels(task))
@@ -92,14 +94,14 @@ class Answers:
         ]
 
     def embed(self, request: Request, tasks: Sequence[Task]) -> Float32:
-        """The features of all rows `[batch, feature_size]`, of length 1 if the backbone's authors have it so."""
+        """Return the features `[batch, feature_size]`, L2-normalised if the backbone's configuration says so."""
         features: Float32 = np.stack([row["features"] for row in by_row(self._network, request, tasks, ("features",))])
         if getattr(self._manifest.preprocessing, "normalize", False):
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features
 
     def infer(self, request: Request, tasks: Sequence[Task]) -> Outputs:
-        """Every output of the graph for all rows.
+        """Return every output of the graph for all rows.
 
         Raises:
             InputError: The shape of an output differs between rows.
@@ -107,22 +109,24 @@ class Answers:
         return outputs_together(self._network.groups(request, tasks, self._output_names), request.rows)
 
     def require_features(self) -> None:
-        """Refuse a backbone that has none.
+        """Check that the backbone has features.
 
         Raises:
-            InputError: It has none.
+            InputError: It has no features.
         """
         if "features" not in self._output_names:
             raise InputError(
-                found="a backbone without features", wanted="one with an output named features", remedy="use infer"
+                found="this backbone has no features",
+                wanted="a backbone with an output named features",
+                remedy="use infer",
             )
 
     def _own_labels(self, task: Task) -> tuple[str, ...]:
-        """The class names of the network's own head under `task`; those of a task with a head are of that head."""
+        """The class names of the network's own head; the labels of a task with a head belong to that head instead."""
         return task.labels if task.head is None else self._manifest.backbone.labels
 
 
 def _outputs_for(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """What heads read, and the network's own logits, each only if a row needs it."""
+    """The features for heads and the network's own logits, each only if a row needs it."""
     headless = [task.head is None for task in tasks]
     return (("features",) if not all(headless) else ()) + (("logits",) if any(headless) else ())

@@ -1,4 +1,4 @@
-"""What the runtime answers."""
+"""The answers of a runtime, and how they are computed from the outputs of the network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Classification:
-    """The class of one text.
+    """The class of one text or image.
 
     Attributes:
-        label: The class of the highest score.
+        label: The class with the highest score.
         score: Its probability.
-        scores: The probability of every class, by label, in the order of the labels.
+        scores: The probability of every class by label, in the order of the labels.
     """
 
     label: str
@@ -29,10 +29,10 @@ class TokenLabel:
     """The class of one token of a text.
 
     Attributes:
-        text: The part of the text that the token stands for.
-        start: Where that part starts in the text, in characters.
-        end: Where it ends.
-        label: The class of the highest score.
+        text: The part of the text that the token covers.
+        start: Start of that part in the text, in characters.
+        end: End of that part in the text, in characters.
+        label: The class with the highest score.
         score: Its probability.
     """
 
@@ -44,13 +44,13 @@ class TokenLabel:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities over the last axis, without overflow."""
+    """Return probabilities over the last axis, without overflow."""
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True), dtype=np.float32)
 
 
 def classification_of(logits: NDArray[np.float32], labels: tuple[str, ...]) -> Classification:
-    """The answer that `logits [num_labels]` give."""
+    """Return the classification that `logits [num_labels]` give."""
     scores = softmax(logits)
     best = int(scores.argmax())
     return Classification(labels[best], float(scores[best]), dict(zip(labels, scores.tolist(), strict=True)))
@@ -59,11 +59,11 @@ def classification_of(logits: NDArray[np.float32], labels: tuple[str, ...]) -> C
 def token_labels_of(
     text: str, logits: NDArray[np.float32], offsets: tuple[tuple[int, int], ...], labels: tuple[str, ...]
 ) -> list[TokenLabel]:
-    """The answers that `logits [sequence, num_labels]` give for the tokens that lie in `text`."""
+    """Return the labels that `logits [sequence, num_labels]` give for the tokens inside `text`."""
     scores = softmax(logits)
     answers = []
     for row, (start, end) in enumerate(offsets):
-        if 0 <= start < end <= len(text):  # special tokens have no length, a template's lie outside
+        if 0 <= start < end <= len(text):  # skips special tokens (no length) and the template's (outside)
             best = int(scores[row].argmax())
             answers.append(TokenLabel(text[start:end], start, end, labels[best], float(scores[row, best])))
     return answers
@@ -76,7 +76,7 @@ class Detection:
     Attributes:
         label: Its class.
         score: Its probability.
-        box: `(left, top, right, bottom)` in pixels of the image as it came.
+        box: `(left, top, right, bottom)` in pixels of the original image.
     """
 
     label: str
@@ -89,7 +89,7 @@ class Segmentation:
     """The class of every pixel of an image.
 
     Attributes:
-        map: `[height, width]` of the image as it came, int32: an index into `labels` a pixel.
+        map: int32 `[height, width]` at the size of the original image: one index into `labels` per pixel.
         labels: The class names.
     """
 
@@ -104,14 +104,14 @@ def detections_of(
     labels: tuple[str, ...],
     threshold: float,
 ) -> list[Detection]:
-    """The objects that a network of the DETR kind names (Carion et al. 2020, https://arxiv.org/abs/2005.12872).
+    """Return the objects that a DETR-style network finds (Carion et al. 2020, https://arxiv.org/abs/2005.12872).
 
     Args:
-        logits: `[queries, num_labels + 1]`; the last class is "nothing".
-        boxes: `[queries, 4]`: centre across, centre down, width, height, as shares of the image.
+        logits: `[queries, num_labels + 1]`; the last class is "no object".
+        boxes: `[queries, 4]`: centre x, centre y, width and height, relative to the size of the image.
         size: `(height, width)` of the image in pixels.
         labels: The class names.
-        threshold: The least score.
+        threshold: Objects must have a higher score than this.
     """
     scores = softmax(logits)[:, :-1]
     best = scores.argmax(1)
@@ -129,7 +129,7 @@ def detections_of(
 
 
 def segmentation_of(logits: NDArray[np.float32], size: tuple[int, int], labels: tuple[str, ...]) -> Segmentation:
-    """The label map at the size of the image: logits are interpolated between, then the highest is taken.
+    """Return the label map at the size of the image: interpolates the logits, then takes the highest one.
 
     Args:
         logits: `[num_labels, rows, columns]`.
@@ -139,7 +139,7 @@ def segmentation_of(logits: NDArray[np.float32], size: tuple[int, int], labels: 
     height, width = size
     best = np.full((height, width), -np.inf, np.float32)
     found = np.zeros((height, width), np.int32)
-    for index, plane in enumerate(logits):  # a class at a time: a map of 150 classes at full size is a gigabyte
+    for index, plane in enumerate(logits):  # class by class: a map of 150 classes at full size takes a gigabyte
         scaled = _bilinear(plane, height, width)
         higher = scaled > best
         best[higher], found[higher] = scaled[higher], index
@@ -147,14 +147,14 @@ def segmentation_of(logits: NDArray[np.float32], size: tuple[int, int], labels: 
 
 
 def _bilinear(plane: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    """`plane [rows, columns]` at `[height, width]`, as torch interpolates with `align_corners=False`."""
+    """Resize `plane [rows, columns]` to `[height, width]` like torch with `align_corners=False`."""
     down, across = _weights(plane.shape[0], height), _weights(plane.shape[1], width)
     rows = plane[down[0]] * (1 - down[2][:, None]) + plane[down[1]] * down[2][:, None]
     return np.asarray(rows[:, across[0]] * (1 - across[2]) + rows[:, across[1]] * across[2], dtype=np.float32)
 
 
 def _weights(given: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For each place wanted: the two places given that it lies between, and how far it is towards the second."""
+    """For each output position: the two input positions it lies between, and the weight of the second."""
     places = np.maximum((np.arange(wanted, dtype=np.float32) + 0.5) * np.float32(given / wanted) - 0.5, 0)
     first = np.minimum(places.astype(np.int64), given - 1)
     return first, np.minimum(first + 1, given - 1), (places - first).astype(np.float32)

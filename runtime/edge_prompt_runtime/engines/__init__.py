@@ -1,1 +1,1 @@
-"""The engines: what runs a graph on the device. One folder per engine, imported when it is asked for."""
+"""The engines, which run a graph on the device. One folder per engine, imported when the engine is used."""

@@ -1,4 +1,4 @@
-"""The cores that a thread computes on, where the system lets it choose: on Linux."""
+"""The cores that a thread computes on, on systems where it can choose them (Linux)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from edge_prompt.base.errors import InputError
 
 CAN_CHOOSE = hasattr(os, "sched_setaffinity")
-"""Whether the system lets threads choose their cores."""
+"""Whether threads can choose their cores on this system."""
 
 
 def available_cores() -> frozenset[int]:
-    """The cores that this thread may use."""
+    """Return the cores that this thread may use."""
     return frozenset(os.sched_getaffinity(0)) if CAN_CHOOSE else frozenset(range(os.cpu_count() or 1))
 
 
 @contextmanager
 def running_on(cores: Iterable[int] | None) -> Iterator[None]:
-    """Keep this thread, and those that it starts meanwhile, on `cores`; None leaves it where it is."""
+    """Pin this thread, and the threads that it starts meanwhile, to `cores`; None changes nothing."""
     before = available_cores()
     if cores is None or before <= frozenset(cores):
         yield
@@ -32,40 +32,40 @@ def running_on(cores: Iterable[int] | None) -> Iterator[None]:
 
 
 def cores_of(cores: Iterable[int] | None) -> tuple[int, ...] | None:
-    """Cores as settings have them; None is all.
+    """Convert cores to the form of `EngineSettings`; None is all.
 
     Raises:
-        InputError: They are not several.
+        InputError: The value is not iterable.
     """
     try:
         return None if cores is None else tuple(cores)
     except TypeError as error:
         raise InputError(
-            found=f"the cores {cores!r}", wanted="a list of numbers", remedy="pass a list, such as [2, 3]"
+            found=f"cores={cores!r} is not a list", wanted="a list of numbers", remedy="pass a list, such as [2, 3]"
         ) from error
 
 
 def require_cores(cores: tuple[int, ...]) -> None:
-    """Refuse cores that nothing can be computed on.
+    """Check that this process can compute on the cores.
 
     Raises:
-        InputError: The system lets nobody choose, or they are not cores of this process.
+        InputError: Threads cannot choose their cores on this system, or the process may not use these cores.
     """
     if not CAN_CHOOSE:
         raise InputError(
-            found="cores on a system where a thread cannot choose them",
+            found="cores were set on a system where threads cannot choose their cores",
             wanted="Linux",
-            remedy="leave the cores out, or say how many threads",
+            remedy="leave the cores out, or set the number of threads",
         )
     available = available_cores()
     if not cores or not all(type(core) is int for core in cores) or not set(cores) <= available:
         raise InputError(
-            found=f"the cores {list(cores)}",
-            wanted=f"some of {said(available)}, which this process may use",
-            remedy="choose from them",
+            found=f"this process cannot use the cores {list(cores)}",
+            wanted=f"one or more of {described(available)}",
+            remedy="choose from these cores",
         )
 
 
-def said(cores: Iterable[int]) -> str:
-    """Cores as a message names them."""
+def described(cores: Iterable[int]) -> str:
+    """How messages list cores."""
     return ", ".join(map(str, sorted(cores)))

@@ -1,7 +1,7 @@
-"""Where engines keep their own optimised forms of graphs, when they are asked to, so that these open faster.
+"""The model cache: engines store their optimised forms of graphs in it, so that these open faster the next time.
 
-Such a form belongs to one graph, one version of one engine and one processor; whatever was made for others is thrown
-away. It is as trusted as the program itself: keep it where nobody else writes.
+An optimised form belongs to one graph, one version of one engine and one processor; forms made for others are deleted.
+It is trusted like the program itself: keep it in a folder that only you can write to.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ MADE_FOR_NAME = "made_for.json"
 
 _PROCESSOR = Path("/proc/cpuinfo")
 _DISTINGUISHING = ("model name", "flags", "Features", "CPU part")
-"""What tells processors apart there, on x86 and on ARM."""
+"""Fields of that file that tell processors apart, on x86 and on ARM."""
 
 
 def folder_of(model_cache: Path, graph: Graph) -> Path:
-    """The folder in `model_cache` for `graph`, without what was made for another engine or machine.
+    """Return the folder for `graph` in `model_cache`, emptied if it was made for another engine or machine.
 
     Args:
-        model_cache: The folder for all graphs; made if it is not there.
+        model_cache: The folder for all graphs; created if it does not exist.
         graph: The graph.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: The folder cannot be written.
     """
-    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only who keeps a cache needs it
+    from importlib.metadata import version  # noqa: PLC0415 - slow to import, and only a model cache needs it
 
     content = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(graph.sha256.items()))
     folder = model_cache / f"{graph.engine}-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
@@ -45,16 +45,16 @@ def folder_of(model_cache: Path, graph: Graph) -> Path:
 
 
 def machine() -> str:
-    """What tells this machine's processor from others."""
-    said = platform.processor()
+    """Return an identifier of this machine's processor."""
+    described = platform.processor()
     if _PROCESSOR.exists():
         lines = _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = "\n".join(sorted({line for line in lines if line.startswith(_DISTINGUISHING)}))
-    return f"{platform.system()} {platform.machine()} {hashlib.sha256(said.encode()).hexdigest()[:32]}"
+        described = "\n".join(sorted({line for line in lines if line.startswith(_DISTINGUISHING)}))
+    return f"{platform.system()} {platform.machine()} {hashlib.sha256(described.encode()).hexdigest()[:32]}"
 
 
 def _read(path: Path) -> Mapping[str, object] | None:
-    """What a folder was made for; None if it does not say."""
+    """The engine and machine that a folder was made for; None if they are not recorded."""
     try:
         return read_json(path, ManifestError) if path.exists() else None
     except ManifestError:

@@ -1,4 +1,4 @@
-"""How an engine runs a graph: what may be asked for, whatever the engine."""
+"""Settings of engines, and the checks that do not depend on the engine."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.cores import require_cores
 
 PRECISIONS = ("f32", "bf16")
-"""What a graph may be computed in, whatever its weights are stored in; int8 layers of an int8 graph stay int8."""
+"""Precisions that a graph can be computed in, however its weights are stored; int8 layers stay int8."""
 
 CACHE_PRECISIONS = ("f16", "u8")
-"""What keys and values may be kept in, other than in what is computed in."""
+"""Precisions of the KV cache, besides the precision of the computation."""
 
 MEMORY_ARENAS = ("kept", "shrunk", "none")
-"""What becomes of the memory that a request was computed in; see `EngineSettings.memory_arena`."""
+"""What happens to the memory of a finished request; see `EngineSettings.memory_arena`."""
 
 
 class EngineSettings(NamedTuple):
-    """How an engine runs a graph. None leaves it to the engine; what an engine cannot do is refused.
+    """How an engine runs a graph. None leaves a setting to the engine; unsupported settings are refused.
 
     Attributes:
-        threads: How many threads it may use.
-        precision: One of `PRECISIONS`: what it computes in.
-        cache_precision: What it keeps keys and values in: one of `CACHE_PRECISIONS`; None is `precision`.
-        model_cache: A folder for its own optimised form of the graph, so that it opens faster the next time; made anew
-            where the graph, the engine or the machine has changed.
-        cores: The logical processors that it computes on; None is all. A thread that asks computes, too, and is kept on
-            them meanwhile.
-        spinning: Whether threads that wait for work keep their cores busy, so that they begin sooner: always, or never;
-            None does so while a request runs.
-        memory_arena: Memory that a request was computed in is `kept` for the next, `shrunk` after each request, or
-            taken from the system piece by piece, for `none`.
+        threads: Number of threads that the engine may use.
+        precision: Precision of the computation, one of `PRECISIONS`.
+        cache_precision: Precision of the KV cache, one of `CACHE_PRECISIONS`; None uses `precision`.
+        model_cache: Folder in which the engine stores its optimised form of the graph, so that it opens faster the next
+            time. The stored form is rebuilt when the graph, the engine or the machine changes.
+        cores: Logical processors to compute on; None uses all. A thread that calls the engine computes too, and is
+            pinned to these cores during the call.
+        spinning: Whether idle threads keep their cores busy, so that they start sooner: always, or never; None lets
+            them spin only while a request runs.
+        memory_arena: What happens to the memory of a finished request: `kept` for the next request, `shrunk` after each
+            request, or `none` to allocate from the system without an arena.
     """
 
     threads: int | None = None
@@ -48,10 +48,10 @@ DEFAULTS = EngineSettings()
 
 
 def require_sound(settings: EngineSettings) -> None:
-    """Refuse settings that no engine has.
+    """Check the settings that do not depend on the engine.
 
     Raises:
-        InputError: A setting is out of its range.
+        InputError: A setting is out of range.
     """
     for what, found, known in (
         ("the precision", settings.precision, PRECISIONS),
@@ -61,7 +61,9 @@ def require_sound(settings: EngineSettings) -> None:
     ):
         if not any(found is value or (isinstance(found, str) and found == value) for value in known):
             wanted = ", ".join(str(value) for value in known if value is not None)
-            raise InputError(found=f"{what} {found!r}", wanted=f"one of {wanted}", remedy="choose one of them")
+            raise InputError(
+                found=f"{what} {found!r} is unknown", wanted=f"one of {wanted}", remedy="choose one of them"
+            )
     if settings.cores is not None:
         require_cores(settings.cores)
     if settings.threads is None:
@@ -69,7 +71,7 @@ def require_sound(settings: EngineSettings) -> None:
     most = None if settings.cores is None else len(set(settings.cores))
     if type(settings.threads) is not int or settings.threads < 1 or settings.threads > (most or settings.threads):
         raise InputError(
-            found=f"{settings.threads!r} threads" + ("" if most is None else f" on {most} cores"),
-            wanted="a whole number, 1 at least" + ("" if most is None else f" and {most} at most"),
-            remedy="choose as many as cores that may be busy, or leave it out",
+            found=f"threads={settings.threads!r}" + ("" if most is None else f" was set for {most} core(s)"),
+            wanted="an integer of at least 1" + ("" if most is None else f" and at most {most}"),
+            remedy="pass the number of cores that the engine may keep busy, or leave it out",
         )

@@ -1,1 +1,1 @@
-"""From read requests and tasks to one run of an engine, and back to rows."""
+"""Runs requests and their tasks on an engine, and returns the outputs by row."""

@@ -1,4 +1,4 @@
-"""From a request and its tasks to the graph's inputs: the one place where a prompt meets a request."""
+"""Combines a request with the prompts of its tasks into the graph's inputs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.tasks.task import BATCH_AXES, LENGTH_AXES, Float32, Task
 
 MASK = "attention_mask"
-"""The input of graphs that mask: over a row's part of the prefix, of the soft prompt, and its tokens, in this order."""
+"""The mask input: it covers a row's prefix, its soft prompt and its tokens, in this order."""
 
 
 def feeds_of(request: Arrays, tasks: Sequence[Task], input_names: Sequence[str], *, masked: bool) -> Arrays:
-    """The graph's inputs for a batch whose row `i` is under `tasks[i]`.
+    """Return the graph's inputs for a batch whose row `i` belongs to `tasks[i]`.
 
-    A batch of one task is fed that task's arrays as they are, with a leading 1 that the graph broadcasts: a swap copies
-    nothing. In a batch of several tasks, prompts are filled up with zeros to the longest, and masked there.
+    A batch of one task uses that task's arrays without a copy, with a batch axis of length 1 that the graph broadcasts.
+    In a batch of several tasks, prompts are padded with zeros to the longest, and the padding is masked.
     """
     prompts = prompt_feeds(tasks)
     feeds: dict[str, NDArray[Any]] = {**request, **prompts}
@@ -34,14 +34,14 @@ def feeds_of(request: Arrays, tasks: Sequence[Task], input_names: Sequence[str],
 
 
 def prompt_feeds(tasks: Sequence[Task]) -> Mapping[str, Float32]:
-    """The prompt inputs by name for rows under `tasks`."""
+    """Return the prompt inputs by name for rows that belong to `tasks`."""
     if all(task is tasks[0] for task in tasks):
         return tasks[0].prompts
     return {name: _stacked([task.prompts[name] for task in tasks], name) for name in tasks[0].prompts}
 
 
 def rows_that_run_together(request: Request, tasks: Sequence[Task]) -> list[list[int]]:
-    """The rows of a batch in groups of one shape and one length of prompt, as a graph without a mask takes them."""
+    """Group the rows of a batch by shape and length of prompt, as a graph without a mask requires."""
     groups: dict[Hashable, list[int]] = {}
     for row, task in enumerate(tasks):
         key = (request.shape_of(row), *(task.length(name) for name in LENGTH_AXES))
@@ -50,7 +50,7 @@ def rows_that_run_together(request: Request, tasks: Sequence[Task]) -> list[list
 
 
 def outputs_together(groups: Iterator[tuple[list[int], dict[str, NDArray[Any]]]], rows: int) -> dict[str, NDArray[Any]]:
-    """The outputs of all groups as one batch.
+    """Join the outputs of all groups into one batch.
 
     Raises:
         InputError: The shape of an output differs between groups.
@@ -64,21 +64,21 @@ def outputs_together(groups: Iterator[tuple[list[int], dict[str, NDArray[Any]]]]
             shapes = [list(one.shape[1:]) for one in (together[name], array)]
             if shapes[0] != shapes[1]:
                 raise InputError(
-                    found=f"rows whose {name} have the shapes {shapes[0]} and {shapes[1]}",
-                    wanted="rows whose outputs fit into one array",
-                    remedy="ask about rows of one length of prompt at a time",
+                    found=f"the output {name} has the shapes {shapes[0]} and {shapes[1]} in different rows",
+                    wanted="rows whose outputs have the same shape",
+                    remedy="pass only rows with prompts of the same length in one call",
                 )
             together[name][numbers] = array
     return together
 
 
 def _prompt_mask(lengths: Sequence[int]) -> NDArray[np.int64]:
-    """`[batch, longest]`: ones for a row's own virtual tokens, which come first."""
+    """The mask `[batch, longest]`: 1 for a row's own virtual tokens, which come first."""
     return (np.arange(max(lengths)) < np.asarray(lengths)[:, None]).astype(np.int64)
 
 
 def _stacked(arrays: Sequence[Float32], name: str) -> Float32:
-    """The prompts of all rows along the axis of the batch, each filled up with zeros to the longest."""
+    """Stack the prompts of all rows along the batch axis, each padded with zeros to the longest."""
     shape = [max(lengths) for lengths in zip(*(array.shape for array in arrays), strict=True)]
     shape[BATCH_AXES[name]] = len(arrays)
     stacked = np.zeros(shape, np.float32)

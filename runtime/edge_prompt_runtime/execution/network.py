@@ -1,4 +1,4 @@
-"""Running read requests on an opened graph, the rows of a batch together where they can be."""
+"""Runs requests on an open graph, with the rows of a batch in as few runs as possible."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Outputs = dict[str, NDArray[Any]]
 
 
 class Network(Protocol):
-    """A network on an engine. Any number of threads may use one."""
+    """A network on an engine. Thread-safe."""
 
     def groups(
         self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], Outputs]]:
-        """The outputs of rows that run together: their numbers in the request, and `[rows, …]` an output."""
+        """Yield for each run the indices of its rows in the request, and one array `[rows, …]` per output."""
 
 
 class GraphNetwork:
-    """A network that keeps nothing between two requests; see `Network`.
+    """A network without state between requests; see `Network`.
 
     Args:
-        engine: The opened graph.
-        input_names: The graph's inputs.
-        masked: Whether the graph masks, so that rows under prompts of different lengths run in one batch.
+        engine: The open graph.
+        input_names: Names of the graph's inputs.
+        masked: Whether the graph takes a mask, so that rows with prompts of different lengths can run in one batch.
     """
 
     def __init__(self, engine: Engine, input_names: Sequence[str], *, masked: bool) -> None:
@@ -42,7 +42,7 @@ class GraphNetwork:
     def groups(
         self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], Outputs]]:
-        """All rows, unless they differ in size, or in length of prompt where nothing masks."""
+        """Run all rows at once, unless the graph takes no mask and the rows differ in size or length of prompt."""
         together = [list(range(request.rows))] if self._masked else rows_that_run_together(request, tasks)
         for rows in together:
             own_tasks = [tasks[row] for row in rows]
@@ -51,7 +51,7 @@ class GraphNetwork:
 
 
 def by_row(network: Network, request: Request, tasks: Sequence[Task], outputs: Sequence[str]) -> list[Outputs]:
-    """The outputs of each row by themselves."""
+    """Return the outputs of each row."""
     answers: list[Outputs] = [{}] * request.rows
     for rows, found in network.groups(request, tasks, outputs):
         for index, row in enumerate(rows):

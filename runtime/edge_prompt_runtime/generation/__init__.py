@@ -1,1 +1,1 @@
-"""From logits to text: settings, sampling, pieces, stopping, chat templates, and the loop over a batch of rows."""
+"""From logits to text: settings, sampling, detokenisation, stop strings, and the loop over a batch of rows."""

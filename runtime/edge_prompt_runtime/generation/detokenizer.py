@@ -1,11 +1,11 @@
-r"""From tokens to pieces of text that never break a character.
+r"""From tokens to pieces of text that never split a character.
 
-A decoder may need several tokens for one character, and what a token decodes to may depend on the one before it (a
-leading space, a `##`). So each piece is what the latest tokens add when they are decoded together with those before
-them, and text that ends with U+FFFD waits: it may be a character whose bytes are not all there yet.
+One character may consist of several tokens, and the text of a token may depend on the token before it (a leading
+space, a `##`). So each piece is the text that the latest tokens add when they are decoded together with the tokens
+before them. Text that ends with U+FFFD is held back, because the remaining bytes of a character may follow.
 
-`tokenizers.decoders.DecodeStream` works in the same way, but raises where bytes turn out to be malformed and cannot
-be asked for what is left at the end.
+`tokenizers.decoders.DecodeStream` works in the same way, but it raises on malformed bytes and cannot return the text
+that is left at the end.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from __future__ import annotations
 from typing import Protocol
 
 REPLACEMENT = "\ufffd"
-"""What decoders give for bytes that are no character."""
+"""What decoders return for bytes that do not form a character."""
 
 
 class Decoder(Protocol):
-    """What makes text of tokens: a `tokenizers.Tokenizer`."""
+    """Turns tokens into text: a `tokenizers.Tokenizer`."""
 
     def decode(self, ids: list[int], skip_special_tokens: bool = True) -> str:  # noqa: FBT001, FBT002 - tokenizers' own
-        """The text of `ids`; ids beyond the vocabulary have none."""
+        """Return the text of `ids`; ids outside the vocabulary have no text."""
 
 
 class Pieces:
-    """The text of one row, as it becomes certain.
+    """The text of one row, released piece by piece once it can no longer change.
 
-    The pieces together are `decoder.decode(tokens)`. There is one exception, of malformed bytes: a decoder with byte
-    fallback gives U+FFFD for a whole run of byte tokens if the last of them are malformed; characters of that run that
-    were whole, and given already, stay here.
+    The pieces together are `decoder.decode(tokens)`, with one exception for malformed bytes: a decoder with byte
+    fallback returns U+FFFD for a whole run of byte tokens if the last of them are malformed, while complete characters
+    of that run that were already returned stay as they are.
 
     Args:
-        decoder: The bundle's tokenizer. Only its `decode` is used, which any number of threads may call.
+        decoder: The bundle's tokenizer. Only its thread-safe method `decode` is used.
     """
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._before: list[int] = []  # the tokens of the last piece, the context that later ones are decoded in
+        self._before: list[int] = []  # the tokens of the last piece, the context in which later ones are decoded
         self._held: list[int] = []
-        self._given = 0  # characters of the text of `before` and `held` that were given
+        self._given = 0  # characters of the text of `before` and `held` that were returned
 
     def push(self, token: int) -> str:
-        """The text that is certain with `token`; empty if none is."""
+        """Add `token` and return the text that is now complete; empty if there is none."""
         self._held.append(token)
         text = self._text()
         certain = text.rstrip(REPLACEMENT)
@@ -56,7 +56,7 @@ class Pieces:
         return piece
 
     def flush(self) -> str:
-        """What is left at the end: U+FFFD for bytes that have become no character."""
+        """Return the remaining text at the end: U+FFFD for bytes that do not form a character."""
         piece = self._text()[self._given :]
         self._before, self._held, self._given = [], [], 0
         return piece

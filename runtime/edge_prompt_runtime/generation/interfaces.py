@@ -1,4 +1,4 @@
-"""What the generation loop asks of an engine."""
+"""The interfaces that the generation loop needs: rows on an engine, and cancellation."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ Int64 = NDArray[np.int64]
 
 
 class Decoding(Protocol):
-    """A batch of rows under way on an engine: their caches. One thread uses it."""
+    """A batch of rows in progress on an engine, with their KV caches. Used by one thread."""
 
     def start(self, rows: Sequence[Int64]) -> Sequence[Float32] | Float32:
-        """Take up rows.
+        """Start the rows.
 
         Args:
             rows: The token ids of each row, `[length]`; lengths may differ.
 
         Returns:
-            The logits after the last token of each row, `[vocab]` each.
+            The logits after the last token of each row, `[vocab]` per row.
         """
 
     def step(self, tokens: Int64) -> Sequence[Float32] | Float32:
-        """Append `tokens [batch]`, one a row; returns the logits after each, `[vocab]` a row."""
+        """Append `tokens [batch]`, one per row, and return the logits after them, `[vocab]` per row."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only, indices into the batch as it is; none at all lets go of every cache."""
+        """Continue with these rows only, given as indices into the current batch; an empty list frees all caches."""
 
 
 class Cancellation(Protocol):
-    """What a caller ends generation by, from any thread: a `threading.Event`."""
+    """Lets a caller stop generation from any thread: a `threading.Event`."""
 
     def is_set(self) -> bool:
-        """Whether to end."""
+        """Whether to stop."""

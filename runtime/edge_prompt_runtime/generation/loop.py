@@ -1,4 +1,4 @@
-"""The generation loop: a batch of rows, token by token, each row to its own end."""
+"""The generation loop: extends a batch of rows token by token until each row ends."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def generate_pieces(
     decoder: Decoder | None,
     cancel: Cancellation | None = None,
 ) -> Generator[Piece]:
-    """Generate, giving a piece a row and step; the last piece of each row has its `finish_reason`.
+    """Generate one piece per row and step; the last piece of each row has its `finish_reason`.
 
-    Everything is checked before the first piece is asked for. The iterator may be closed at any time: then, and at its
-    end and where it fails, `decoding` is told to let go of its caches.
+    All requests are checked at the call, before the first piece. The iterator may be closed at any time. When it is
+    closed, ends or fails, the caches of `decoding` are freed.
 
     Args:
-        decoding: Rows are started, continued and dropped here.
-        requests: A request a row.
-        decoder: The bundle's tokenizer; None where there is none: then pieces have no text.
-        cancel: Looked at before each token; once it is set, every row that is not at its end is cancelled.
+        decoding: The rows on an engine.
+        requests: One request per row.
+        decoder: The bundle's tokenizer; None if there is none, in which case pieces have no text.
+        cancel: Checked before each token; once it is set, every row that has not ended is cancelled.
 
     Raises:
-        InputError: A request has no tokens or no room, or settings do not fit it.
-        LogitsError: The network gave no numbers that a token can be chosen by; raised while iterating.
+        InputError: A request has no tokens or leaves no room for new ones, or the settings do not fit it.
+        LogitsError: The network returned logits that no token can be chosen from; raised during iteration.
     """
     for index, request in enumerate(requests):
         _require_sound(index, request)
@@ -41,7 +41,7 @@ def generate_pieces(
 
 
 def collect(pieces: Iterable[Piece], requests: Sequence[RowRequest]) -> list[Generation]:
-    """The whole of each row, of the pieces of all."""
+    """Join the pieces of all rows into one generation per row."""
     texts: list[list[str]] = [[] for _ in requests]
     tokens: list[list[int]] = [[] for _ in requests]
     logprobs: list[list[TokenLogprobs]] = [[] for _ in requests]
@@ -68,7 +68,7 @@ def collect(pieces: Iterable[Piece], requests: Sequence[RowRequest]) -> list[Gen
 def _pieces(
     decoding: Decoding, requests: Sequence[RowRequest], rows: list[Row], cancel: Cancellation | None
 ) -> Generator[Piece]:
-    """See `generate_pieces`: apart from it so that faults are raised at the call, not with the first piece."""
+    """The generator behind `generate_pieces`, which checks the requests at the call, not with the first piece."""
     started = False
     try:
         tokens: list[int] = []
@@ -96,13 +96,13 @@ def _pieces(
 def _require_sound(index: int, request: RowRequest) -> None:
     if request.tokens.ndim != 1 or not len(request.tokens):
         raise InputError(
-            found=f"row {index} with tokens of shape {list(request.tokens.shape)}",
-            wanted="at least one token a row",
-            remedy="leave that row out, or begin it with the token that begins texts",
+            found=f"row {index} has tokens of shape {list(request.tokens.shape)}",
+            wanted="at least one token per row",
+            remedy="leave that row out, or start it with the beginning-of-text token",
         )
     if request.room is not None and request.room < 1:
         raise InputError(
-            found=f"row {index} of {len(request.tokens)} tokens, which leave no room",
-            wanted="places for at least one token more",
+            found=f"row {index} has {len(request.tokens)} tokens, which leave no room for new ones",
+            wanted="room for at least one more token",
             remedy="shorten the request, or use a shorter prompt",
         )

@@ -1,8 +1,8 @@
-"""What a model's own `generation_config.json` asks for, as settings; what the caller asks for goes before it.
+"""Default settings from a model's own `generation_config.json`; the caller's settings override them.
 
-The file is read as transformers reads it. It can ask for what is not done here, such as beam search. That would change
-the text, and the file cannot be changed where it lies (its digest stands in the manifest), so it is not refused but
-said, in a `GenerationConfigWarning`; `warnings.simplefilter("error", GenerationConfigWarning)` makes it an error.
+The file is read as transformers reads it. It may ask for features that this runtime does not support, such as beam
+search. They would change the text, but the file cannot be edited in the bundle (the manifest holds its digest). So the
+runtime issues a `GenerationConfigWarning`; `warnings.simplefilter("error", GenerationConfigWarning)` makes it an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge_prompt_runtime.generation.warnings import GenerationConfigWarning
 GENERATION_CONFIG_NAME = "generation_config.json"
 
 TOP_K_OF_SAMPLING = 50
-"""What transformers takes where a model samples and does not say how many tokens from."""
+"""The `top_k` that transformers uses if a model samples and does not set one."""
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
@@ -46,7 +46,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_time": (),
     "num_return_sequences": (1,),
 }
-"""What changes the text and is not done here: the values, beside null, at which it changes nothing."""
+"""Unsupported fields that change the text, with the values, besides null, that have no effect."""
 
 _NEUTRAL_SAMPLING: dict[str, tuple[Any, ...]] = {
     "typical_p": (1,),
@@ -54,7 +54,7 @@ _NEUTRAL_SAMPLING: dict[str, tuple[Any, ...]] = {
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
 }
-"""The same, of what counts only where tokens are drawn."""
+"""The same for fields that only matter when sampling."""
 
 _SAME = {
     "max_new_tokens": int,
@@ -64,32 +64,34 @@ _SAME = {
     "min_p": float,
     "repetition_penalty": float,
 }
-"""What the file calls as we do."""
+"""Fields that have the same name in the file and in `GenerationSettings`."""
 
 
 def settings_from(generation_config: Mapping[str, Any], **asked: Any) -> GenerationSettings:
-    """Settings by the model's own defaults and, before them, what the caller asked for.
+    """Combine the model's own defaults with the caller's settings, which take precedence.
 
-    `do_sample` false or absent is temperature 0, whatever temperature the file names. A caller's `max_new_tokens` or
-    `max_length` replaces both of the file's. A caller's `stop_token_ids` join the model's own: without these it would
-    run on past its end.
+    If `do_sample` is false or absent, the temperature is 0, whatever temperature the file names. The caller's
+    `max_new_tokens` or `max_length` replaces both of the file's. The caller's `stop_token_ids` are added to the model's
+    own, without which it would not stop at the end of its text.
 
     Args:
         generation_config: The content of the model's `generation_config.json`; empty if it has none.
-        **asked: Fields of `GenerationSettings`; None is as if it had not been asked for.
+        **asked: Fields of `GenerationSettings`; None counts as not set.
 
     Raises:
         ManifestError: The file is malformed.
-        InputError: What was asked for is unknown, of another type or out of range.
+        InputError: A setting is unknown, of the wrong type or out of range.
 
     Warns:
-        GenerationConfigWarning: The file asks for what is not done here.
+        GenerationConfigWarning: The file asks for a feature that is not supported.
     """
     known = [field.name for field in fields(GenerationSettings)]
     unknown = sorted(asked.keys() - set(known))
     if unknown:
         raise InputError(
-            found=f"the setting {unknown[0]!r}", wanted=f"one of {', '.join(known)}", remedy="check its name"
+            found=f"there is no setting {unknown[0]!r}",
+            wanted=f"one of {', '.join(known)}",
+            remedy="check the name of the setting",
         )
     asked = {name: value for name, value in asked.items() if value is not None}
     own = _own(Fields(generation_config, GENERATION_CONFIG_NAME, ManifestError))
@@ -106,7 +108,7 @@ def settings_from(generation_config: Mapping[str, Any], **asked: Any) -> Generat
 
 
 def _own(config: Fields) -> dict[str, Any]:
-    """The fields of `GenerationSettings` that the file gives."""
+    """The fields of `GenerationSettings` that the file sets."""
     found = {name: config.optional(name, kind) for name, kind in _SAME.items()}
     own: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     temperature = config.optional("temperature", float)
@@ -120,7 +122,7 @@ def _own(config: Fields) -> dict[str, Any]:
 
 
 def _list_of(config: Fields, name: str, kind: type) -> tuple[Any, ...]:
-    """One value, several, or none."""
+    """The values of a field that holds one value, a list, or nothing."""
     found = config.value.get(name)
     values = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
@@ -129,14 +131,14 @@ def _list_of(config: Fields, name: str, kind: type) -> tuple[Any, ...]:
 
 
 def _require_sound(own: Mapping[str, Any]) -> None:
-    """Refuse values out of range by the name of the file: it was not the caller who passed them."""
+    """Refuse values out of range, naming the file, because the caller did not pass them."""
     try:
         GenerationSettings(**own)
     except InputError as error:
         raise ManifestError(
             found=f"{GENERATION_CONFIG_NAME}: {error.found}",
             wanted=error.wanted,
-            remedy="restore the file or write it anew",
+            remedy="restore or rewrite the file",
         ) from error
 
 
@@ -146,7 +148,8 @@ def _warn_of_the_rest(config: Mapping[str, Any], settings: GenerationSettings) -
     if rest:
         named = ", ".join(f"{name}={str(config[name])[:30]}" for name in rest)
         warnings.warn(
-            f"{GENERATION_CONFIG_NAME} asks for {named}, which is not done here: texts may differ from the model's own",
+            f"{GENERATION_CONFIG_NAME} asks for {named}, which is not supported: "
+            "texts may differ from those of transformers",
             GenerationConfigWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""What generation answers: pieces while it goes on, and the whole at the end."""
+"""Results of generation: pieces while it runs, and the whole text at the end."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "cancelled"]
-"""Why a row ended: a stop token or stop string; as many tokens as were allowed; the caller."""
+"""Why a row ended: it reached a stop token or stop string, reached the maximum length, or was cancelled."""
 
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Log-probabilities at one place, of the model's own distribution: before penalties, temperature and cuts.
+    """Log-probabilities at one position, under the model's own distribution: before penalties, temperature and top-k.
 
     Attributes:
-        token: The token that was taken.
-        logprob: The natural logarithm of its probability.
-        top: The most likely tokens with their log-probabilities, the most likely first; the lower id first of equals.
+        token: The token that was chosen.
+        logprob: Natural logarithm of its probability.
+        top: The most likely tokens with their log-probabilities, in descending order; ties are ordered by token id.
     """
 
     token: int
@@ -26,14 +26,14 @@ class TokenLogprobs:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one step gave of one row. As a string it is its text.
+    """The result of one step for one row. `str()` gives its text.
 
     Attributes:
         row: The row of the batch.
-        text: Text that has become certain with this step; empty while a character or a stop string is under way.
-        token: The token that was taken; None where the row was cancelled.
-        logprobs: Of that token, if asked for.
-        finish_reason: Why the row ended with this piece; None while it goes on.
+        text: Text that this step completed; empty while a character or a possible stop string is incomplete.
+        token: The token that was chosen; None if the row was cancelled.
+        logprobs: Log-probabilities of that token, if requested.
+        finish_reason: Why the row ended with this piece; None while it continues.
     """
 
     row: int
@@ -43,7 +43,7 @@ class Piece:
     finish_reason: FinishReason | None = None
 
     def __str__(self) -> str:
-        """The text."""
+        """Return the text."""
         return self.text
 
 
@@ -53,10 +53,10 @@ class Generation:
 
     Attributes:
         text: The text, without special tokens and without the stop string.
-        tokens: Every token that was generated, the one that ended the row included.
-        finish_reason: Why it ended: `stop`, `length` or `cancelled`.
-        num_prompt_tokens: How many tokens the request had, those of a soft prompt or prefix not counted.
-        logprobs: One a token, if asked for.
+        tokens: All generated tokens, including the one that ended the row.
+        finish_reason: Why the row ended: `stop`, `length` or `cancelled`.
+        num_prompt_tokens: Number of tokens in the request, without those of a soft prompt or prefix.
+        logprobs: Log-probabilities, one entry per token, if requested.
     """
 
     text: str
@@ -66,5 +66,5 @@ class Generation:
     logprobs: tuple[TokenLogprobs, ...] | None = None
 
     def __str__(self) -> str:
-        """The text."""
+        """Return the text."""
         return self.text

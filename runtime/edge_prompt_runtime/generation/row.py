@@ -1,4 +1,4 @@
-"""One row of a batch: its sampler, its text, its end."""
+"""One row of a batch: chooses its tokens, assembles its text and decides when it ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edge_prompt_runtime.generation.stopping import StopStrings
 
 @dataclass(frozen=True, eq=False)
 class RowRequest:
-    """What to generate from.
+    """One row's request for generation.
 
     Attributes:
         tokens: The token ids of the request, `[length]` int64; at least one.
-        settings: How.
-        room: How many tokens the network has places for after them; None if it counts no places.
+        settings: The generation settings.
+        room: Number of positions that the network has left after these tokens; None if it has no such limit.
     """
 
     tokens: NDArray[np.int64]
@@ -31,24 +31,24 @@ class RowRequest:
 
 
 class Row:
-    """A row under way.
+    """A row that is being generated.
 
     Args:
-        index: Its place in the batch as it was asked for.
-        request: What to generate from.
-        decoder: The bundle's tokenizer; None where there is none: then the row has tokens and no text.
+        index: Its index in the batch of the caller.
+        request: The request to continue.
+        decoder: The bundle's tokenizer; None if there is none, in which case the row has tokens but no text.
 
     Raises:
-        InputError: There are stop strings and no tokenizer, or the request fills `max_length`.
+        InputError: There are stop strings but no tokenizer, or the request is as long as `max_length`.
     """
 
     def __init__(self, index: int, request: RowRequest, decoder: Decoder | None) -> None:
         settings = request.settings
         if decoder is None and settings.stop:
             raise InputError(
-                found="stop strings and no tokenizer",
+                found="stop strings were passed, but the bundle has no tokenizer",
                 wanted="stop_token_ids",
-                remedy="give the tokens to stop at, or a bundle with a tokenizer.json",
+                remedy="pass the token ids to stop at, or use a bundle with a tokenizer.json",
             )
         limit = settings.limit(len(request.tokens))
         self._index = index
@@ -59,7 +59,7 @@ class Row:
         self._stops = StopStrings(settings.stop)
 
     def advance(self, logits: NDArray[np.float32]) -> Piece:
-        """Choose the next token by `logits [vocab]`."""
+        """Choose the next token from `logits [vocab]`."""
         token, logprobs = self._sampler.choose(logits)
         self._left -= 1
         ended = token in self._stop_tokens
@@ -75,11 +75,11 @@ class Row:
         return Piece(self._index, text, token, logprobs, reason)
 
     def cancel(self) -> Piece:
-        """End the row as it is."""
+        """End the row early."""
         text, _reason = self._rest("cancelled")
         return Piece(self._index, text, None, None, "cancelled")
 
     def _rest(self, reason: FinishReason) -> tuple[str, FinishReason]:
-        """The text that waited for what follows. It may complete a stop string of U+FFFD: then that is the reason."""
+        """The text that was held back, and the reason, which it changes to `stop` if it completes a stop string."""
         text = "" if self._pieces is None else self._stops.push(self._pieces.flush())
         return text + self._stops.flush(), "stop" if self._stops.found is not None else reason

@@ -1,4 +1,4 @@
-"""How a text is generated: what a caller may ask for, and what is refused."""
+"""Settings of generation, and their validation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, NoReturn
 from edge_prompt.base.errors import InputError
 
 DEFAULT_MAX_NEW_TOKENS = 256
-"""Where neither the caller nor the model says when to end."""
+"""The limit if neither the caller nor the model sets one."""
 
 MAX_STOPS = 64
 MAX_STOP_CHARACTERS = 1024
-"""Bounds of stop strings: a piece of text is compared with each of them."""
+"""Limits on stop strings, because every piece of text is compared with each of them."""
 
 
 class _Range(NamedTuple):
@@ -26,39 +26,40 @@ class _Range(NamedTuple):
 _RANGES = {
     "max_new_tokens": _Range(int, 1, 2**31 - 1, "an integer from 1, or None"),
     "max_length": _Range(int, 1, 2**31 - 1, "an integer from 1, or None"),
-    "temperature": _Range(float, 0.0, 1e6, "a number from 0, which is greedy, to 1e6"),
+    "temperature": _Range(float, 0.0, 1e6, "a number from 0 (greedy) to 1e6"),
     "top_k": _Range(int, 0, 2**31 - 1, "an integer from 1, or 0 or None for all tokens"),
     "top_p": _Range(float, 0.0, 1.0, "a number from 0 to 1, or None for all tokens"),
     "min_p": _Range(float, 0.0, 1.0, "a number from 0 to 1, or None for all tokens"),
     "repetition_penalty": _Range(float, 1e-6, 1e6, "a number from 1e-6 to 1e6, or None for no penalty"),
-    "seed": _Range(int, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1, or None for another text each time"),
+    "seed": _Range(int, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1, or None for a different text each time"),
     "top_logprobs": _Range(int, 0, 1000, "an integer from 0 to 1000, or None for no log-probabilities"),
 }
 
 _ALWAYS = frozenset({"temperature"})
-"""What may not be None."""
+"""Settings that may not be None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """How a row is generated. None is off.
+    """Settings of generation for a row. None turns a setting off.
 
     Attributes:
-        max_new_tokens: The most tokens to generate; None leaves it to `max_length`, or to `DEFAULT_MAX_NEW_TOKENS`.
-        max_length: The most tokens of request and generated text together; `max_new_tokens` goes before it.
-        temperature: What logits are divided by before a token is drawn; 0 is greedy: the most likely token is taken.
-        top_k: Only so many of the most likely tokens are drawn from; 0 is off.
-        top_p: Only the most likely tokens that together have this probability are drawn from; 1 is off.
-        min_p: Only tokens of at least this share of the most likely token's probability are drawn from; 0 is off.
-        repetition_penalty: What the logits of tokens that were there already, in the request or in what was generated,
-            are divided by, or multiplied by if negative; 1 is off (Keskar et al. 2019, https://arxiv.org/abs/1909.05858).
-        seed: Makes sampling repeatable. Every row starts from it alike, so in a batch it gives what it gives alone.
-        stop: Texts that end the row; they are no part of its text. One by itself may be given as it is.
-        stop_token_ids: Tokens that end the row; their text is no part of its text.
-        top_logprobs: Give the log-probability of each token, and those of so many of the most likely.
+        max_new_tokens: Maximum number of tokens to generate; None uses `max_length`, or `DEFAULT_MAX_NEW_TOKENS`.
+        max_length: Maximum number of tokens of request and generated text together; `max_new_tokens` overrides it.
+        temperature: Divides the logits before sampling; 0 is greedy: the most likely token is chosen.
+        top_k: Sample only from this many of the most likely tokens; 0 turns it off.
+        top_p: Sample only from the smallest set of most likely tokens with this total probability; 1 turns it off.
+        min_p: Sample only from tokens with at least this share of the highest probability; 0 turns it off.
+        repetition_penalty: Divides the logits of tokens that already occur in the request or the generated text, or
+            multiplies them if they are negative; 1 turns it off (Keskar et al. 2019, https://arxiv.org/abs/1909.05858).
+        seed: Makes sampling reproducible. Every row starts from the same seed, so a row in a batch gives the same text
+            as alone.
+        stop: Texts that end the row and are not part of its text; a single one may be passed without a list.
+        stop_token_ids: Tokens that end the row and are not part of its text.
+        top_logprobs: Return the log-probabilities of each token and of this many of the most likely tokens.
 
     Raises:
-        InputError: A value is of another type or out of range.
+        InputError: A value has the wrong type or is out of range.
     """
 
     max_new_tokens: int | None = None
@@ -74,7 +75,7 @@ class GenerationSettings:
     top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        """Check every value and give it its type."""
+        """Check every value and convert it to its type."""
         for name, wanted in _RANGES.items():
             value = getattr(self, name)
             if value is None and name not in _ALWAYS:
@@ -86,14 +87,14 @@ class GenerationSettings:
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is taken."""
+        """Whether the most likely token is always chosen."""
         return self.temperature == 0.0
 
     def limit(self, num_prompt_tokens: int) -> int:
-        """How many tokens may be generated after a request of `num_prompt_tokens` tokens; at least 1.
+        """Return how many tokens may follow a request of `num_prompt_tokens` tokens; at least 1.
 
         Raises:
-            InputError: The request alone is as long as `max_length`.
+            InputError: The request alone reaches `max_length`.
         """
         if self.max_new_tokens is not None:
             return self.max_new_tokens
@@ -101,8 +102,8 @@ class GenerationSettings:
             return DEFAULT_MAX_NEW_TOKENS
         if num_prompt_tokens >= self.max_length:
             raise InputError(
-                found=f"a request of {num_prompt_tokens} tokens",
-                wanted=f"less than max_length, {self.max_length} tokens of request and generated text together",
+                found=f"the request has {num_prompt_tokens} tokens",
+                wanted=f"fewer than max_length, which allows {self.max_length} tokens of request and new text together",
                 remedy="pass max_new_tokens, or shorten the request",
             )
         return self.max_length - num_prompt_tokens
@@ -110,7 +111,7 @@ class GenerationSettings:
 
 def _require(name: str, value: object, wanted: _Range) -> None:
     ill_typed = isinstance(value, bool) or not isinstance(value, Integral if wanted.kind is int else Real)
-    if ill_typed or not wanted.least <= value <= wanted.most:  # type: ignore[operator]  # NaN is in no range
+    if ill_typed or not wanted.least <= value <= wanted.most:  # type: ignore[operator]  # NaN fails the comparison
         _refuse(name, value, wanted.wanted)
 
 
@@ -124,7 +125,7 @@ def _stop_strings(stop: Any) -> tuple[str, ...]:
 
 
 def _token_ids(tokens: Any) -> tuple[int, ...]:
-    wanted = "token ids, integers from 0"
+    wanted = "token ids, which are non-negative integers"
     listed = (tokens,) if isinstance(tokens, Integral) else _listed("stop_token_ids", tokens, wanted)
     for token in listed:
         if isinstance(token, bool) or not isinstance(token, Integral) or not 0 <= int(token) < 2**31:
@@ -141,4 +142,4 @@ def _listed(name: str, values: Any, wanted: str) -> tuple[Any, ...]:
 
 def _refuse(name: str, value: object, wanted: str) -> NoReturn:
     found = f"{name}={repr(value)[:60]}"
-    raise InputError(found=found, wanted=wanted, remedy=f"pass another {name} or leave it out")
+    raise InputError(found=found, wanted=wanted, remedy=f"pass another value for {name}, or leave it out")

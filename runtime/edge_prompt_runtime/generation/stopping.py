@@ -6,15 +6,16 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Cuts a text at the first stop string that is complete, wherever pieces of the text begin and end.
+    """Cuts a text at the first complete stop string, wherever the boundaries between pieces are.
 
-    Of several that end at the same place the longest counts. Text that may be the beginning of a stop string waits.
+    If several stop strings end at the same position, the longest counts. Text that may begin a stop string is held
+    back.
 
     Args:
         stops: The stop strings, none of them empty.
 
     Attributes:
-        found: The stop string that was found; None while none was.
+        found: The stop string that was found; None so far.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -24,7 +25,7 @@ class StopStrings:
         self.found: str | None = None
 
     def push(self, piece: str) -> str:
-        """The text that is certain with `piece`; nothing more once a stop string was found."""
+        """Add `piece` and return the text that can be released; empty once a stop string was found."""
         if self.found is not None:
             return ""
         text = self._held + piece
@@ -38,7 +39,7 @@ class StopStrings:
         return text[:certain]
 
     def flush(self) -> str:
-        """What waited, now that nothing follows."""
+        """Return the text that was held back, because no more text follows."""
         text, self._held = self._held, ""
         return text
 

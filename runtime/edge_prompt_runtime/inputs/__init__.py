@@ -1,1 +1,1 @@
-"""From what a caller asks about to the graph's input arrays. One folder per modality."""
+"""Converts requests of callers to the graph's input arrays. One folder per modality."""

@@ -1,4 +1,4 @@
-"""Requests of arrays: those of a backbone of the user's own."""
+"""Requests with arrays, for custom backbones."""
 
 from __future__ import annotations
 
@@ -16,44 +16,46 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 class Reader:
-    """See `Requests`."""
+    """Reads arrays for a custom backbone; see `Requests`."""
 
     masked = False
 
     def __init__(self, bundle: Bundle) -> None:
         preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, ArrayPreprocessing)  # noqa: S101 - chosen by it
+        assert isinstance(preprocessing, ArrayPreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
         self._inputs = preprocessing.inputs
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Nothing but arrays by name is taken."""
-        self._refuse(f"a request of type {type(inputs).__name__}")
+        """Refuse the inputs: only arrays by name are accepted."""
+        self._refuse(f"the request is of type {type(inputs).__name__}")
 
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - `items` refuses all
-        """Nothing but arrays by name is taken."""
-        self._refuse(f"{len(items)} requests")
+    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - `items` refuses everything
+        """Refuse the items: only arrays by name are accepted."""
+        self._refuse(f"there are {len(items)} requests")
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Arrays of the dtypes and shapes that the manifest says."""
+        """Check arrays against the dtypes and shapes in the manifest."""
         if arrays.keys() != self._inputs.keys():
-            self._refuse(f"arrays named {sorted(arrays)}")
+            self._refuse(f"the arrays are named {sorted(arrays)}")
         taken = {name: self._taken(name, np.asarray(arrays[name]), wanted) for name, wanted in self._inputs.items()}
         rows = {len(array) for array in taken.values()}
         if len(rows) > 1:
             raise InputError(
-                found=f"arrays of {sorted(rows)} rows", wanted="as many rows in each", remedy="make them of one batch"
+                found=f"the arrays have {sorted(rows)} rows",
+                wanted="the same number of rows in each array",
+                remedy="take all arrays from one batch",
             )
         return Request(taken, rows.pop())
 
     def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Any prompt fits beside any arrays."""
+        """Do nothing: any prompt fits next to any arrays."""
 
     def _taken(self, name: str, array: NDArray[Any], wanted: ArrayInput) -> NDArray[Any]:
         fits = array.ndim == len(wanted.shape) and all(
             length in (None, found) for length, found in zip(wanted.shape, array.shape, strict=False)
         )
         if not fits or 0 in array.shape or not np.can_cast(array.dtype, wanted.dtype, "same_kind"):
-            self._refuse(f"{name} of shape {list(array.shape)} and dtype {array.dtype}")
+            self._refuse(f"{name} has shape {list(array.shape)} and dtype {array.dtype}")
         return array.astype(wanted.dtype, copy=False)
 
     def _refuse(self, found: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Requests: what a caller asks about, read into arrays. One file a modality, imported when a bundle is of it."""
+"""Requests: the caller's inputs as arrays. One module per modality, imported when a bundle of it is opened."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Offsets = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Request:
-    """A batch of rows, read.
+    """A batch of rows as arrays.
 
     Attributes:
-        arrays: The graph's inputs by name, `[batch, …]` each; for images of different sizes a list, `[…]` a row.
-        rows: How many rows there are.
-        offsets: For texts: where each token of each row starts and ends in the text, in characters.
-        sizes: For images: the `(height, width)` of each row as it came, in pixels.
+        arrays: The graph's inputs by name, `[batch, …]` each; for images of different sizes a list, one array per row.
+        rows: Number of rows.
+        offsets: For texts: the start and end of each token of each row in the text, in characters.
+        sizes: For images: the original `(height, width)` of each row, in pixels.
     """
 
     arrays: Mapping[str, NDArray[Any] | list[NDArray[Any]]]
@@ -34,11 +34,11 @@ class Request:
     sizes: tuple[tuple[int, int], ...] = ()
 
     def shape_of(self, row: int) -> Hashable:
-        """What rows must share to run in one batch."""
+        """Return what rows must have in common to run in one batch."""
         return tuple(array[row].shape for array in self.arrays.values() if isinstance(array, list))
 
     def of_rows(self, rows: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The graph's inputs for some rows, which share a shape."""
+        """Return the graph's inputs for some rows of the same shape."""
         if len(rows) == self.rows:
             return {name: np.stack(a) if isinstance(a, list) else a for name, a in self.arrays.items()}
         return {
@@ -48,28 +48,28 @@ class Request:
 
 
 class Requests(Protocol):
-    """Reads the requests of one modality. Any number of threads may use one.
+    """Reads the requests of one modality. Thread-safe.
 
     Attributes:
-        masked: Whether the graph masks, so that rows under prompts of different lengths run in one batch.
+        masked: Whether the graph takes a mask, so that rows with prompts of different lengths can run in one batch.
     """
 
     masked: bool
 
     def __init__(self, bundle: Bundle) -> None:
-        """Read the requests of `bundle`."""
+        """Create the reader of requests to `bundle`."""
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """What a caller asks about, as a list, and whether it was one thing by itself."""
+        """Return the caller's inputs as a list, and whether the caller passed a single item."""
 
     def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:
-        """Read `items`, each under its task."""
+        """Convert `items` to arrays, each for its task."""
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Check arrays that a caller made itself."""
+        """Check arrays that the caller prepared."""
 
     def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Refuse rows that do not fit beside the prompt of their task."""
+        """Check that each row fits next to the prompt of its task."""
 
 
 MODULES = {
@@ -78,10 +78,10 @@ MODULES = {
     "image": "edge_prompt_runtime.inputs.image.requests",
     "arrays": "edge_prompt_runtime.inputs.arrays",
 }
-"""The module of each modality; its class is `Reader`."""
+"""The module of each modality, with the class `Reader`."""
 
 
 def open_requests(bundle: Bundle) -> Requests:
-    """What reads the requests of `bundle`."""
+    """Create the reader of requests to `bundle`."""
     reader: Requests = importlib.import_module(MODULES[modality_of(bundle.manifest.preprocessing)]).Reader(bundle)
     return reader

@@ -1,1 +1,1 @@
-"""Causal language models on the device: compiled prompts, rows under way, what they answer."""
+"""Causal language models on the device: compiled prompts, rows in progress, and answers."""

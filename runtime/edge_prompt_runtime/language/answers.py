@@ -1,4 +1,4 @@
-"""What a causal language model answers: generated texts, and classes by the texts of their labels."""
+"""Answers of a causal language model: generated texts, and classes scored by the texts of their labels."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 class LanguageAnswers:
-    """Answers read requests. Any number of threads may use one.
+    """Answers prepared requests. Thread-safe.
 
     Args:
         bundle: The bundle.
-        engine: The name of the engine.
-        model: Its network on an engine.
-        reader: What reads its requests.
+        engine: Name of the engine.
+        model: The network of the bundle on that engine.
+        reader: The reader of its requests.
 
     Attributes:
-        model: As given.
+        model: The network of the bundle on that engine.
     """
 
     def __init__(self, bundle: Bundle, engine: str, model: LanguageModel, reader: Reader) -> None:
@@ -56,10 +56,10 @@ class LanguageAnswers:
         return self._reader.tokenizer if TOKENIZER_NAME in self._bundle.manifest.files else None
 
     def prepare(self, task: Task, path: Path) -> None:
-        """Have the prompt of `task`, read from `path`, compiled: from the file beside it if there is one, or now.
+        """Load the compiled form of the prompt at `path` from the same folder, or else compile it now.
 
         Raises:
-            CardError: There is one, of another graph, other weights or another prompt.
+            CardError: The compiled form belongs to another graph, other weights or another prompt.
         """
         length = task.length("soft_prompt")
         past = read_compiled(path, task.sha256, self._bundle, self._engine, length) if length else None
@@ -71,26 +71,28 @@ class LanguageAnswers:
     def generate(
         self, request: Request, tasks: Sequence[Task], asked: Mapping[str, Any], cancel: Cancellation | None
     ) -> tuple[Generator[Piece], list[RowRequest]]:
-        """The pieces of the text of each row, and what they are generated from.
+        """Return the iterator of generated pieces, and the request of each row.
 
-        Nothing of the engine is held before the first piece is asked for.
+        The engine is not used before the first piece is requested.
 
         Raises:
-            InputError: A setting is unknown or out of range, or a row and the tokens asked for do not fit together.
+            InputError: A setting is unknown or out of range, or a row and its new tokens exceed the available
+                positions.
         """
         requests = row_requests(request, tasks, self._config, asked)
         return generate_pieces(self.model.begin(tasks), requests, self._decoder, cancel), requests
 
     def classify(self, request: Request, tasks: Sequence[Task], labels: Sequence[str] | None) -> list[Classification]:
-        """The label of each row whose text is the most likely one to follow, and to be the end.
+        """Classify each row by the label whose text is the most likely to follow and then end.
 
         Args:
             request: The rows.
-            tasks: Their tasks.
-            labels: What to choose from; None is the labels of each row's task.
+            tasks: The task of each row.
+            labels: The labels to choose from; None uses the labels of each row's task.
 
         Raises:
-            InputError: There are no labels, one is empty, or a row and a label do not fit together.
+            InputError: There are no labels, a label is empty or repeated, or a row and a label exceed the available
+                positions.
         """
         ids, mask = request.of_rows(range(request.rows)).values()
         names_by_task = {task: tuple(task.labels if labels is None else labels) for task in tasks}
@@ -101,8 +103,8 @@ class LanguageAnswers:
             longest = max(map(len, label_tokens))
             if len(tokens) + longest > task.max_tokens:
                 raise InputError(
-                    found=f"row {row}: {len(tokens)} tokens and labels of up to {longest} under {task.described}",
-                    wanted=f"at most {task.max_tokens} together",
+                    found=f"row {row} has {len(tokens)} tokens plus up to {longest} of a label for {task.described}",
+                    wanted=f"at most {task.max_tokens} tokens together",
                     remedy="shorten the row, or use a shorter prompt",
                 )
             scores = label_scores(self.model, tokens, label_tokens, task)
@@ -110,15 +112,15 @@ class LanguageAnswers:
         return answers
 
     def _label_tokens(self, labels: tuple[str, ...], task: Task) -> list[Int64]:
-        """The tokens of each label, with the token that ends texts, so that no label is a part of another."""
+        """The tokens of each label with the end-of-text token, so that no label is a prefix of another."""
         if (
             not labels
             or len(set(labels)) < len(labels)
             or not all(isinstance(label, str) and label for label in labels)
         ):
             raise InputError(
-                found=f"{task.described} with the labels {list(labels)[:8]}",
-                wanted="different labels, each with a character at least",
+                found=f"{task.described} has the labels {list(labels)[:8]}",
+                wanted="distinct, non-empty labels",
                 remedy="load a prompt whose card has labels, or pass labels=[…]",
             )
         end = settings_from(self._config).stop_token_ids[:1]

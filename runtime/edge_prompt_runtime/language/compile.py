@@ -1,4 +1,4 @@
-"""Compiling prompts: keys and values of a prompt are made once, by the bundle's own graph, and kept within a budget."""
+"""Compiles prompts: computes the keys and values of a prompt once with the bundle's graph, and keeps them in memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Compiled:
 
     Attributes:
         past: Its keys and values.
-        size_bytes: What it takes in memory beyond the prompt itself.
+        size_bytes: Memory that it uses in addition to the prompt itself.
     """
 
     past: HeldPast
@@ -31,16 +31,16 @@ class Compiled:
 
 
 class CompiledPrompts:
-    """The compiled prompts of tasks. Any number of threads may use one.
+    """The compiled prompts of tasks. Thread-safe.
 
-    A prefix is keys and values already and costs nothing here. A soft prompt is run through the graph once, without a
-    token; nothing that comes after it changes its keys and values, so every request of the task starts from them. What
-    was used least recently is dropped where the budget ends, and compiled again when it is asked for.
+    A prefix already consists of keys and values and needs no compiling. A soft prompt is run through the graph once,
+    without tokens. Later tokens do not change its keys and values, so every request of the task starts from them. When
+    the budget is exceeded, the least recently used ones are evicted; they are compiled again when needed.
 
     Args:
-        engine: The opened graph.
-        cache: `(num_kv_heads, head_dim)` a layer.
-        budget_bytes: How much memory the keys and values of soft prompts may take together.
+        engine: The open graph.
+        cache: `(num_kv_heads, head_dim)` per layer.
+        budget_bytes: Memory budget for the keys and values of soft prompts.
     """
 
     def __init__(self, engine: Engine, cache: Sequence[tuple[int, int]], budget_bytes: int) -> None:
@@ -54,12 +54,12 @@ class CompiledPrompts:
 
     @property
     def kept_bytes(self) -> int:
-        """What the keys and values take that are kept."""
+        """Memory that the keys and values in memory use, in bytes."""
         with self._lock:
             return sum(compiled.size_bytes for compiled in self._kept.values())
 
     def of(self, task: Task) -> Compiled:
-        """The compiled prompt of `task`, made now if it is not kept."""
+        """Return the compiled prompt of `task`, compiled now if it is not in memory."""
         if task.length("prefix"):
             return self._of_prefix(task)
         if not task.length("soft_prompt"):
@@ -72,7 +72,7 @@ class CompiledPrompts:
         return self.keep(task, self.compile(task))
 
     def compile(self, task: Task) -> Past:
-        """Run the graph on the soft prompt of `task` alone."""
+        """Run the graph on the soft prompt of `task` alone, and return its keys and values."""
         run = self._engine.begin([self._nothing.past])
         try:
             run.read([np.zeros(0, np.int64)], soft_prompt=task.prompts["soft_prompt"])
@@ -81,18 +81,18 @@ class CompiledPrompts:
             run.close()
 
     def keep(self, task: Task, past: Past) -> Compiled:
-        """Keep what a soft prompt was compiled to, and drop what was used least recently where the budget ends."""
+        """Keep the keys and values of a soft prompt, and evict the least recently used while the budget is exceeded."""
         compiled = Compiled(HeldPast(past), sum(part.nbytes for part in past))
         with self._lock:
             self._kept[task] = compiled
             self._kept.move_to_end(task)
-            total, let_go = sum(kept.size_bytes for kept in self._kept.values()), []
+            total, evicted = sum(kept.size_bytes for kept in self._kept.values()), []
             while total > self._budget_bytes:
-                gone, dropped = self._kept.popitem(last=False)
+                oldest, dropped = self._kept.popitem(last=False)
                 total -= dropped.size_bytes
-                let_go.append(gone)
-        for gone in let_go:
-            LOG.debug("let go of the keys and values of %s for want of room", gone.described)
+                evicted.append(oldest)
+        for oldest in evicted:
+            LOG.debug("evicted the keys and values of %s because the memory budget was exceeded", oldest.described)
         return compiled
 
     def _of_prefix(self, task: Task) -> Compiled:
@@ -103,6 +103,6 @@ class CompiledPrompts:
         return compiled
 
     def forget(self, task: Task) -> None:
-        """Drop what is kept of a task that is unloaded or replaced."""
+        """Drop the keys and values of a task that is unloaded or replaced."""
         with self._lock:
             self._kept.pop(task, None)

@@ -1,7 +1,7 @@
-"""Compiled prompts on disk: a soft prompt's keys and values beside it, so that loading it runs nothing.
+"""Compiled prompts on disk: the keys and values of a soft prompt, stored next to it so that loading runs no graph.
 
-They belong to one graph, its weights and one prompt; if any of these changed, they are refused. Formats:
-`docs/reference/formats.md`.
+They belong to one graph, its weights and one prompt, and are refused if any of these changed. The formats are
+described in `docs/reference/formats.md`.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ ARRAYS_SUFFIX, CARD_SUFFIX = ".kv.npz", ".kv.json"
 
 
 def card_path(prompt: Path, engine: str) -> Path:
-    """Where the card of the compiled form of the prompt at `prompt` lies; its arrays lie beside it."""
+    """Return the path of the card of the compiled form of the prompt at `prompt`."""
     return prompt.with_name(f"{prompt.stem}.{engine}{CARD_SUFFIX}")
 
 
 def arrays_path(prompt: Path, engine: str) -> Path:
-    """Where its arrays lie."""
+    """Return the path of the arrays of the compiled form of the prompt at `prompt`."""
     return prompt.with_name(f"{prompt.stem}.{engine}{ARRAYS_SUFFIX}")
 
 
 def write_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str, past: Past) -> Path:
-    """Write the compiled form of the prompt at `prompt`; interrupted at any instant, the old or the new one is there.
+    """Write the compiled form of the prompt at `prompt`, atomically: after a crash, the old or the new form is there.
 
     Args:
         prompt: The prompt's file.
-        prompt_sha256: The digest of the prompt's file, as it was when it was read.
-        bundle: The bundle it was compiled with.
-        engine: The engine it was compiled on.
-        past: Keys, then values, a layer.
+        prompt_sha256: The digest of the prompt's file when it was read.
+        bundle: The bundle that it was compiled with.
+        engine: The engine that it was compiled on.
+        past: Keys and values, alternating by layer.
 
     Returns:
-        The file with the arrays.
+        The path of the arrays.
 
     Raises:
         WriteError: A file cannot be written.
@@ -64,19 +64,20 @@ def write_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str
 
 
 def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str, length: int) -> Past | None:
-    """The compiled form of the prompt at `prompt`; None if there is none for this engine.
+    """Read the compiled form of the prompt at `prompt`; None if there is none for this engine.
 
     Args:
         prompt: The prompt's file.
-        prompt_sha256: The digest of the prompt's file, as it was when it was read.
+        prompt_sha256: The digest of the prompt's file when it was read.
         bundle: The bundle.
         engine: The engine.
-        length: Virtual tokens of the prompt.
+        length: Number of virtual tokens in the prompt.
 
     Raises:
-        CardError: It was compiled with another graph, other weights or another prompt, or is malformed.
-        ArrayFileError: Its arrays are malformed.
-        TrustError: It is not signed, and the bundle must be.
+        CardError: The prompt was compiled with another graph or other weights, another prompt was compiled, or the card
+            is malformed.
+        ArrayFileError: The arrays are malformed.
+        TrustError: The bundle must be signed, but the compiled form is not.
     """
     card, path = card_path(prompt, engine), arrays_path(prompt, engine)
     if not card.exists():
@@ -92,11 +93,11 @@ def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str,
 def _read(
     card: Path, path: Path, belongs: Mapping[str, str], wanted_shapes: Sequence[tuple[int, ...]]
 ) -> tuple[Past, dict[str, str]]:
-    """The keys and values, and the digests by name of the files they were read from."""
+    """The keys and values, and the digests of the files they were read from, by name."""
     value, card_sha256 = read_hashed_json(card, CardError)
     fields = Fields(value, str(card), CardError)
     fields.require_version(FORMAT_VERSION)
-    _require_digests(fields, belongs)  # before the arrays are read: those of another graph have other names
+    _require_digests(fields, belongs)  # before reading the arrays, whose names depend on the graph
     names = frozenset(map(str, range(len(wanted_shapes))))
     arrays, sha256 = read_as_named(path, fields.sha256("sha256"), lambda place: read_hashed_npz(place, names))
     _require_digests(fields, {"sha256": sha256})
@@ -110,7 +111,7 @@ def _require_digests(fields: Fields, digests: Mapping[str, str]) -> None:
         if fields.sha256(name) != wanted:
             fields.refuse(
                 f"{name} {fields.sha256(name)[:12]}… is not that of the {_OF[name]}, {wanted[:12]}…",
-                "keys and values that were compiled from these",
+                "keys and values that were compiled from it",
                 "compile the prompt again with 'edge-prompt compile', or delete the file",
             )
 
@@ -119,9 +120,9 @@ _OF = {
     "prompt_sha256": "prompt",
     "graph_sha256": "graph",
     "fingerprint": "backbone's weights",
-    "sha256": "arrays beside it",
+    "sha256": "arrays next to it",
 }
-"""What each digest in the card is of."""
+"""The file or files that each digest in the card belongs to."""
 
 
 def _belongs_to(prompt_sha256: str, bundle: Bundle, engine: str) -> dict[str, str]:
@@ -137,7 +138,7 @@ def _require_shapes(path: Path, past: Past, wanted: Sequence[tuple[int, ...]]) -
     for part, shape in zip(past, wanted, strict=True):
         if part.shape != shape:
             raise CardError(
-                found=f"{path}: keys or values of shape {list(part.shape)}",
+                found=f"{path} has keys or values of shape {list(part.shape)}",
                 wanted=f"{list(shape)}",
                 remedy="compile the prompt again with 'edge-prompt compile'",
             )

@@ -1,4 +1,4 @@
-"""A causal language model on an opened engine. Imported only for bundles that hold one: others start without it."""
+"""Opens a causal language model. Imported only for bundles that contain one, so that others start faster."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_prompt_runtime.language.model import LanguageModel
 def open_language(
     bundle: Bundle, name: str, engine: Engine, requests: Requests, compiled_budget_bytes: int
 ) -> LanguageAnswers:
-    """What answers requests of the language model in `bundle`.
+    """Return the object that answers requests to the language model in `bundle`.
 
     Args:
         bundle: The bundle.
-        name: Of the engine.
-        engine: The opened graph.
-        requests: What reads its requests.
-        compiled_budget_bytes: How much memory the keys and values of compiled soft prompts may take.
+        name: Name of the engine.
+        engine: The open graph.
+        requests: The reader of its requests.
+        compiled_budget_bytes: Memory budget for the keys and values of compiled soft prompts.
     """
-    assert isinstance(requests, Reader)  # noqa: S101 - a bundle with a cache reads texts for a language model
+    assert isinstance(requests, Reader)  # noqa: S101 - the reader of every bundle with a KV cache
     return LanguageAnswers(bundle, name, LanguageModel(bundle.manifest, engine, compiled_budget_bytes), requests)

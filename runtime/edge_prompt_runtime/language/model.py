@@ -1,4 +1,4 @@
-"""A causal language model on an engine: from token rows and tasks to logits."""
+"""A causal language model on an engine: computes logits from rows of tokens and their tasks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 class LanguageModel:
-    """A network that keeps what it has read; see `edge_prompt_runtime.execution.network.Network`.
+    """A network with a KV cache; see `edge_prompt_runtime.execution.network.Network`.
 
     Args:
         manifest: The bundle's manifest.
-        engine: The opened graph.
-        budget_bytes: See `CompiledPrompts`.
+        engine: The open graph.
+        budget_bytes: Memory budget; see `CompiledPrompts`.
 
     Attributes:
         compiled: The compiled prompts.
@@ -33,19 +33,19 @@ class LanguageModel:
         self.compiled = CompiledPrompts(engine, manifest.cache, budget_bytes)
 
     def begin(self, tasks: Sequence[Task]) -> Rows:
-        """Rows that start from the prompts of `tasks`, a task a row; let go of them by `keep([])`."""
+        """Return rows that start from the prompts of `tasks`, one task per row; release them with `keep([])`."""
         return Rows(self._engine, [self.compiled.of(task) for task in tasks])
 
     def groups(
         self, request: Request, tasks: Sequence[Task], _outputs: Sequence[str]
     ) -> Iterator[tuple[list[int], dict[str, NDArray[Any]]]]:
-        """The logits of all rows together; see `edge_prompt_runtime.execution.network.Network`."""
+        """Yield the logits of all rows at once; see `edge_prompt_runtime.execution.network.Network`."""
         arrays = request.of_rows(range(request.rows))
         logits = self.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
         yield list(range(request.rows)), {"logits": logits}
 
     def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
-        """The logits after every token of `tokens [batch, sequence]`, `[batch, sequence, vocab_size]`."""
+        """Return the logits `[batch, sequence, vocab_size]` after every token of `tokens [batch, sequence]`."""
         ids = [row_tokens[row_mask > 0] for row_tokens, row_mask in zip(tokens, mask, strict=True)]
         real = [row for row, row_ids in enumerate(ids) if len(row_ids)]
         rows = self.begin([tasks[row] for row in real])

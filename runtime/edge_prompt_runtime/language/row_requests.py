@@ -1,4 +1,4 @@
-"""Generating: from read requests, what was asked for and what the model's authors say to what each row is given."""
+"""Combines requests, the caller's settings and the model's own configuration into one generation request per row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 def read_generation_config(bundle: Bundle) -> Mapping[str, Any]:
-    """What the model's authors say of how it generates; empty if they say nothing.
+    """Read the model's own generation configuration; empty if it has none.
 
     Raises:
         ManifestError: The file is altered or malformed.
@@ -27,10 +27,10 @@ def read_generation_config(bundle: Bundle) -> Mapping[str, Any]:
 def row_requests(
     request: Request, tasks: Sequence[Task], config: Mapping[str, Any], asked: Mapping[str, Any]
 ) -> list[RowRequest]:
-    """What to generate from, a row each.
+    """Return one generation request per row.
 
     Raises:
-        InputError: A setting is unknown or out of range, or a row and the tokens asked for do not fit together.
+        InputError: A setting is unknown or out of range, or a row and its new tokens exceed the available positions.
     """
     settings = settings_from(config, **asked)
     ids, mask = request.of_rows(range(request.rows)).values()
@@ -47,9 +47,9 @@ def _require_room(row: int, length: int, max_new_tokens: int | None, task: Task)
     if length + wanted_new <= task.max_tokens:
         return
     room = task.max_tokens - length
-    fits = f"at most {room} to generate" if room > 0 else f"a row of at most {task.max_tokens - 1} tokens"
+    fits = f"at most {room} new tokens" if room > 0 else f"a row of at most {task.max_tokens - 1} tokens"
     raise InputError(
-        found=f"row {row}: {length} tokens and {wanted_new} to generate under {task.described}",
-        wanted=f"{fits}, since {task.max_tokens} fit together",
-        remedy="shorten the row, ask for fewer tokens, or use a shorter prompt",
+        found=f"row {row} has {length} tokens plus {wanted_new} to generate for {task.described}",
+        wanted=f"{fits}, because {task.max_tokens} tokens fit in total",
+        remedy="shorten the row, generate fewer tokens, or use a shorter prompt",
     )

@@ -1,4 +1,4 @@
-"""Rows under way on an engine, each from the compiled prompt of its own task."""
+"""Rows in progress on an engine, each starting from the compiled prompt of its own task."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from edge_prompt_runtime.language.compile import Compiled
 class Rows:
     """Rows in a causal language model; see `edge_prompt_runtime.generation.interfaces.Decoding`.
 
-    Nothing of the engine is held before the first tokens are read.
+    The engine is not used before the first tokens are read.
 
     Args:
-        engine: The opened graph.
+        engine: The open graph.
         prompts: The compiled prompt of each row.
     """
 
@@ -24,21 +24,21 @@ class Rows:
         self._run: CachedRun | None = None
 
     def start(self, rows: Sequence[Int64]) -> list[Float32]:
-        """Read the tokens of each row; returns the logits after the last of each, `[vocab_size]`."""
+        """Read the tokens of each row and return the logits after the last one, `[vocab_size]` per row."""
         return [logits[-1] for logits in self.read(rows)]
 
     def step(self, tokens: Int64) -> list[Float32]:
-        """Read one token a row; returns the logits after it, `[vocab_size]` a row."""
+        """Read one token per row and return the logits after it, `[vocab_size]` per row."""
         return self.start(list(tokens[:, None]))
 
     def read(self, rows: Sequence[Int64], *, every: bool = False) -> list[Float32]:
-        """Read on; see `CachedRun.read`."""
+        """Read the next tokens of each row; see `CachedRun.read`."""
         if self._run is None:
             self._run = self._engine.begin([prompt.past for prompt in self._prompts])
         return self._run.read(rows, every=every)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only, which may repeat; none at all lets go of the cache."""
+        """Continue with these rows only, which may repeat; an empty list releases the cache."""
         if self._run is None:
             return
         if rows:

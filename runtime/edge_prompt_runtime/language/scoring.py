@@ -1,4 +1,4 @@
-"""Classifying with a causal language model: how likely the text of each label is after a text."""
+"""Classification with a causal language model: the probability that each label's text follows a text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Float64 = NDArray[np.float64]
 
 
 def label_scores(model: LanguageModel, tokens: Int64, labels: Sequence[Int64], task: Task) -> Float64:
-    """The log-probability of each label after `tokens`: the sum over its tokens.
+    """Return the log-probability of each label after `tokens`: the sum over its tokens.
 
     The text is read once; then its cache is repeated for all labels, which are read in one batch.
 
     Args:
         model: The model.
-        tokens: The text, `[length]`.
-        labels: The tokens of each label, at least one each; end them with a token that ends texts, or a label that
-            begins another is never less likely than that.
+        tokens: The tokens of the text, `[length]`.
+        labels: The tokens of each label, at least one each. They should end with the end-of-text token; otherwise a
+            label that is a prefix of another is never less likely than that one.
         task: The task of the text.
 
     Returns:
@@ -45,7 +45,7 @@ def label_scores(model: LanguageModel, tokens: Int64, labels: Sequence[Int64], t
 
 
 def log_softmax(logits: NDArray[np.float32]) -> Float64:
-    """The logarithms of the probabilities along the last axis."""
+    """Return log-probabilities along the last axis."""
     shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
     result: Float64 = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
     return result

@@ -1,1 +1,1 @@
-"""What a runtime counts while it answers, and how it is shown."""
+"""Metrics of a runtime: counts, latencies and their exposition."""

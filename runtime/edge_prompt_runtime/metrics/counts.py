@@ -1,4 +1,4 @@
-"""Counting calls as they end: by method and by task, in a bounded number of places."""
+"""Counts calls when they end, by method and by task, in bounded memory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from edge_prompt_runtime.metrics.stats import TaskTraffic, Traffic, latency_of
 
 
 class Named(Protocol):
-    """What calls are counted by: a task."""
+    """Something that calls are counted by: a task."""
 
     @property
     def name(self) -> str:
-        """Its name; empty for the base model."""
+        """Name of the task; empty for the base model."""
 
 
 class Call:
-    """One call, while it runs. One thread at a time uses it.
+    """One call while it runs. Used by one thread at a time.
 
     Attributes:
-        method: The name of the method.
-        began_ns: When it began, of `perf_counter_ns`.
-        tasks: The task of each row, once that is known.
-        first_piece_ns: From its beginning to its first piece of text; None if it gave none.
-        tokens: How many tokens it generated.
-        streams: Whether it ends with its pieces and not with the method.
-        ended: Whether it was counted.
+        method: Name of the method.
+        began_ns: Start of the call, by `perf_counter_ns`.
+        tasks: The task of each row, once known.
+        first_piece_ns: Time from the start to the first piece of text; None if there was no piece.
+        tokens: Number of tokens that the call generated.
+        streams: Whether the call ends with its last piece instead of the return of the method.
+        ended: Whether the call was counted.
     """
 
     __slots__ = ("began_ns", "ended", "first_piece_ns", "method", "streams", "tasks", "tokens")
@@ -52,7 +52,7 @@ class Counts:
         self.histogram = Histogram()
 
     def add(self, rows: int, duration_ns: int | None) -> None:
-        """Count a call; None is one that ended with an error."""
+        """Count a call; a duration of None means that it ended with an error."""
         self.requests += 1
         self.rows += rows
         if duration_ns is None:
@@ -61,22 +61,22 @@ class Counts:
             self.histogram.record(duration_ns)
 
     def merge(self, other: Counts) -> None:
-        """Count what `other` has counted."""
+        """Add the counts of `other`."""
         self.requests += other.requests
         self.rows += other.rows
         self.errors += other.errors
         self.histogram.merge(other.histogram)
 
     def traffic(self) -> Traffic:
-        """As it is now."""
+        """Return the current counts."""
         return Traffic(self.requests, self.rows, self.errors, latency_of(self.histogram))
 
 
 class TaskCounts:
-    """Calls by task: of the first `most` tasks that were asked for each, of the others together.
+    """Calls by task: separate counts for the first `most` requested tasks, shared counts for all others.
 
     Args:
-        most: How many tasks.
+        most: Maximum number of tasks with separate counts.
     """
 
     def __init__(self, most: int) -> None:
@@ -85,7 +85,7 @@ class TaskCounts:
         self._other = Counts()
 
     def add(self, tasks: Sequence[Named], duration_ns: int | None) -> None:
-        """Count a call with rows of `tasks`."""
+        """Count a call whose rows belong to `tasks`."""
         if len(tasks) == 1:
             self._of(tasks[0].name).add(1, duration_ns)
             return
@@ -96,13 +96,13 @@ class TaskCounts:
             counts.add(number, duration_ns)
 
     def forget(self, name: str) -> None:
-        """Count the calls of a task among the others from now on, so that another finds room."""
+        """Move the counts of a task to the shared counts, so that another task can have separate ones."""
         counts = self._by_name.pop(name, None)
         if counts is not None:
             self._other.merge(counts)
 
     def traffic(self) -> tuple[tuple[TaskTraffic, ...], Traffic]:
-        """Each task, and the others together."""
+        """Return the traffic of each task with separate counts, and of all others together."""
         tasks = []
         for name, counts in self._by_name.items():
             found = counts.traffic()
@@ -110,7 +110,7 @@ class TaskCounts:
         return tuple(tasks), self._other.traffic()
 
     def _together(self, rows: Mapping[str, int]) -> dict[Counts, int]:
-        """Rows by where they count: a call counts once there, whatever tasks it had."""
+        """Rows by the counts they belong to: a call is counted once in each, however many of its tasks share them."""
         found: dict[Counts, int] = {}
         for name, number in rows.items():
             counts = self._of(name)

@@ -1,4 +1,4 @@
-"""The figures of a runtime for Prometheus: its text format 0.0.4, served by the standard library on a thread."""
+"""The metrics of a runtime for Prometheus: text format 0.0.4, served by the standard library in a thread."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PATH = "/metrics"
 
 SLOWEST_S = 5.0
-"""A client that says nothing for so long is sent away."""
+"""Timeout of a client that sends nothing."""
 
 Sample = tuple[str, Mapping[str, str], float]
-"""What follows the name of the metric, labels, and a value."""
+"""A suffix of the metric's name, labels, and a value."""
 
 
 class Metric(NamedTuple):
-    """A metric: its name without `edge_prompt_`, its type, what it tells, and its samples."""
+    """A metric: its name without `edge_prompt_`, its type, its help text, and its samples."""
 
     name: str
     kind: str
-    told: str
+    description: str
     samples: Iterable[Sample]
 
 
 class HasStats(Protocol):
-    """What has figures: a `Runtime`."""
+    """An object that has statistics: a `Runtime`."""
 
     def stats(self) -> Stats:
-        """The figures as they are now."""
+        """Return the current statistics."""
 
 
 class Exposition:
-    """Serves the figures until it is closed; a context manager, too. Clients are served one after the other.
+    """Serves the metrics until it is closed; also a context manager. Serves one client at a time.
 
     Args:
-        read: The figures as they are now.
-        port: The port; 0 takes a free one.
+        read: Returns the current statistics.
+        port: The port; 0 chooses a free one.
         host: The address to listen on.
 
     Attributes:
-        port: The port that it listens on.
+        port: The port that the server listens on.
 
     Raises:
-        InputError: It cannot listen there.
+        InputError: The server cannot listen on this address.
     """
 
     def __init__(self, read: Callable[[], Stats], port: int, host: str) -> None:
@@ -63,7 +63,7 @@ class Exposition:
 
             def do_GET(self) -> None:
                 if self.path.partition("?")[0] != PATH:
-                    self.send_error(404, f"the figures are at {PATH}")
+                    self.send_error(404, f"the metrics are at {PATH}")
                     return
                 content = text_of(read()).encode()
                 self.send_response(200)
@@ -79,8 +79,8 @@ class Exposition:
             self._server = HTTPServer((host, port), Handler)
         except (OSError, OverflowError) as error:
             raise InputError(
-                found=f"the address {host}:{port}, where one cannot listen ({error})",
-                wanted="a free port of this device",
+                found=f"the server cannot listen on {host}:{port} ({error})",
+                wanted="a free port on an address of this device",
                 remedy="choose another port or host",
             ) from error
         self.port: int = self._server.server_address[1]
@@ -88,43 +88,44 @@ class Exposition:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop; returns once a request under way is answered."""
+        """Stop the server; returns after a running request has been answered."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the server itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Stop the server."""
         self.close()
 
 
 def expose(runtime: HasStats, port: int, host: str = "127.0.0.1") -> Exposition:
-    """Serve the figures of `runtime` at `http://host:port/metrics`, on a thread of their own.
+    """Serve the metrics of `runtime` at `http://host:port/metrics`, in a thread.
 
-    Whoever reaches the address reads the names of tasks and how much they are used; by default only this device does.
+    Anyone who can reach the address can read the names of tasks and how much they are used. By default, only programs
+    on this device can.
 
     Args:
         runtime: The runtime.
-        port: The port; 0 takes a free one, which `Exposition.port` tells.
+        port: The port; 0 chooses a free one, see `Exposition.port`.
         host: The address to listen on.
 
     Raises:
-        InputError: It cannot listen there.
+        InputError: The server cannot listen on this address.
     """
     return Exposition(runtime.stats, port, host)
 
 
 def text_of(stats: Stats) -> str:
-    """Figures in the text format 0.0.4."""
+    """Format statistics in the Prometheus text format 0.0.4."""
     lines = []
-    for name, kind, told, samples in _metrics(stats):
-        lines += [f"# HELP edge_prompt_{name} {told}", f"# TYPE edge_prompt_{name} {kind}"]
+    for name, kind, description, samples in _metrics(stats):
+        lines += [f"# HELP edge_prompt_{name} {description}", f"# TYPE edge_prompt_{name} {kind}"]
         for suffix, labels, value in samples:
             shown = ",".join(f'{label}="{escaped(text)}"' for label, text in labels.items())
             lines.append(f"edge_prompt_{name}{suffix}{{{shown}}} {value!r}")
@@ -132,9 +133,9 @@ def text_of(stats: Stats) -> str:
 
 
 def escaped(text: str) -> str:
-    """The value of a label between its quotes."""
+    """Escape the value of a label."""
     text = text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return text.encode(errors="replace").decode()  # a lone surrogate is no UTF-8
+    return text.encode(errors="replace").decode()  # replaces lone surrogates, which UTF-8 cannot encode
 
 
 def _metrics(stats: Stats) -> Iterator[Metric]:
@@ -149,34 +150,34 @@ def _metrics(stats: Stats) -> Iterator[Metric]:
     for prefix, groups, of in (("", calls, "method"), ("task_", tasks, "task")):
         counted = {
             "requests": "Calls that ended",
-            "rows": "Rows of calls",
+            "rows": "Rows of calls that ended",
             "errors": "Calls that ended with an error",
         }
-        for name, told in counted.items():
+        for name, description in counted.items():
             samples = [("", labels, getattr(traffic, name)) for labels, traffic in groups]
-            yield Metric(f"{prefix}{name}_total", "counter", f"{told}, by {of}.", samples)
+            yield Metric(f"{prefix}{name}_total", "counter", f"{description}, by {of}.", samples)
         yield Metric(
             f"{prefix}latency_seconds",
             "summary",
-            f"How long answers took, by {of}.",
+            f"Latency of answered calls, by {of}.",
             [sample for labels, traffic in groups for sample in _summary(labels, traffic.latency)],
         )
     errors = [("", {"class": name}, count) for name, count in stats.errors.items()]
-    yield Metric("errors_by_class_total", "counter", "Calls that ended with an error, by its class.", errors)
+    yield Metric("errors_by_class_total", "counter", "Calls that ended with an error, by class of error.", errors)
     yield Metric(
-        "first_piece_seconds", "summary", "From a call to its first piece of text.", _summary({}, stats.first_piece)
+        "first_piece_seconds", "summary", "Time from call to first piece of text.", _summary({}, stats.first_piece)
     )
-    for name, told in (
-        ("tokens", "Tokens that were generated."),
-        ("loads", "Prompts that were read and taken."),
-        ("replacements", "Prompts that took the place of an older one."),
+    for name, description in (
+        ("tokens", "Generated tokens."),
+        ("loads", "Prompts that were loaded."),
+        ("replacements", "Prompts that replaced an older one of the same name."),
         ("unloads", "Tasks that were unloaded."),
-        ("evictions", "Tasks that were let go for want of room."),
+        ("evictions", "Tasks evicted because the memory budget was exceeded."),
         ("refusals", "Prompts that were refused."),
     ):
-        yield Metric(f"{name}_total", "counter", told, [("", {}, getattr(stats, name))])
+        yield Metric(f"{name}_total", "counter", description, [("", {}, getattr(stats, name))])
     held = [("", {"what": what}, size) for what, size in stats.bytes_held.items()]
-    yield Metric("held_bytes", "gauge", "What is held in memory beside the network.", held)
+    yield Metric("held_bytes", "gauge", "Memory in use in addition to the network.", held)
 
 
 def _summary(labels: Mapping[str, str], latency: Latency | None) -> list[Sample]:

@@ -1,4 +1,4 @@
-"""Having the calls of a runtime counted. By itself, so that a runtime is defined without what counts them."""
+"""The decorator that counts the calls of a runtime, separate from the recorder so that it imports nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(Protocol):
-    """What has a recorder."""
+    """An object with a recorder."""
 
     recorder: Recorder
 
@@ -20,7 +20,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def recorded(method: Method) -> Method:
-    """Have every call of a method of a `Recorded` counted."""
+    """Decorate a method of a `Recorded` so that every call is counted."""
     name = method.__name__
 
     @wraps(method)

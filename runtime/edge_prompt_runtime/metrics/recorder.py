@@ -1,4 +1,4 @@
-"""What is recorded while a runtime answers: calls, and what became of prompts. It is logged as it happens."""
+"""Records the calls of a runtime, and logs and counts loads, replacements, evictions and refusals of prompts."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("edge_prompt.tasks")
 
 MOST_TASKS = 256
-"""Tasks whose calls are counted by themselves, at 3.4 kB each."""
+"""Maximum number of tasks with separate counts, at 3.4 kB each."""
 
 MOST_ERRORS = 32
-"""Classes of errors that are counted by themselves; those beyond are `other`."""
+"""Maximum number of error classes with separate counts; further classes count as `other`."""
 
 MOST_REFUSALS = 16
-"""Refusals that are remembered with their reasons."""
+"""Number of most recent refusals that are kept with their reasons."""
 
 LONGEST_REASON = 500
 
 
 class Recorder:
-    """Counts what happens. Any number of threads may use one, and none ever waits to have a call counted.
+    """Counts calls and events. Thread-safe; no thread ever waits to have a call counted.
 
     Args:
-        most_tasks: Tasks whose calls are counted by themselves.
+        most_tasks: Maximum number of tasks with separate counts.
     """
 
     def __init__(self, most_tasks: int = MOST_TASKS) -> None:
@@ -53,25 +53,25 @@ class Recorder:
         self._held: dict[str, Callable[[], int]] = {}
 
     def begin(self, method: str) -> Call:
-        """A call begins, which this thread is in until the next one."""
+        """Begin a call; it is the current call of this thread until the next one begins."""
         call: Call = Call(method)
         self._here.call = call
         return call
 
     def asked(self, tasks: Sequence[Named]) -> None:
-        """The call that this thread is in has rows of `tasks`."""
+        """Record the tasks of the rows of this thread's current call."""
         call: Call | None = getattr(self._here, "call", None)
         if call is not None and not call.ended:
             call.tasks = tasks
 
     def end(self, call: Call, error: BaseException | None = None) -> None:
-        """The call has ended; the first end counts."""
+        """End the call; only the first end counts."""
         if call.ended:
             return
         call.ended = True
         failed = error is not None
         self._ended.append((call, None if failed else perf_counter_ns() - call.began_ns, type(error).__name__))
-        # who counts, counts all: a thread that comes meanwhile goes on, and so does a stream that is let go meanwhile
+        # the thread that holds the lock counts every ended call, so other threads and closing streams need not wait
         if self._lock.acquire(blocking=False):
             try:
                 self._count()
@@ -79,28 +79,28 @@ class Recorder:
                 self._lock.release()
 
     def watched(self, pieces: Generator[Piece]) -> Generator[Piece]:
-        """The pieces of the call that this thread is in, which ends with them."""
+        """Wrap the pieces of this thread's current call, which then ends with the last piece."""
         call: Call = self._here.call
         call.streams = True
         return self._watch(call, pieces)
 
     def loaded(self, name: str, size_bytes: int) -> None:
-        """A prompt was read and is served as task `name`."""
+        """Record that a prompt was read and is served as task `name`."""
         self._happened("loads")
         LOG.info("loaded task %r, %d bytes", name, size_bytes)
 
     def replaced(self, name: str) -> None:
-        """What was loaded last took the place of an older prompt of that name."""
+        """Record that a newly loaded prompt replaced an older one of that name."""
         self._happened("replacements")
         LOG.info("replaced task %r", name)
 
     def evicted(self, name: str) -> None:
-        """A task was let go for want of room."""
+        """Record that a task was evicted because the memory budget was exceeded."""
         self._happened("evictions")
-        LOG.info("let go of task %r for want of room", name)
+        LOG.info("evicted task %r because the memory budget was exceeded", name)
 
     def unloaded(self, name: str) -> None:
-        """A task is served no longer."""
+        """Record that a task is no longer served."""
         self._happened("unloads")
         with self._lock:
             self._count()
@@ -108,7 +108,7 @@ class Recorder:
         LOG.info("unloaded task %r", name)
 
     def refused(self, name: str, error: BaseException) -> None:
-        """A prompt was not taken as task `name`. The same reason is a warning once, and then for those who debug."""
+        """Record that the prompt of task `name` was refused. A repeated reason is logged at debug level only."""
         refusal = Refusal(_now(), _printable(name)[:LONGEST_REASON], _printable(str(error))[:LONGEST_REASON])
         with self._lock:
             known = any((old.task, old.reason) == (refusal.task, refusal.reason) for old in self._refusals)
@@ -117,11 +117,11 @@ class Recorder:
         LOG.log(logging.DEBUG if known else logging.WARNING, "refused task %r: %s", name, refusal.reason)
 
     def holds(self, what: str, size_bytes: Callable[[], int]) -> None:
-        """Ask `size_bytes` how many bytes are held of `what`, whenever stats are asked for."""
+        """Register `size_bytes`, which `stats` calls to get the memory used for `what`."""
         self._held[what] = size_bytes
 
     def stats(self) -> Stats:
-        """All figures as they are now."""
+        """Return the current statistics."""
         held = {what: size_bytes() for what, size_bytes in self._held.items()}
         with self._lock:
             self._count()
@@ -157,7 +157,7 @@ class Recorder:
                 call.tokens += piece.token is not None
                 yield piece
         except GeneratorExit:
-            raise  # the caller has enough, which is no error
+            raise  # the caller closed the stream, which is not an error
         except BaseException as error:
             self.end(call, error)
             raise
@@ -166,7 +166,7 @@ class Recorder:
             self.end(call)
 
     def _count(self) -> None:
-        """Count the calls that have ended; whoever calls this holds the lock."""
+        """Count the calls that have ended. The caller holds the lock."""
         while self._ended:
             call, duration_ns, error = self._ended.popleft()
             counts = self._calls.get(call.method)
@@ -174,7 +174,7 @@ class Recorder:
                 counts = self._calls[call.method] = Counts()
             counts.add(len(call.tasks), duration_ns)
             self._tasks.add(call.tasks, duration_ns)
-            call.tasks = ()  # its thread may remember the call for long, but the tasks may be let go
+            call.tasks = ()  # the thread may keep the call for long; do not keep its tasks alive
             if duration_ns is None:
                 known = error in self._errors or len(self._errors) < MOST_ERRORS
                 self._errors[error if known else "other"] += 1
@@ -188,5 +188,5 @@ def _now() -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that stays on its line, wherever it is shown."""
+    """Escape unprintable characters, so that the text stays on one line."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,4 +1,4 @@
-"""What a runtime says of itself: figures at one moment, immutable, and as JSON."""
+"""Statistics of a runtime: an immutable snapshot, also available as JSON."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edge_prompt_runtime.metrics.histogram import Histogram
 
 @dataclass(frozen=True)
 class Latency:
-    """How long answers took, in milliseconds; percentiles are within 2.5 %.
+    """Latencies in milliseconds; percentiles are exact to 2.5 %.
 
     Attributes:
-        count: How many there were.
-        total_ms: All together.
-        p50_ms: Half took at most so long.
-        p95_ms: 95 % did.
-        p99_ms: 99 % did.
-        max_ms: The longest.
+        count: Number of calls.
+        total_ms: Sum of all latencies.
+        p50_ms: Median.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile.
+        max_ms: Longest latency.
     """
 
     count: int
@@ -32,13 +32,13 @@ class Latency:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What was asked, and how long answers took.
+    """Counts and latencies of calls.
 
     Attributes:
-        requests: How many calls ended, with an answer or an error; of a stream of pieces, once it is read or closed.
-        rows: Texts, images or rows of arrays in them, as far as they could be read.
-        errors: Calls that ended with an error.
-        latency: Of the calls that were answered; None if none was.
+        requests: Number of calls that ended, with an answer or an error. A stream ends when it is exhausted or closed.
+        rows: Number of texts, images or array rows in these calls, as far as they could be read.
+        errors: Number of calls that ended with an error.
+        latency: Latencies of the calls that were answered; None if there were none.
     """
 
     requests: int
@@ -49,10 +49,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class TaskTraffic(Traffic):
-    """Traffic of one task. A call with rows of several tasks counts, and takes as long, for each of them.
+    """Traffic of one task. A call with rows of several tasks counts with its full latency for each of them.
 
     Attributes:
-        name: Its name; None is the base model.
+        name: Name of the task; None is the base model.
     """
 
     name: str | None
@@ -60,12 +60,12 @@ class TaskTraffic(Traffic):
 
 @dataclass(frozen=True)
 class Refusal:
-    """A prompt that was not loaded.
+    """A prompt that was refused.
 
     Attributes:
-        when: ISO 8601, UTC.
-        task: The name it was to have.
-        reason: What was wrong with it.
+        when: Time of the refusal, ISO 8601 in UTC.
+        task: Name of the task.
+        reason: The error message.
     """
 
     when: str
@@ -75,25 +75,25 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Stats:
-    """Figures of a runtime since it was opened.
+    """Statistics of a runtime since it was opened.
 
     Attributes:
-        since: When it was opened: ISO 8601, UTC.
-        uptime_s: Seconds since then, whatever was done to the clock.
-        total: All calls.
-        calls: Those of each method, by its name.
-        tasks: Those of each task, of at most `edge_prompt_runtime.metrics.recorder.MOST_TASKS`.
-        other: Those of all other tasks, and of tasks that were unloaded.
-        errors: How many errors of each class there were.
-        first_piece: Of generation: from the call to the first piece of text.
-        tokens: How many tokens were generated.
-        loads: How many prompts were read and taken.
-        replacements: How many of them took the place of an older one of that name.
-        unloads: How many were unloaded, or had their files removed.
-        evictions: How many were let go for want of room.
-        refusals: How many prompts were refused.
-        recent_refusals: The last of them.
-        bytes_held: What is held in memory: `prompts`, `heads`, and of language models `compiled` keys and values.
+        since: When the runtime was opened, ISO 8601 in UTC.
+        uptime_s: Seconds since then, by a monotonic clock.
+        total: Traffic of all calls.
+        calls: Traffic of each method, by its name.
+        tasks: Traffic of each task, for at most `edge_prompt_runtime.metrics.recorder.MOST_TASKS` tasks.
+        other: Traffic of all other tasks, and of tasks that were unloaded.
+        errors: Number of errors of each class.
+        first_piece: Time from a call of generation to its first piece of text.
+        tokens: Number of generated tokens.
+        loads: Number of prompts that were loaded.
+        replacements: Number of loaded prompts that replaced an older one of the same name.
+        unloads: Number of tasks that were unloaded, or whose files were removed.
+        evictions: Number of tasks that were evicted because the memory budget was exceeded.
+        refusals: Number of prompts that were refused.
+        recent_refusals: The most recent refusals.
+        bytes_held: Memory in use for `prompts`, `heads`, and for language models `compiled` keys and values.
     """
 
     since: str
@@ -114,12 +114,12 @@ class Stats:
     bytes_held: Mapping[str, int]
 
     def to_json(self) -> str:
-        """As one JSON object, its fields by name."""
+        """Return the statistics as one JSON object."""
         return json.dumps(asdict(self))
 
 
 def latency_of(histogram: Histogram) -> Latency | None:
-    """What a histogram says; None if it is empty."""
+    """Summarise a histogram; None if it is empty."""
     if not histogram.count:
         return None
     p50_ms, p95_ms, p99_ms = (histogram.quantile_ns(share) / 1e6 for share in (0.5, 0.95, 0.99))

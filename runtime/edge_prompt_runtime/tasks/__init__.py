@@ -1,1 +1,1 @@
-"""Tasks: prompts that are ready to be fed, loaded by hand or read from folders."""
+"""Tasks: prompts that are ready to use, loaded explicitly or read from folders."""

@@ -1,4 +1,4 @@
-"""Folding a deep prompt on the device: the bundle's fold graph, run once when the prompt is loaded."""
+"""Folding deep prompts on the device: runs the bundle's fold graph once when a prompt is loaded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from edge_prompt_runtime.tasks.task import Float32
 
 
 class Folder:
-    """Folds deep prompts to prefixes; any number of threads may share one.
+    """Folds deep prompts into prefixes. Thread-safe.
 
-    The graph is opened when the first is folded, and kept: checking the digest of its weights and opening it takes far
-    longer than folding. It holds no more weights than those that make keys and values.
+    The graph is opened for the first deep prompt and then stays open: verifying the digest of its weights and opening
+    it takes far longer than folding. It contains only the weights that produce keys and values.
 
     Args:
         bundle: The bundle.
         engine: The engine to fold on.
-        settings: How to run it; it is computed in f32 whatever they say.
+        settings: Settings of the engine; the precision is always f32.
     """
 
     def __init__(self, bundle: Bundle, engine: str, settings: EngineSettings = DEFAULTS) -> None:
@@ -32,7 +32,7 @@ class Folder:
         self._opening = Lock()
 
     def __call__(self, deep_prompt: Float32) -> Float32:
-        """The prefix that `deep_prompt` amounts to.
+        """Return the prefix that is equivalent to `deep_prompt`.
 
         Args:
             deep_prompt: `[num_layers, num_virtual_tokens, hidden_size]` float32.
@@ -41,18 +41,18 @@ class Folder:
             `[num_layers, 2, num_kv_heads, num_virtual_tokens, head_dim]` float32.
 
         Raises:
-            UnknownEngineError: The bundle folds nothing on this engine.
+            UnknownEngineError: The bundle has no fold graph for this engine.
             ManifestError: The fold graph is missing or altered.
         """
         prefix = self._opened().run({"deep_prompt": deep_prompt}, ("prefix",))["prefix"]
         return np.ascontiguousarray(prefix[:, :, 0])
 
     def release(self) -> None:
-        """Let go of the graph; folding under way ends on it, and the next deep prompt opens it again."""
+        """Release the graph; running folds finish with it, and the next deep prompt opens it again."""
         self._engine = None
 
     def _opened(self) -> Engine:
-        with self._opening:  # threads that fold the first prompts at once open one graph
+        with self._opening:  # threads that fold their first prompts concurrently open a single graph
             if self._engine is None:
                 self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._settings)
             return self._engine

@@ -1,4 +1,4 @@
-"""Folders of prompts: the file of a name, found when it is asked for. Nothing is read and nothing is remembered."""
+"""Folders of prompts: looks up the file of a prompt by its name, without reading or caching anything."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from edge_prompt.formats.signed_files import SIGNATURE_SUFFIX
 from edge_prompt.storage.files import FileState, state_inside, state_of
 
 Signature = tuple[FileState | None, ...]
-"""What tells the files of a prompt from those that replace them; None for what is not there."""
+"""Identifies the current files of a prompt, so that replaced files are noticed; None for a file that is missing."""
 
 _BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
-"""What ends the names of a prompt's other files, but for its signature."""
+"""Suffixes of a prompt's other files, except its signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
-"""What may be a file's name without the suffix; see `edge_prompt.storage.files.state_inside`."""
+"""File names that are accepted, without the suffix; see `edge_prompt.storage.files.state_inside`."""
 
 
 class Found(NamedTuple):
-    """A prompt of a folder.
+    """A prompt in a folder.
 
     Attributes:
-        path: Of its file.
-        signature: Of its files as they are now, all that belong to it.
+        path: Its file.
+        signature: The current state of all files that belong to it.
     """
 
     path: Path
@@ -37,14 +37,14 @@ class Found(NamedTuple):
 
 
 class PromptFolders:
-    """Prompts by the names of their files, without the suffix; where two folders have one, the first folder's is it.
+    """Prompts by file name without the suffix. If two folders have the same name, the first folder wins.
 
     Args:
         folders: The folders.
-        signed: Whether prompts must be signed, so that their signatures belong to them.
+        signed: Whether prompts must be signed; then their signature files belong to them.
 
     Raises:
-        MissingFileError: There is no such folder.
+        MissingFileError: A folder does not exist.
     """
 
     def __init__(self, folders: Sequence[Path], *, signed: bool = False) -> None:
@@ -57,10 +57,10 @@ class PromptFolders:
         self._beside = (*_BESIDE, SIGNATURE_SUFFIX) if signed else _BESIDE
 
     def find(self, name: str) -> Found | None:
-        """The prompt of `name`; None if there is none, or if that is no name for a file.
+        """Return the prompt called `name`; None if there is none, or if the name is not a valid file name.
 
         Raises:
-            UnsafePathError: It is a link that leads out of its folder.
+            UnsafePathError: The file is a link that points outside its folder.
         """
         if not _NAME.fullmatch(name):
             return None
@@ -73,7 +73,7 @@ class PromptFolders:
         return None
 
     def names(self) -> list[str]:
-        """The names of all, sorted."""
+        """Return the names of all prompts, sorted."""
         found: set[str] = set()
         for folder in self.folders:
             with os.scandir(folder) as entries:

@@ -1,4 +1,4 @@
-"""The tasks that a runtime serves, by name: those that were loaded, and those of a store."""
+"""The tasks that a runtime serves, by name: those loaded explicitly, and those in its prompt folders."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ TaskName = str | None
 """The name a prompt was loaded under; None is the base model."""
 
 MOST_NAMED = 20
-"""Tasks that a message names."""
+"""The most tasks that an error message lists."""
 
 
 class LoadedTasks:
-    """Any number of threads may use one: a task is never changed, only replaced.
+    """All tasks of a runtime. Thread-safe: a task is never changed, only replaced.
 
     Args:
-        bundle: The bundle that prompts must be for.
-        fold: What makes a prefix of a deep prompt.
-        prepare: Called with a task and its file before it is served.
+        bundle: The bundle that prompts must fit.
+        fold: Folds a deep prompt into a prefix.
+        prepare: Called with a task and its file before the task is served.
         forget: Called with a task that is no longer served.
-        folders: Of prompts that are served without being loaded first.
-        budget_bytes: How much memory these may take.
-        recorder: Told what is asked for, loaded, let go and refused.
+        folders: Folders of prompts that are served without being loaded first.
+        budget_bytes: Memory budget for the prompts of these folders.
+        recorder: Records requests, loads, evictions and refusals.
 
     Attributes:
-        store: The tasks of the folders.
+        store: Tasks of the prompt folders.
 
     Raises:
-        MissingFileError: There is no such folder.
+        MissingFileError: A folder does not exist.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class LoadedTasks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those that were loaded, in that order, then those of the folders."""
+        """Names of the tasks that were loaded, in that order, then of those in the folders."""
         return tuple(dict.fromkeys([*self._tasks, *self.store.folders.names()]))
 
     @property
     def kept(self) -> list[Task]:
-        """What is in memory."""
+        """The tasks that are in memory."""
         return [*list(self._tasks.values()), *self.store.kept.values()]
 
     def find(self, name: TaskName) -> Task:
-        """See `Runtime.task`."""
+        """Return the task called `name`; see `Runtime.task`."""
         if name is None:
             return self._base
         found = self._tasks.get(name) or self.store.find(name)
@@ -79,21 +79,23 @@ class LoadedTasks:
         return found
 
     def of_rows(self, task: TaskName | Sequence[TaskName], rows: int) -> list[Task]:
-        """The task of each row: one for all, or as many as rows.
+        """Return the task of each row, given one task for all rows or one task per row.
 
         Raises:
-            UnknownTaskError: Nothing is loaded under a name.
-            InputError: There is no row, or rows and tasks differ in number.
+            UnknownTaskError: No task is loaded under a name.
+            InputError: There are no rows, or the numbers of rows and tasks differ.
         """
         if rows == 0:
-            raise InputError(found="no row", wanted="at least one", remedy="leave out empty requests")
+            raise InputError(
+                found="the request has no rows", wanted="at least one row", remedy="leave out empty requests"
+            )
         if task is None or isinstance(task, str):
             found = [self.find(task)] * rows
         elif len(task) != rows:
             raise InputError(
-                found=f"{rows} rows and {len(task)} tasks",
-                wanted="a task a row",
-                remedy="pass one task, or as many as rows",
+                found=f"the request has {rows} rows and {len(task)} tasks",
+                wanted="one task per row",
+                remedy="pass one task for all rows, or as many tasks as rows",
             )
         else:
             found = [self.find(name) for name in task]
@@ -101,11 +103,11 @@ class LoadedTasks:
         return found
 
     def load(self, name: str, path: Path, kind: str | None) -> None:
-        """See `Runtime.load`."""
+        """Load a prompt; see `Runtime.load`."""
         self._serve({name: self._prepared(name, path, kind)})
 
     def load_all(self, folder: Path) -> tuple[str, ...]:
-        """See `Runtime.load_all`."""
+        """Load all prompts in a folder; see `Runtime.load_all`."""
         if not folder.is_dir():
             raise MissingFileError(
                 found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
@@ -114,7 +116,7 @@ class LoadedTasks:
         try:
             for path in sorted(folder.glob(f"*{PROMPT_SUFFIX}")):
                 loaded[path.stem] = self._prepared(path.stem, path)
-        except BaseException:  # if one cannot be served, none is
+        except BaseException:  # all prompts are loaded, or none
             for task in loaded.values():
                 self._forget(task)
             raise
@@ -122,7 +124,7 @@ class LoadedTasks:
         return tuple(loaded)
 
     def unload(self, name: str) -> None:
-        """See `Runtime.unload`."""
+        """Unload a task; see `Runtime.unload`."""
         task = self._tasks.pop(name, None)
         if task is None:
             raise self._unknown(name)
@@ -130,12 +132,12 @@ class LoadedTasks:
         self._recorder.unloaded(name)
 
     def pin(self, name: str) -> None:
-        """See `Runtime.pin`."""
+        """Pin a task; see `Runtime.pin`."""
         if self.store.pin(name) is None:
             raise self._unknown(name)
 
     def _prepared(self, name: str, path: Path, kind: str | None = None) -> Task:
-        """Read a task and make it ready to be served."""
+        """Read a task and prepare it for serving."""
         try:
             task = load_task(name, path, kind, self._bundle, self._base, self._fold)
             try:
@@ -157,13 +159,13 @@ class LoadedTasks:
         names = self.names
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         return UnknownTaskError(
-            found=f"the task {name[:80]!r}",
-            wanted=f"one of {', '.join(names[:MOST_NAMED])}{more}" if names else "one of those loaded (none is)",
+            found=f"no task {name[:80]!r} is loaded",
+            wanted=f"one of {', '.join(names[:MOST_NAMED])}{more}" if names else "a loaded task (there are none)",
             remedy="load its prompt first",
         )
 
     def _serve(self, tasks: Mapping[str, Task]) -> None:
-        """Serve tasks, which are ready, from now on."""
+        """Serve prepared tasks from now on."""
         replaced = [self._tasks[name] for name in tasks if name in self._tasks]
         self._tasks.update(tasks)
         for name, task in tasks.items():

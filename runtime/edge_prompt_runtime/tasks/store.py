@@ -1,4 +1,4 @@
-"""A store of tasks: the prompts of folders, read when first asked for and kept within a budget of bytes."""
+"""A store of tasks: prompts in folders, read on first use and kept in memory within a budget."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edge_prompt_runtime.tasks.task import Task
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh found.
+    """The result of a refresh.
 
     Attributes:
-        replaced: Names whose files were replaced: requests from now on are answered by the new ones.
-        dropped: Names whose files are gone.
-        refused: Names whose new files are refused, with the reason; the old prompts serve on.
+        replaced: Names of tasks whose files were replaced; new requests use the new files.
+        dropped: Names of tasks whose files are gone.
+        refused: Names of tasks whose new files were refused, with the reason; the old prompts stay in use.
     """
 
     replaced: tuple[str, ...] = ()
@@ -36,17 +36,17 @@ class _Kept(NamedTuple):
 
 
 class TaskStore:
-    """Tasks by name, each read when it is first asked for. Any number of threads may use one.
+    """Tasks by name, each read on first use. Thread-safe.
 
-    What was used least recently is let go where the budget ends, and read again when it is asked for; what is pinned
-    stays. A task is never changed, only replaced: a request ends on the task that it began with.
+    When the budget is exceeded, the least recently used tasks are evicted; they are read again when needed. Pinned
+    tasks stay. A task is never changed, only replaced: a request finishes with the task that it began with.
 
     Args:
-        folders: Where the prompts lie.
-        budget_bytes: How much memory prompts and heads may take together, beside those that are pinned.
-        read: Reads a prompt as a task of that name, and makes it ready.
-        forget: Called with a task that is let go.
-        recorder: Told what is replaced and let go.
+        folders: The folders with the prompts.
+        budget_bytes: Memory budget for prompts and heads, without those that are pinned.
+        read: Reads a prompt as a task of the given name and prepares it.
+        forget: Called with a task that is evicted, replaced or dropped.
+        recorder: Records replacements and evictions.
     """
 
     def __init__(
@@ -70,20 +70,20 @@ class TaskStore:
 
     @property
     def kept(self) -> dict[str, Task]:
-        """What is in memory, the least recently used first."""
+        """The tasks in memory, the least recently used first."""
         with self._lock:
             return {name: kept.task for name, kept in self._kept.items()}
 
     @property
     def kept_bytes(self) -> int:
-        """What prompts and heads in memory take."""
+        """Memory that the prompts and heads of these tasks use, in bytes."""
         return self._kept_bytes
 
     def find(self, name: str) -> Task | None:
-        """The task of that name, read now if it is not kept; None if there is no such prompt.
+        """Return the task called `name`, read now if it is not in memory; None if there is no such prompt.
 
         Raises:
-            EdgePromptError: The prompt is malformed or not for this bundle.
+            EdgePromptError: The prompt is malformed or does not fit this bundle.
         """
         with self._lock:
             kept = self._kept.get(name)
@@ -91,7 +91,7 @@ class TaskStore:
                 self._kept.move_to_end(name)
                 return kept.task
             reading = self._reading.setdefault(name, Lock())
-        with reading:  # threads that ask for it at once read it once
+        with reading:  # concurrent requests for the same task read it once
             try:
                 with self._lock:
                     kept = self._kept.get(name)
@@ -105,7 +105,7 @@ class TaskStore:
         return None if kept is None else kept.task
 
     def pin(self, name: str) -> Task | None:
-        """Read the task of that name, and keep it whatever the budget; see `find`."""
+        """Read the task called `name` and exempt it from eviction; see `find`."""
         with self._lock:
             self._pinned.add(name)
         try:
@@ -118,13 +118,13 @@ class TaskStore:
         return task
 
     def unpin(self, name: str) -> None:
-        """Let the budget decide over a task again."""
+        """Allow a task to be evicted again."""
         with self._lock:
             self._pinned.discard(name)
         self._make_room()
 
     def refresh(self) -> Refreshed:
-        """Look at the files of what is in memory again; what is not is read anew in any case."""
+        """Check the files of the tasks in memory for changes; other tasks are read from their files in any case."""
         replaced, dropped, refused = [], [], {}
         with self._lock:
             looked_at = list(self._kept.items())
@@ -143,8 +143,8 @@ class TaskStore:
         return Refreshed(tuple(replaced), tuple(dropped), refused)
 
     def _of(self, name: str) -> _Kept | None:
-        """The task as its files are now."""
-        found = self.folders.find(name)  # before it is read: what changes meanwhile is seen by the next refresh
+        """Read the task from its current files."""
+        found = self.folders.find(name)  # before reading: the next refresh then notices later changes
         return None if found is None else _Kept(self._read(name, found.path), found)
 
     def _keep(self, name: str, kept: _Kept) -> None:
@@ -154,7 +154,7 @@ class TaskStore:
         self._make_room()
 
     def _replace(self, name: str, old: _Kept, new: _Kept) -> bool:
-        """Serve `new` from now on, if `old` was what was served."""
+        """Serve `new` from now on, if `old` is still being served."""
         with self._lock:
             current = self._kept.get(name) is old
             if current:
@@ -167,7 +167,7 @@ class TaskStore:
         return current
 
     def _drop(self, name: str, old: _Kept) -> bool:
-        """Serve `old` no longer, if it is what is served."""
+        """Stop serving `old`, if it is still being served."""
         with self._lock:
             current = self._kept.get(name) is old
             if current:
@@ -179,7 +179,7 @@ class TaskStore:
         return current
 
     def _make_room(self) -> None:
-        """Let go of what was used least recently where the budget ends, but never of the last one used."""
+        """Evict the least recently used tasks while the budget is exceeded, but never the most recent one."""
         gone = []
         with self._lock:
             excess_bytes = self._kept_bytes - self._budget_bytes

@@ -1,4 +1,4 @@
-"""A task: a prompt made ready to be fed, with the head, labels and template that belong to it."""
+"""A task: a prompt in the form that the graph takes, with its head, labels and template."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from edge_prompt.formats.signed_files import read_signed_prompt
 Float32 = NDArray[np.float32]
 
 BATCH_AXES = {"soft_prompt": 0, "prefix": 2, "pixel_prompt": 0}
-"""The axis of each prompt input along which rows of a batch differ; a leading 1 there is for all rows."""
+"""The batch axis of each prompt input; length 1 on it is broadcast to all rows."""
 
 LENGTH_AXES = {"soft_prompt": 1, "prefix": 4}
-"""The axis of each prompt input whose length is the prompt's own."""
+"""The axis of each prompt input that has the length of the prompt."""
 
 _OF_TEXTS = (TextPreprocessing, LanguagePreprocessing)
-"""Requests that are texts, which must fit beside a prompt."""
+"""Preprocessing of texts, whose tokens share the positions with the prompt."""
 
 Fold = Callable[[Float32], Float32]
-"""From a deep prompt to the prefix it amounts to, with the axes of their files."""
+"""Folds a deep prompt into the equivalent prefix; both have the axes of their files."""
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What a request of one task is answered with. Immutable, so requests under way keep the one they began with.
+    """A prompt with its head, labels and template. Immutable, so a running request keeps the task it began with.
 
     Attributes:
-        name: Its name; empty for the base model.
-        kind: The kind of its prompt; empty for the base model.
-        prompts: The prompt inputs of the graph by name, float32, with 1 on the axis of the batch: the task's own
-            prompt, and the base model's for the others.
+        name: Name of the task; empty for the base model.
+        kind: Kind of the prompt; empty for the base model.
+        prompts: The prompt inputs of the graph by name, float32, with length 1 on the batch axis: the task's own
+            prompt, and the base model's empty prompts for the other inputs.
         head: The task's own head, if it has one.
-        labels: Its class names; empty if it classifies nothing.
-        template: The text put around a request's text.
-        max_tokens: Tokens of a text that fit beside the prompt; 0 if the backbone takes no text.
-        sha256: SHA-256 of its prompt's file as it was read; empty for the base model.
+        labels: Class names; empty if the task does not classify.
+        template: Text that is put around the text of a request.
+        max_tokens: Number of text tokens that fit next to the prompt; 0 if the backbone takes no text.
+        sha256: SHA-256 of the prompt file as it was read; empty for the base model.
     """
 
     name: str
@@ -60,32 +60,32 @@ class Task:
     sha256: str = ""
 
     def filled(self, text: str) -> str:
-        """The template with `text` in it."""
+        """Insert `text` into the template."""
         return text if self.template == TEMPLATE_FIELD else self.template.replace(TEMPLATE_FIELD, text)
 
     def length(self, name: str) -> int:
-        """Virtual tokens in the prompt input `name`; 0 if the graph has no such input."""
+        """Return the number of virtual tokens in the prompt input `name`; 0 if the graph has no such input."""
         return self.prompts[name].shape[LENGTH_AXES[name]] if name in self.prompts else 0
 
     @property
     def virtual_tokens(self) -> int:
-        """Virtual tokens of all its prompts."""
+        """Number of virtual tokens in all prompts of the task."""
         return _virtual_tokens(self.prompts)
 
     @property
     def size_bytes(self) -> int:
-        """What its own prompt and head take in memory."""
+        """Memory that the task's own prompt and head use, in bytes."""
         prompt = self.prompts[PROMPT_INPUTS["prefix" if self.kind == "deep" else self.kind]].nbytes if self.kind else 0
         return prompt if self.head is None else prompt + self.head.size_bytes
 
     @property
     def described(self) -> str:
-        """The task as a message names it."""
+        """How messages refer to the task."""
         return f"task {self.name!r}" if self.name else "the base model"
 
 
 def base_task(manifest: Manifest) -> Task:
-    """The base model: prompts of length 0, a pixel prompt of zeros, the network's own head and labels."""
+    """Return the base model as a task: prompts of length 0, a pixel prompt of zeros, the network's head and labels."""
     prompts = {}
     for kind, name in PROMPT_INPUTS.items():
         if kind in manifest.kinds:
@@ -97,19 +97,19 @@ def base_task(manifest: Manifest) -> Task:
 
 
 def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Task, fold: Fold) -> Task:
-    """Read the prompt at `path` and make it ready for `bundle`.
+    """Read the prompt at `path` and prepare it for `bundle`.
 
     Args:
-        name: The name of the task.
+        name: Name of the task.
         path: The prompt file.
-        kind: Its kind, where neither card nor shape say it.
-        bundle: The bundle it is for.
-        base: The base model's task, whose empty prompts stand in for the other kinds.
-        fold: What makes a prefix of a deep prompt.
+        kind: Kind of the prompt, needed if neither its card nor its shape determines it.
+        bundle: The bundle that the prompt is for.
+        base: The base model's task, whose empty prompts fill the other prompt inputs.
+        fold: Folds a deep prompt into a prefix.
 
     Raises:
-        EdgePromptError: The prompt, its card or its head is malformed, not for this bundle, or not signed where the
-            bundle must be; each cause has its class.
+        EdgePromptError: The prompt, its card or its head is malformed, does not fit this bundle, or lacks a required
+            signature. Each cause has its own class.
     """
     prompt = read_signed_prompt(path, bundle.signatures)
     manifest = bundle.manifest
@@ -117,8 +117,8 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         require_fingerprint(prompt.card.fingerprint, manifest.backbone.fingerprint, str(path))
         if kind not in (None, prompt.card.kind):
             raise CardError(
-                found=f"{path} was asked for as {kind}, its card says {prompt.card.kind}",
-                wanted="the kind of the card",
+                found=f"{path} was requested as a {kind} prompt, but its card says {prompt.card.kind}",
+                wanted="the kind that the card names",
                 remedy="leave the kind out",
             )
         kind = prompt.card.kind
@@ -140,7 +140,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
 
 
 def as_inputs(kind: str, array: Float32, fold: Fold) -> dict[str, Float32]:
-    """The prompt as the graph takes it, by the name of the input."""
+    """Return the prompt as the graph's input, by the name of that input."""
     if kind == "deep":
         kind, array = "prefix", fold(array)
     name = PROMPT_INPUTS[kind]
@@ -148,7 +148,7 @@ def as_inputs(kind: str, array: Float32, fold: Fold) -> dict[str, Float32]:
 
 
 def _of_one_row(array: Float32, name: str) -> Float32:
-    """The array with 1 on the axis of the batch of the prompt input `name`; `expand_dims` takes ten times as long."""
+    """Add a batch axis of length 1 for the prompt input `name`; `np.expand_dims` takes ten times as long."""
     row: Float32 = array[(slice(None),) * BATCH_AXES[name] + (None,)]
     return row
 
@@ -158,40 +158,40 @@ def _virtual_tokens(prompts: Mapping[str, Float32]) -> int:
 
 
 def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
-    """The class names: the card's, else the network's own, else numbered as transformers does."""
+    """The class names: the card's, or else the network's own, or else numbered as in transformers."""
     own = () if prompt.card is None else prompt.card.labels
     if prompt.head is None:
         if manifest.cache:
-            return own  # a language model classifies by the texts of labels
+            return own  # a language model classifies with the texts of the labels
         if own and len(own) != len(manifest.backbone.labels):
             raise HeadError(
                 found=f"{path} has {len(own)} labels and no head",
                 wanted=f"a head, or the {len(manifest.backbone.labels)} labels of the backbone's own head",
-                remedy="restore the head of this prompt",
+                remedy="restore the head file of this prompt",
             )
         return own or manifest.backbone.labels
     classes, feature_size = len(prompt.head.weight), prompt.head.feature_size
     if feature_size != manifest.backbone.feature_size:
         raise HeadError(
-            found=f"the head of {path} reads {feature_size} features",
-            wanted=f"the {manifest.backbone.feature_size} of this backbone",
+            found=f"the head of {path} takes {feature_size} features",
+            wanted=f"the {manifest.backbone.feature_size} features of this backbone",
             remedy="use a prompt that was tuned on this backbone",
         )
     return own or tuple(f"LABEL_{index}" for index in range(classes))
 
 
 def _max_tokens(prompt: Prompt, room: int) -> int:
-    """What the card says the prompt was tuned on, if that fits."""
+    """The text length that the prompt was tuned with, according to its card, if that fits."""
     asked = None if prompt.card is None else prompt.card.max_tokens
     return room if asked is None else max(LEAST_TOKENS, min(asked, room))
 
 
 def _room(length: int, text: TextPreprocessing | LanguagePreprocessing, path: Path) -> int:
-    """Tokens that fit beside a prompt of `length` virtual tokens; at least the special tokens and one more must."""
+    """Number of text tokens that fit next to `length` virtual tokens: at least the special tokens and one more."""
     room = text.max_tokens if text.max_positions is None else min(text.max_tokens, text.max_positions - length)
     if room < LEAST_TOKENS:
         raise PromptShapeError(
-            found=f"{path}: {length} virtual tokens",
+            found=f"{path} has {length} virtual tokens",
             wanted=f"at most {length + room - LEAST_TOKENS}, so that a text fits into {text.max_positions} positions",
             remedy="tune a shorter prompt",
         )

@@ -1,4 +1,4 @@
-"""Watching folders of prompts: a refresh whenever a file in them changes. Needs the extra `watch`."""
+"""Watches prompt folders and refreshes the store whenever a file changes. Needs the extra `watch`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_prompt_runtime.tasks.store import TaskStore
 LOG = logging.getLogger("edge_prompt")
 
 QUIET_MS = 100
-"""A prompt is up to three files: a refresh waits until nothing changed for so long."""
+"""A prompt consists of up to three files, so a refresh waits until nothing has changed for this time."""
 
 
 class Watcher:
-    """Refreshes a store on a thread of its own, until it is stopped; a context manager, too.
+    """Refreshes a store in a thread until it is stopped; also a context manager.
 
     Args:
-        store: The store.
+        store: The store to refresh.
 
     Raises:
         MissingExtraError: `watchfiles` is not installed.
@@ -34,18 +34,18 @@ class Watcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching; returns once a refresh under way is over."""
+        """Stop watching; returns after a running refresh has finished."""
         self._stopped.set()
         self._thread.join()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the watcher itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop."""
+        """Stop watching."""
         self.stop()
 
     def _watch(self) -> None:
@@ -62,5 +62,5 @@ class Watcher:
         for _ in changes:
             try:
                 self._store.refresh()
-            except Exception:  # whatever it is, what comes next is watched on
-                LOG.exception("folders of prompts cannot be refreshed")
+            except Exception:  # keep watching, whatever went wrong
+                LOG.exception("the prompt folders could not be refreshed")

@@ -114,7 +114,7 @@ def test_pixels_are_labelled_as_torch_interpolates(
     )[0]
     assert (found.map.shape, found.map.dtype, found.labels) == (wanted_size, np.dtype(np.int32), CLASSES)
     best, second = scaled.topk(2, 0).values
-    sure = ((best - second) > 1e-5).numpy()  # where two classes are equal but for rounding, either is right
+    sure = ((best - second) > 1e-5).numpy()  # if two classes differ only by rounding, either is correct
     np.testing.assert_array_equal(found.map[sure], scaled.argmax(0).numpy()[sure])
     chosen = scaled.gather(0, torch.from_numpy(found.map).long()[None])[0]
     assert (best - chosen).max() <= 1e-5

@@ -62,7 +62,7 @@ def test_it_is_refused_once_the_prompt_has_changed(
 def test_it_is_refused_once_its_arrays_have_changed(compiled: Path, tiny_language_bundle: Path, engine: str) -> None:
     path = arrays_path(compiled, engine)
     write_npz(path, {name: array + 1 for name, array in read_npz(path, frozenset("0123")).items()})
-    with pytest.raises(CardError, match=r"sha256 .* is not that of the arrays beside it"):
+    with pytest.raises(CardError, match=r"sha256 .* is not that of the arrays next to it"):
         Runtime(tiny_language_bundle, engine, threads=1).load("soft", compiled)
 
 

@@ -1,4 +1,4 @@
-"""What every engine's rows of a causal language model promise."""
+"""Guarantees of the cached rows of a causal language model, on every engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_prompt_runtime.engines.settings import EngineSettings
 from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 
 LENGTHS = (0, 3, 31, 32, 33, 70)
-"""Of a prompt: with blocks of 32, before, at and beyond their ends."""
+"""Lengths of prompts: before, at and beyond the ends of blocks of 32 tokens."""
 
 
 def tokens(length: int, seed: int = 0) -> Int64:
@@ -112,7 +112,7 @@ def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(e
     alone = [logits_of(engine, held, tokens(9), *tokens(40)[:, None]) for held in helds]
     order = np.random.default_rng(0).integers(len(helds), size=(40, 3))
     for first, second, third in order:
-        run = engine.begin([helds[first], helds[second], helds[first]])  # one past twice: two rows append after it
+        run = engine.begin([helds[first], helds[second], helds[first]])  # the same past twice: two rows append to it
         run.read([tokens(30, seed=1), tokens(50, seed=2), tokens(20, seed=3)])
         run.close()
         for _ in range(2):
@@ -122,7 +122,7 @@ def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(e
 
 def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
     found: dict[int, np.ndarray] = {}
-    for seed in [*range(8), *range(8)]:  # each lies where the one before lay, more often than not
+    for seed in [*range(8), *range(8)]:  # each usually gets the memory address of the one before
         logits = logits_of(engine, HeldPast(past_of(33, seed=seed)), tokens(4))
         np.testing.assert_allclose(logits, found.setdefault(seed, logits), atol=2e-5)
     assert all(np.abs(found[seed] - found[0]).max() > 1e-3 for seed in range(1, 8))
@@ -155,7 +155,7 @@ def test_the_cache_of_a_soft_prompt_is_where_its_requests_begin(engine: Engine, 
 
 
 def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
-    """Where positions are a table, there is none after the last: a row that waits must not ask for it."""
+    """With a table of positions, none follows the last one: a waiting row must not use it."""
     write_tiny_language(tmp_path / "network", "gpt2")
     bundle = export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("onnx",))
     opened = open_engine(bundle, "onnxruntime", EngineSettings(1))[1]
@@ -184,7 +184,7 @@ def test_threads_have_rows_of_their_own(engine: Engine) -> None:
 
 def test_numbers_become_the_nearest_bfloat16() -> None:
     exact = np.array([0.0, -2.0, 1.5, 3.0e38], np.float32)
-    between = np.array([1 + 1 / 256, 1 + 3 / 256, 1 + 1 / 257], np.float32)  # the first two lie in the middle
+    between = np.array([1 + 1 / 256, 1 + 3 / 256, 1 + 1 / 257], np.float32)  # the first two are in the middle
     dtype = np.dtype(np.uint16)
     np.testing.assert_allclose(as_float32(as_cache(exact, dtype)), exact, rtol=2**-8)
     assert as_float32(as_cache(between, dtype)).tolist() == [1.0, 1 + 4 / 256, 1.0]

@@ -74,7 +74,7 @@ print(json.dumps({
     "main": after[main][0],
 }))
 """
-"""Opens a graph, asks it on threads, and says on which cores each thread was allowed meanwhile."""
+"""Opens a graph, runs it on threads, and prints the cores that each thread was allowed to use."""
 
 
 def cores_seen(bundle: Path, engine: str, threads: int | None, cores: list[int] | None, together: int = 1) -> Any:
@@ -94,7 +94,7 @@ def test_a_network_is_computed_on_its_cores_alone(tiny_bundle: Path, engine: str
 
 @several_cores
 def test_the_threads_of_the_engine_are_kept_on_cores_too(tiny_bundle: Path) -> None:
-    seen = cores_seen(tiny_bundle, "onnxruntime", 2, [LAST])  # more threads than cores, so that there is one
+    seen = cores_seen(tiny_bundle, "onnxruntime", 2, [LAST])  # more threads than cores, so that the engine has its own
     assert seen["engine"] == [[str(LAST)]]
     assert all(str(LAST) in cores for cores in seen["asking"])
 
@@ -135,7 +135,7 @@ except InputError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"in this process has the cores {LAST} since" in result.stdout, result.stderr
+    assert f"in this process it has the cores {LAST} since" in result.stdout, result.stderr
 
 
 @several_cores
@@ -199,26 +199,29 @@ def test_spinning_reaches_the_session(tiny_bundle: Path, spinning: bool | None, 
 
 @pytest.mark.parametrize("asked", [{"spinning": True}, {"spinning": False}, {"memory_arena": "kept"}])
 def test_openvino_refuses_what_it_does_not_have(tiny_bundle: Path, asked: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="for the engine openvino, which has no such setting"):
+    with pytest.raises(InputError, match="but the engine openvino has no such setting"):
         Runtime(tiny_bundle, "openvino", **asked)
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"threads": 0}, "0 threads; wanted a whole number, 1 at least"),
-        ({"threads": True}, "True threads; wanted a whole number"),
-        ({"threads": 1.5}, "1.5 threads; wanted a whole number"),
-        ({"threads": 2, "cores": [LAST]}, "2 threads on 1 cores; wanted a whole number, 1 at least and 1 at most"),
-        ({"cores": []}, "the cores []; wanted some of"),
-        ({"cores": 1}, "the cores 1; wanted a list of numbers"),
-        ({"cores": [-1]}, "the cores [-1]; wanted some of"),
-        ({"cores": [LAST, 4096]}, "which this process may use"),
-        ({"cores": [0.0]}, "the cores [0.0]; wanted some of"),
-        ({"memory_arena": "large"}, "the memory arena 'large'; wanted one of kept, shrunk, none"),
-        ({"memory_arena": True}, "the memory arena True; wanted one of kept"),
-        ({"spinning": 1}, "spinning 1; wanted one of True, False"),
-        ({"spinning": "yes"}, "spinning 'yes'; wanted one of True, False"),
+        ({"threads": 0}, "threads=0; wanted an integer of at least 1"),
+        ({"threads": True}, "threads=True; wanted an integer"),
+        ({"threads": 1.5}, "threads=1.5; wanted an integer"),
+        (
+            {"threads": 2, "cores": [LAST]},
+            "threads=2 was set for 1 core(s); wanted an integer of at least 1 and at most 1",
+        ),
+        ({"cores": []}, "cannot use the cores []; wanted one or more of"),
+        ({"cores": 1}, "cores=1 is not a list; wanted a list of numbers"),
+        ({"cores": [-1]}, "cannot use the cores [-1]; wanted one or more of"),
+        ({"cores": [LAST, 4096]}, "this process cannot use the cores"),
+        ({"cores": [0.0]}, "cannot use the cores [0.0]; wanted one or more of"),
+        ({"memory_arena": "large"}, "the memory arena 'large' is unknown; wanted one of kept, shrunk, none"),
+        ({"memory_arena": True}, "the memory arena True is unknown; wanted one of kept"),
+        ({"spinning": 1}, "spinning 1 is unknown; wanted one of True, False"),
+        ({"spinning": "yes"}, "spinning 'yes' is unknown; wanted one of True, False"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_in_one_sentence(

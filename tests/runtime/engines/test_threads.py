@@ -1,4 +1,4 @@
-"""One opened graph and many threads: every answer is the caller's own, and no more is kept than ran at once."""
+"""One open graph and many threads: callers own their answers, and the pool grows only to the peak of concurrency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LANGUAGE_TEXTS = ["the oil price", "x", "the meeting of the ministers of the oil
 
 
 def kept(runtime: Runtime, pool: str) -> int:
-    """How many requests of OpenVINO nobody uses now; ONNX Runtime has none."""
+    """Number of idle infer requests on OpenVINO; ONNX Runtime has none."""
     return len(getattr(runtime._engine, pool)) if runtime.engine == "openvino" else 0
 
 

@@ -39,7 +39,7 @@ def tasks(bundle: Bundle, make_prompt: Callable[..., Path]) -> dict[str, Task]:
 
 
 def image_task(name: str, *, soft: int = 0, prefix: int = 0, pixel: bool = False) -> Task:
-    """A task of a backbone for images of 3 x 4 x 5, of random prompts of these lengths."""
+    """A task with random prompts of these lengths, for a backbone that takes images of 3 x 4 x 5."""
     random = np.random.default_rng(sum(name.encode()))
     pixels = random.standard_normal((1, 3, 4, 5)) if pixel else np.zeros((1, 3, 4, 5))
     prompts = {
@@ -157,7 +157,7 @@ def test_pixel_prompts_of_several_tasks_are_stacked_by_row() -> None:
 
 
 def images(*sizes: tuple[int, int]) -> Request:
-    """A request of images, each of these sizes."""
+    """A request with images of these sizes."""
     return Request(
         {"pixel_values": [np.full((3, *size), row, np.float32) for row, size in enumerate(sizes)]}, len(sizes)
     )

@@ -1,4 +1,4 @@
-"""Tokenizers of every way to split and join, and a tiny random language model with its vocabulary."""
+"""Tokenizers of every type, and a tiny random language model with its vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECIAL = "<|end|>"
 
 
 def byte_level() -> Tokenizer:
-    """As GPT-2, Llama 3, Qwen and SmolLM2 have it: a token is bytes, and seldom a whole rare character."""
+    """As in GPT-2, Llama 3, Qwen and SmolLM2: a token is a few bytes, and rare characters take several."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -32,7 +32,7 @@ def byte_level() -> Tokenizer:
 
 
 def byte_fallback() -> Tokenizer:
-    """As Llama 2 and Gemma have it: words that begin with a blank, and bytes for characters that are no tokens."""
+    """As in Llama 2 and Gemma: words begin with a space, and unknown characters become bytes."""
     tokens = [SPECIAL, "<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens += ["▁", "▁the", "▁fox", "fox", "es", "▁don", "'", "t", ",", ".", "a", "é", "\u2581\u2581"]
     merges: list[tuple[str, str]] = []
@@ -47,7 +47,7 @@ def byte_fallback() -> Tokenizer:
 
 
 def metaspace() -> Tokenizer:
-    """As T5 and XLM-RoBERTa have it: a unigram model over words that begin with a blank."""
+    """As in T5 and XLM-RoBERTa: a unigram model over words that begin with a space."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -59,7 +59,7 @@ def metaspace() -> Tokenizer:
 
 
 def word_piece() -> Tokenizer:
-    """As BERT has it: parts of words begin with ##, and blanks before punctuation are taken out."""
+    """As in BERT: parts of words begin with ##, and spaces before punctuation are removed."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -69,7 +69,7 @@ def word_piece() -> Tokenizer:
 
 
 def word_ends() -> Tokenizer:
-    """As the first GPT has it: a word's last part carries a mark, which the last of all loses."""
+    """As in the first GPT: the last part of a word has an end marker, which the last token of a text loses."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.decoder = decoders.BPEDecoder()
@@ -87,7 +87,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
 
 @pytest.fixture(scope="session", params=TOKENIZERS)
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    """Each of them, with a special token added to it."""
+    """Each tokenizer, with an added special token."""
     made = TOKENIZERS[request.param]()
     made.add_special_tokens([AddedToken(SPECIAL, special=True)])
     return made
@@ -95,5 +95,5 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def bytes_tokenizer() -> Tokenizer:
-    """The byte-level one, for a language model of its vocabulary."""
+    """The byte-level tokenizer, for a language model with its vocabulary."""
     return byte_level()

@@ -23,7 +23,7 @@ def token_of(tokenizer: Tokenizer, text: str) -> int:
 
 
 def byte_tokens(tokenizer: Tokenizer, data: bytes) -> list[int]:
-    """A token a byte, of the tokenizer with byte fallback."""
+    """One token per byte, from the tokenizer with byte fallback."""
     return [token_of(tokenizer, f"<0x{byte:02X}>") for byte in data]
 
 
@@ -69,7 +69,7 @@ def test_what_never_became_a_character_is_given_at_the_end() -> None:
 
 
 def test_malformed_bytes_take_no_character_back() -> None:
-    """The one difference from decoding at once, which calls the whole run malformed: the new line is U+FFFD there."""
+    """The only difference from decoding at once, which treats the whole run as malformed: its newline is U+FFFD."""
     tokenizer = byte_fallback()
     tokens = [*byte_tokens(tokenizer, b"\n\xf0"), token_of(tokenizer, "a")]
     assert tokenizer.decode(tokens) == 2 * REPLACEMENT + "a"
@@ -82,7 +82,7 @@ def test_any_bytes_give_pieces_and_only_malformed_ones_differ(data: bytes) -> No
     tokens = byte_tokens(tokenizer, data)
     joined = "".join(pieces_of(tokenizer, tokens))
     try:
-        assert joined == data.decode().removeprefix(" ")  # the blank before the first word
+        assert joined == data.decode().removeprefix(" ")  # the space before the first word
     except UnicodeDecodeError:
         assert REPLACEMENT in joined or REPLACEMENT not in tokenizer.decode(tokens)
 

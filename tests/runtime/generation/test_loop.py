@@ -27,7 +27,7 @@ PROMPTS = [[5, 9, 200, 31], [77], [12, 300, 8, 8, 90, 41, 5], [1, 2]]
 
 
 class TorchDecoding:
-    """A network of transformers as a `Decoding`: each row with a cache of its own."""
+    """A transformers model as a `Decoding`: each row has its own cache."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -248,11 +248,11 @@ def test_a_failure_lets_go_of_the_caches(model: Any) -> None:
 @pytest.mark.parametrize(
     ("request_", "found"),
     [
-        (RowRequest(np.zeros(0, np.int64)), "row 0 with tokens of shape"),
-        (RowRequest(np.zeros((1, 3), np.int64)), "row 0 with tokens of shape"),
+        (RowRequest(np.zeros(0, np.int64)), "row 0 has tokens of shape"),
+        (RowRequest(np.zeros((1, 3), np.int64)), "row 0 has tokens of shape"),
         (RowRequest(np.ones(3, np.int64), room=0), "leave no room"),
-        (RowRequest(np.ones(3, np.int64), GenerationSettings(max_length=3)), "a request of 3 tokens"),
-        (RowRequest(np.ones(3, np.int64), GenerationSettings(stop=("x",))), "stop strings and no tokenizer"),
+        (RowRequest(np.ones(3, np.int64), GenerationSettings(max_length=3)), "the request has 3 tokens"),
+        (RowRequest(np.ones(3, np.int64), GenerationSettings(stop=("x",))), "the bundle has no tokenizer"),
     ],
 )
 def test_what_cannot_be_generated_from_is_refused_at_the_call(model: Any, request_: RowRequest, found: str) -> None:

@@ -41,7 +41,7 @@ def test_the_models_own_settings_are_the_defaults() -> None:
 def test_a_model_that_does_not_sample_is_greedy_whatever_its_temperature(do_sample: bool | None) -> None:
     settings = settings_from({**INSTRUCT, "do_sample": do_sample})
     assert settings.greedy
-    assert settings.top_p == 0.9  # for a caller who asks for a temperature
+    assert settings.top_p == 0.9  # for a caller who sets a temperature
 
 
 def test_a_model_that_samples_does_so_at_temperature_1_unless_it_says_another() -> None:

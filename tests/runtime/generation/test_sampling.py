@@ -30,7 +30,7 @@ SAMPLING = GenerationSettings(temperature=1.0)
 
 @st.composite
 def rows(draw: st.DrawFn) -> Float32:
-    """Logits of few distinct values, so that ties are common, or of any; some minus infinity, never all."""
+    """Logits with few distinct values, so that ties are common, or with any; some, never all, are minus infinity."""
     values = st.sampled_from([-3.0, -1.0, 0.0, 0.5, 2.0]) | st.floats(-30, 30, width=32) | st.just(-np.inf)
     logits = np.array(draw(st.lists(values, min_size=1, max_size=40)), np.float32)
     assume(bool(np.isfinite(logits).any()))
@@ -60,7 +60,7 @@ def test_temperature_and_top_k_are_transformers_own_to_the_bit(logits: Float32, 
 @given(rows(), st.floats(0.001, 1))
 def test_min_p_is_transformers_own(logits: Float32, share: float) -> None:
     shares = np.exp(logits.astype(np.float64) - logits.max())
-    assume(not np.isclose(shares, share, rtol=1e-5).any() or share == 1)  # at the edge rounding decides
+    assume(not np.isclose(shares, share, rtol=1e-5).any() or share == 1)  # rounding decides at the boundary
     ours = left_of(logits, replace(SAMPLING, min_p=share))
     np.testing.assert_array_equal(ours, by_transformers(logits, MinPLogitsWarper(share)))
 
@@ -72,7 +72,7 @@ def test_top_p_is_transformers_own_up_to_which_of_equals_stay(logits: Float32, s
     assume(not np.isclose(np.cumsum(probabilities) / probabilities.sum(), 1 - share, atol=1e-6).any())
     ours = left_of(logits, replace(SAMPLING, top_p=share))
     theirs = by_transformers(logits, TopPLogitsWarper(share))
-    likely = np.exp(np.sort([ours, theirs]).astype(np.float64))  # logits may differ and yet be equally likely
+    likely = np.exp(np.sort([ours, theirs]).astype(np.float64))  # different logits may have equal probabilities
     np.testing.assert_array_equal(likely[0], likely[1])
     finite = np.isfinite(ours)
     assert not finite.all() or np.array_equal(ours, logits)
@@ -111,7 +111,7 @@ def test_all_together_are_transformers_own_on_real_sizes(size: int) -> None:
             theirs = by_transformers(logits, *chain, TopPLogitsWarper(0.9), MinPLogitsWarper(0.01), said=said)
             ours = left_of(penalised(logits, mask, np.float32(1.1)), settings)
             differ = np.flatnonzero(ours != theirs)
-            # transformers adds up a hundred thousand probabilities in float32: a few at the edge may fall otherwise
+            # transformers sums a hundred thousand probabilities in float32, so a few at the boundary may differ
             assert len(differ) <= np.isfinite(theirs).sum() * 1e-3
             if top_k is not None:
                 assert not len(differ)
@@ -170,7 +170,7 @@ def test_a_penalty_that_overflows_is_no_nan(penalty: float) -> None:
 @pytest.mark.parametrize("bad", [[np.nan, 1.0], [1.0, np.nan], [np.inf, 0.0], [-np.inf, -np.inf]])
 @pytest.mark.parametrize("settings", [GenerationSettings(), SAMPLING, GenerationSettings(repetition_penalty=1.2)])
 def test_logits_that_are_no_numbers_are_refused(bad: list[float], settings: GenerationSettings) -> None:
-    with pytest.raises(LogitsError, match="of token"):
+    with pytest.raises(LogitsError, match=r"returned the logit .* for token"):
         Sampler(settings, [0]).choose(np.array(bad, np.float32))
 
 

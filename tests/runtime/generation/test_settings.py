@@ -42,7 +42,7 @@ def test_what_is_out_of_range_or_of_another_type_is_refused_in_one_sentence(name
         with pytest.raises(InputError, match=f"^{name}=") as caught:
             GenerationSettings(**{name: value})
         assert caught.value.wanted
-        assert caught.value.remedy == f"pass another {name} or leave it out"
+        assert caught.value.remedy == f"pass another value for {name}, or leave it out"
         assert len(str(caught.value)) < 300
 
 
@@ -84,5 +84,5 @@ def test_the_limit_counts_new_tokens_or_all(settings: GenerationSettings, prompt
 
 
 def test_a_request_that_fills_the_length_is_refused() -> None:
-    with pytest.raises(InputError, match="a request of 6 tokens; wanted less than max_length, 6"):
+    with pytest.raises(InputError, match="the request has 6 tokens; wanted fewer than max_length, which allows 6"):
         GenerationSettings(max_length=6).limit(6)

@@ -14,7 +14,7 @@ stop_lists = st.lists(st.text(LETTERS, min_size=1, max_size=5), max_size=4)
 
 
 def whole(text: str, stops: list[str]) -> tuple[str, str | None]:
-    """The plain meaning: of the shortest beginning that ends with stop strings, what is before the longest of these."""
+    """The definition: take the shortest beginning that ends with a stop string, and remove the longest such string."""
     for end in range(len(text) + 1):
         found = [stop for stop in stops if text[:end].endswith(stop)]
         if found:

@@ -72,18 +72,18 @@ def test_lists_of_numbers_are_arrays(requests: Requests) -> None:
 @pytest.mark.parametrize(
     ("arrays", "found"),
     [
-        ({}, r"arrays named \[\]"),
-        ({"signal": ARRAYS["signal"]}, r"arrays named \['signal'\]"),
-        ({**ARRAYS, "soft_prompt": ARRAYS["signal"]}, "arrays named .*'soft_prompt'"),
-        ({**ARRAYS, "signal": ARRAYS["signal"][0]}, r"signal of shape \[2, 3\]"),
-        ({**ARRAYS, "signal": ARRAYS["signal"][:, :1]}, r"signal of shape \[3, 1, 3\]"),
-        ({**ARRAYS, "signal": ARRAYS["signal"][:, :, :0]}, r"signal of shape \[3, 2, 0\]"),
+        ({}, r"the arrays are named \[\]"),
+        ({"signal": ARRAYS["signal"]}, r"the arrays are named \['signal'\]"),
+        ({**ARRAYS, "soft_prompt": ARRAYS["signal"]}, "the arrays are named .*'soft_prompt'"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][0]}, r"signal has shape \[2, 3\]"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][:, :1]}, r"signal has shape \[3, 1, 3\]"),
+        ({**ARRAYS, "signal": ARRAYS["signal"][:, :, :0]}, r"signal has shape \[3, 2, 0\]"),
         ({**ARRAYS, "signal": ARRAYS["signal"].astype(complex)}, "dtype complex128"),
         ({**ARRAYS, "signal": ARRAYS["signal"].astype(str)}, "dtype <U32"),
-        ({**ARRAYS, "step": np.array(5)}, r"step of shape \[\]"),
-        ({**ARRAYS, "step": ARRAYS["step"].astype(np.float32)}, "step of shape .* and dtype float32"),
-        ({**ARRAYS, "seen": ARRAYS["seen"].astype(np.int64)}, "seen of shape .* and dtype int64"),
-        ({**ARRAYS, "step": ARRAYS["step"][:2]}, r"arrays of \[2, 3\] rows; wanted as many rows in each"),
+        ({**ARRAYS, "step": np.array(5)}, r"step has shape \[\]"),
+        ({**ARRAYS, "step": ARRAYS["step"].astype(np.float32)}, "step has shape .* and dtype float32"),
+        ({**ARRAYS, "seen": ARRAYS["seen"].astype(np.int64)}, "seen has shape .* and dtype int64"),
+        ({**ARRAYS, "step": ARRAYS["step"][:2]}, r"the arrays have \[2, 3\] rows; wanted the same number of rows"),
     ],
 )
 def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
@@ -99,7 +99,7 @@ def test_a_refusal_says_what_is_wanted(requests: Requests) -> None:
 
 @pytest.mark.parametrize("inputs", ["a text", ["a text"], b"bytes", ARRAYS["signal"], 3])
 def test_nothing_but_arrays_by_name_is_taken(requests: Requests, inputs: Any) -> None:
-    with pytest.raises(InputError, match=f"a request of type {type(inputs).__name__}; wanted arrays by name"):
+    with pytest.raises(InputError, match=f"the request is of type {type(inputs).__name__}; wanted arrays by name"):
         requests.items(inputs)
-    with pytest.raises(InputError, match="1 requests; wanted arrays by name"):
+    with pytest.raises(InputError, match="there are 1 requests; wanted arrays by name"):
         requests.encode([inputs], [])

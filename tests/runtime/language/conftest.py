@@ -1,4 +1,4 @@
-"""What tests of causal language models on the device share."""
+"""Fixtures for tests of causal language models on the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.conftest import MakePrompt
 
 @pytest.fixture
 def language(tiny_language_bundle: Path, engine: str) -> Runtime:
-    """The tiny language model on each engine in turn, without a task."""
+    """The tiny language model on each engine in turn, without tasks."""
     return Runtime(tiny_language_bundle, engine, threads=1)
 
 

@@ -61,7 +61,7 @@ def test_a_stream_that_is_left_lets_go_of_the_engine(tasks: Runtime) -> None:
 
 
 class Waiting:
-    """An event of the caller's own that is never set; generation that looks at it waits until it is let go."""
+    """A cancellation of the caller that is never set; generation waits in `is_set` until the test releases it."""
 
     def __init__(self) -> None:
         self.looked_at = threading.Event()

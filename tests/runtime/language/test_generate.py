@@ -154,21 +154,21 @@ def test_a_text_is_put_into_the_template_of_its_task(
 @pytest.mark.parametrize(
     ("inputs", "settings", "message"),
     [
-        (TEXTS[0], {"max_new_tokens": 999}, r"and 999 to generate under task 'soft'; wanted at most \d+ to generate"),
-        ([5] * 121, {}, r"121 tokens and 1 to generate under task 'soft'; wanted a row of at most 120 tokens"),
-        ([5] * 999, {}, r"row 0 of 999 tokens under task 'soft'; wanted at most 121"),
+        (TEXTS[0], {"max_new_tokens": 999}, r"plus 999 to generate for task 'soft'; wanted at most \d+ new tokens"),
+        ([5] * 121, {}, r"has 121 tokens plus 1 to generate for task 'soft'; wanted a row of at most 120 tokens"),
+        ([5] * 999, {}, r"row 0 has 999 tokens for task 'soft'; wanted at most 121"),
         ("", {}, "text 0 is empty"),
         ([[]], {}, "row 0"),
-        ("\ud800", {}, "text 0 is no Unicode"),
-        ([5, -1], {}, "token ids from -1 to 5; wanted 0 to 319"),
-        ([5, 320], {}, "token ids from 5 to 320"),
+        ("\ud800", {}, "text 0 is not valid Unicode"),
+        ([5, -1], {}, "the token ids range from -1 to 5; wanted ids from 0 to 319"),
+        ([5, 320], {}, "the token ids range from 5 to 320"),
         ([[5.5]], {}, "row 0"),
-        (3, {}, "a request of type int"),
+        (3, {}, "the request is of type int"),
         (TEXTS[0], {"temperature": -1}, "temperature"),
         (TEXTS[0], {"top_p": 1.5}, "top_p"),
         (TEXTS[0], {"stop": ""}, "stop"),
         (TEXTS[0], {"tempreature": 1}, "tempreature"),
-        ([], {}, "no row"),
+        ([], {}, "the request has no rows"),
     ],
 )
 def test_bad_requests_are_one_sentence(tasks: Runtime, inputs: Any, settings: dict[str, Any], message: str) -> None:
@@ -177,12 +177,12 @@ def test_bad_requests_are_one_sentence(tasks: Runtime, inputs: Any, settings: di
 
 
 def test_an_unknown_task_is_named(tasks: Runtime) -> None:
-    with pytest.raises(UnknownTaskError, match="the task 'sof'; wanted one of soft, prefix"):
+    with pytest.raises(UnknownTaskError, match="no task 'sof' is loaded; wanted one of soft, prefix"):
         tasks.generate(TEXTS[0], "sof")
 
 
 def test_what_generates_nothing_says_so(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match="a bundle for feature-extraction; wanted one for text-generation"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for text-generation"):
         Runtime(tiny_bundle).generate("w1")
 
 

@@ -42,10 +42,10 @@ def test_the_labels_of_a_task_are_those_of_its_card(
 
 @pytest.mark.parametrize("labels", [None, [], ["a", "a"], ["a", ""], ["a", 3]])
 def test_no_labels_or_bad_ones_are_one_sentence(language: Runtime, labels: Any) -> None:
-    with pytest.raises(InputError, match="the base model with the labels"):
+    with pytest.raises(InputError, match="the base model has the labels"):
         language.classify("the oil", labels=labels)
 
 
 def test_labels_are_refused_where_a_head_has_its_own(tiny_classifier_bundle: Path) -> None:
-    with pytest.raises(InputError, match="labels for a backbone that classifies by a head"):
+    with pytest.raises(InputError, match="labels were passed to a backbone that classifies with a head"):
         Runtime(tiny_classifier_bundle).classify("w1", labels=["a", "b"])

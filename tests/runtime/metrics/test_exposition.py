@@ -24,7 +24,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def parsed(text: str) -> Samples:
-    """What the text says, if it is strictly of the format: help and type before the samples of each metric, once."""
+    """Parse the text strictly: each metric has help and type once, before its samples."""
     assert text.endswith("\n")
     found: Samples = {}
     metric, kind, seen = "", "", set()
@@ -60,7 +60,7 @@ def get(exposition: Exposition, path: str, method: str = "GET") -> tuple[int, st
 
 
 class Service:
-    """Something with figures."""
+    """An object with statistics."""
 
     def __init__(self) -> None:
         self.recorder = Recorder()
@@ -109,7 +109,7 @@ def test_an_address_where_one_cannot_listen_is_refused_in_one_sentence(port: int
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with pytest.raises(InputError, match="where one cannot listen"):
+        with pytest.raises(InputError, match="the server cannot listen on"):
             expose(Service(), taken.getsockname()[1] if port is None else port, host)
 
 

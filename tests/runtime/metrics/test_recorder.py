@@ -23,7 +23,7 @@ PIECES = tuple(Piece(0, text, number) for number, text in enumerate("abc"))
 
 
 class Service:
-    """Something that is recorded."""
+    """An object with recorded methods."""
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self.recorder = recorder or Recorder()
@@ -169,7 +169,7 @@ def test_a_stream_that_is_closed_is_answered_and_one_that_fails_is_an_error(serv
 def test_a_stream_may_be_let_go_while_calls_are_counted(service: Service, base: Task) -> None:
     pieces = service.stream(base)
     next(pieces)
-    with service.recorder._lock:  # as if the garbage were collected just now, on the thread that counts
+    with service.recorder._lock:  # as if garbage collection ran now, on the thread that counts
         del pieces
         gc.collect()
     assert service.recorder.stats().total.requests == 1

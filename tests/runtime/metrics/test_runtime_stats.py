@@ -76,7 +76,7 @@ def test_a_folder_is_counted_too(tiny_bundle: Path, make_prompt: MakePrompt) -> 
     stats = runtime.stats()
     assert (stats.loads, stats.evictions, stats.unloads, stats.refusals) == (4, 3, 1, 2)
     assert [refusal.task for refusal in stats.recent_refusals] == ["bad", "bad"]
-    assert stats.other.requests == 2  # those of `a`, which is gone
+    assert stats.other.requests == 2  # the calls of `a`, which was unloaded
 
 
 def test_a_refused_prompt_says_why_in_stats_and_log(

@@ -26,14 +26,14 @@ from edge_prompt_runtime.tasks.folders import PromptFolders
 from tests.conftest import MakePrompt, floats
 
 TEXT = "w1 w2 w3"
-PREFIX_BYTES = 2 * 2 * 4 * 5 * 8 * 4  # of a prefix of 5 virtual tokens, as `make_prompt` makes it
+PREFIX_BYTES = 2 * 2 * 4 * 5 * 8 * 4  # size of the prefix of 5 virtual tokens that `make_prompt` creates
 
 Replace = Callable[[str, int], None]
 
 
 @pytest.fixture
 def prompts(make_prompt: MakePrompt) -> Path:
-    """A folder of three tasks."""
+    """A folder with three tasks."""
     paths = [make_prompt(name, "prefix", classes=2) for name in ("a", "b", "c")]
     return paths[0].parent
 
@@ -195,7 +195,7 @@ def test_threads_that_ask_at_once_read_once(tiny_bundle: Path, prompts: Path) ->
 def test_every_answer_is_of_one_prompt_or_its_successor_while_a_writer_replaces_it(
     tiny_bundle: Path, prompts: Path, replace: Replace
 ) -> None:
-    runtime = store_of(tiny_bundle, prompts, tasks=1)  # so that tasks come and go all the while
+    runtime = store_of(tiny_bundle, prompts, tasks=1)  # so that tasks are evicted and read again all the time
     known = {}
     for seed in range(3):
         replace("a", seed)
@@ -215,7 +215,7 @@ def test_every_answer_is_of_one_prompt_or_its_successor_while_a_writer_replaces_
     while not done.is_set() or answered < 50:
         try:
             found = runtime.embed(TEXT, task="a")
-        except CardError:  # between the file and its card, of a task that is not kept
+        except CardError:  # between the file and its card, for a task that is not in memory
             continue
         assert any(np.array_equal(found, each) for each in known.values())
         for name, wanted in fixed.items():
@@ -239,7 +239,7 @@ def test_a_watcher_refreshes_when_a_file_changes(tiny_bundle: Path, prompts: Pat
     runtime = store_of(tiny_bundle, prompts)
     old = runtime.task("a")
     with runtime.watch():
-        for seed in range(1, 600):  # until it is seen: a watcher takes a moment to begin
+        for seed in range(1, 600):  # until the change is noticed: a watcher takes a moment to start
             replace("a", seed)
             sleep(0.1)
             if runtime.task("a") is not old:

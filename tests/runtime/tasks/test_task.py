@@ -81,7 +81,7 @@ def test_a_pixel_prompt_gets_the_dimension_of_the_batch(bundle: Bundle, tmp_path
 
 
 def folded(deep_prompt: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A fold by hand: keys are the tokens, values their negatives; 4 heads of 8."""
+    """A hand-made fold: keys are the tokens, values their negatives; 4 heads of size 8."""
     keys = deep_prompt.reshape(len(deep_prompt), -1, 4, 8).swapaxes(1, 2)
     return np.stack([keys, -keys], 1)
 
@@ -160,7 +160,7 @@ def test_a_card_does_not_make_another_hidden_size_fit(bundle: Bundle, tmp_path: 
 
 @pytest.mark.parametrize("kind", ["prefix", "deep", "nonsense"])
 def test_a_kind_that_contradicts_the_card_is_refused(bundle: Bundle, make_prompt: MakePrompt, kind: str) -> None:
-    with pytest.raises(CardError, match=f"was asked for as {kind}, its card says soft"):
+    with pytest.raises(CardError, match=f"was requested as a {kind} prompt, but its card says soft"):
         load(bundle, make_prompt("a", "soft"), kind)
 
 
@@ -190,7 +190,7 @@ def test_a_head_that_reads_another_feature_is_refused(bundle: Bundle, tmp_path: 
     head = Head(np.ones((3, 16), np.float32), np.ones(3, np.float32))
     fingerprint = bundle.manifest.backbone.fingerprint
     write_prompt(tmp_path / "x.npy", np.ones((5, 32), np.float32), "soft", fingerprint, head=head)
-    with pytest.raises(HeadError, match="reads 16 features; wanted the 32 of this backbone"):
+    with pytest.raises(HeadError, match="takes 16 features; wanted the 32 features of this backbone"):
         load(bundle, tmp_path / "x.npy")
 
 
@@ -220,7 +220,7 @@ def test_a_long_prompt_leaves_less_room_for_text(
 
 @pytest.mark.parametrize("kind", ["soft", "prefix"])
 def test_a_prompt_that_leaves_no_room_for_text_is_refused(bundle: Bundle, make_prompt: MakePrompt, kind: str) -> None:
-    with pytest.raises(PromptShapeError, match="62 virtual tokens; wanted at most 61"):
+    with pytest.raises(PromptShapeError, match="has 62 virtual tokens; wanted at most 61"):
         load(bundle, make_prompt("a", kind, length=62))
 
 

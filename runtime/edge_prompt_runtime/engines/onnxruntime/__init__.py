@@ -1,1 +1,1 @@
-"""ONNX Runtime."""
+"""The engine ONNX Runtime."""

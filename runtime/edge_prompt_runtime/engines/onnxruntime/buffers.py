@@ -1,7 +1,7 @@
-"""The memory of a causal language model's cache on ONNX Runtime: past and present bound to one buffer.
+"""The memory of the KV cache on ONNX Runtime: past and present are bound to the same buffer.
 
-The graph's `GroupQueryAttention` appends where both are the same memory. Where they are not, it fills the present with
-zeros and then copies the past into it once for each head of queries, which is several times what the past has.
+The graph's `GroupQueryAttention` appends in place if both are the same memory. Otherwise it fills the present with
+zeros and copies the past into it once per query head, which is several times the size of the past.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from edge_prompt.formats.kv_cache_names import past_names, present_names
 from edge_prompt_runtime.engines.base import Float32, HeldPast
 
 LEAST_ROOM = 64
-"""Tokens that a buffer has room for beyond those that it is made for."""
+"""Number of tokens that a buffer has room for in addition to those it was created for."""
 
 MOST_SPARE_BYTES = 64 << 20
-"""What buffers that no row has may take together."""
+"""Maximum total size of unused buffers."""
 
 
 class Bound:
-    """Keys and values bound to a session as past and as present, and the other inputs where they were the last time.
+    """Keys and values bound to a session as past and present, together with the other inputs of the last run.
 
-    Binding takes a while, so what has the size that it had is written where it was bound.
+    Binding takes time, so an input of unchanged size is written to the memory that is already bound.
 
     Args:
-        session: The graph's session.
-        arrays: Keys, then values, a layer.
+        session: The session of the graph.
+        arrays: Keys and values, alternating by layer.
     """
 
     def __init__(self, session: Any, arrays: Sequence[Float32]) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._alive: dict[str, Any] = {}  # by name; a binding does not keep what it was given
+        self._alive: dict[str, Any] = {}  # by name; a binding does not keep its values alive
         self._feeds: dict[str, NDArray[Any]] = {}
         self._logits: Float32 | None = None
         layers = len(arrays) // 2
@@ -49,7 +49,7 @@ class Bound:
             self._binding.bind_ortvalue_output(present, value)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], logits: Float32) -> None:
-        """Run the graph on `feeds`, the inputs but for the past, and write its `logits`."""
+        """Run the graph on `feeds`, all inputs except the past, and write the result to `logits`."""
         for name, array in feeds.items():
             there = self._feeds.get(name)
             if there is None or there.shape != array.shape:
@@ -61,7 +61,7 @@ class Bound:
             self._binding.bind_ortvalue_output("logits", self._value("logits", logits))
             self._logits = logits
         self._session.run_with_iobinding(self._binding)
-        if logits.shape[1] > 1:  # as large as a text is long
+        if logits.shape[1] > 1:  # grows with the text, so do not keep it
             self._logits = None
             del self._alive["logits"]
 
@@ -73,11 +73,11 @@ class Bound:
 class Buffer:
     """Keys and values of some rows, with room for more tokens.
 
-    Rows append, so the past that a row began with stays in it, and rows that begin with the same find it there.
+    Rows only append, so the past that a row began with stays in the buffer and later rows can reuse it.
 
     Args:
-        session: The graph's session.
-        arrays: Keys, then values, a layer: `[batch, num_kv_heads, capacity, head_dim]` each.
+        session: The session of the graph.
+        arrays: Keys and values, alternating by layer: `[batch, num_kv_heads, capacity, head_dim]` each.
     """
 
     def __init__(self, session: Any, arrays: Sequence[Float32]) -> None:
@@ -89,12 +89,12 @@ class Buffer:
         self._bound: dict[int | None, Bound] = {}
 
     def has(self, row: int, past: HeldPast) -> bool:
-        """Whether this past, and no other with the same numbers, lies where the row begins."""
+        """Whether the row begins with this past, compared by identity."""
         there = self._pasts[row]
         return there is not None and there() is past
 
     def write(self, row: int, past: HeldPast, arrays: Sequence[Float32], source: int, length: int) -> None:
-        """Write into `row` so many tokens of the row `source` of `arrays`, which begin with `past`."""
+        """Copy `length` tokens from the row `source` of `arrays`, which begin with `past`, into `row`."""
         first = past[0].shape[2] if self.has(row, past) else 0
         if first < length:
             for own, other in zip(self.arrays, arrays, strict=True):
@@ -102,7 +102,7 @@ class Buffer:
         self._pasts[row] = ref(past)
 
     def bound(self, row: int | None = None) -> Bound:
-        """All rows, or one of them, as the graph reads and writes them."""
+        """Return the binding of one row, or of all rows."""
         row = None if self.batch == 1 else row
         if row not in self._bound:
             of_row = slice(row, None if row is None else row + 1)
@@ -111,26 +111,26 @@ class Buffer:
 
 
 class Buffers:
-    """The buffers of a session: those that rows let go of are there for the next. Any number of threads may ask.
+    """The pool of buffers of a session; released buffers are reused. Thread-safe.
 
     Args:
-        session: The graph's session.
+        session: The session of the graph.
     """
 
     def __init__(self, session: Any) -> None:
         self._session = session
-        self._spare: deque[Buffer] = deque()  # what was let go of last is last
+        self._spare: deque[Buffer] = deque()  # most recently released last
         self._lock = Lock()
 
     def take(self, pasts: Sequence[HeldPast], total: int, room: int = LEAST_ROOM) -> Buffer:
-        """A buffer for rows that begin with `pasts` and have room for `total` tokens.
+        """Return a buffer for rows that begin with `pasts` and have room for `total` tokens.
 
-        Attention needs memory for all that a buffer has room for, so no spare one is taken that has much more.
+        Attention needs memory for the whole capacity of a buffer, so much larger spare buffers are not reused.
 
         Args:
-            pasts: Of each row.
-            total: How many tokens the longest row has room for, at least.
-            room: For how many more tokens a new one is made.
+            pasts: The past of each row.
+            total: Minimum number of tokens that the longest row has room for.
+            room: Number of additional tokens that a new buffer has room for.
         """
         with self._lock:
             fitting = [
@@ -148,7 +148,7 @@ class Buffers:
         return Buffer(self._session, [np.empty(shape, np.float32) for shape in shapes])
 
     def give(self, buffer: Buffer) -> None:
-        """Let go of a buffer. Others may take it from now on."""
+        """Return a buffer to the pool, from which others may take it."""
         with self._lock:
             self._spare.append(buffer)
             while sum(spare.size_bytes for spare in self._spare) > MOST_SPARE_BYTES:

@@ -1,4 +1,4 @@
-"""The rows of a causal language model on ONNX Runtime, which append to one buffer."""
+"""The rows of a causal language model on ONNX Runtime, which append their keys and values to one buffer."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from edge_prompt_runtime.engines.base import Float32, HeldPast, Int64, Past
 from edge_prompt_runtime.engines.onnxruntime.buffers import LEAST_ROOM, Buffer, Buffers
 
 ONLY_PLACE = np.zeros(1, np.int64)
-"""The place of a step's token among those that are read: there is one."""
+"""The index of the only token of a step."""
 
 
 class BufferedRows:
     """See `edge_prompt_runtime.engines.base.CachedRun`.
 
     Args:
-        buffers: Those of the graph's session.
+        buffers: The buffers of the graph's session.
         held: The past of each row.
-        no_soft_prompt: `[1, 0, hidden_size]`.
-        vocab_size: How many logits there are.
+        no_soft_prompt: A soft prompt of length 0, `[1, 0, hidden_size]`.
+        vocab_size: Size of the vocabulary.
     """
 
     def __init__(self, buffers: Buffers, held: Sequence[HeldPast], no_soft_prompt: Float32, vocab_size: int) -> None:
         self._buffers = buffers
         self._pasts = list(held)
-        self._lengths = [past[0].shape[2] for past in held]  # no array: numpy's first sum after a run takes 30 µs
+        self._lengths = [past[0].shape[2] for past in held]  # a list, because numpy's first sum after a run takes 30 µs
         self._no_soft_prompt = no_soft_prompt
         self._vocab_size = vocab_size
         self._step_logits: Float32 = np.empty((0, 1, vocab_size), np.float32)
@@ -40,8 +40,8 @@ class BufferedRows:
     def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
         """See `CachedRun.read`.
 
-        The operator reads several new tokens of one row at a time, or one new token of several rows: whichever takes
-        fewer runs.
+        The operator reads either several new tokens of one row or one new token of several rows per run; this chooses
+        whichever takes fewer runs.
         """
         longest = max(map(len, rows))
         if soft_prompt is None and longest == 1:
@@ -66,14 +66,14 @@ class BufferedRows:
         return tuple(array[:, :, :length].copy() for array in self._open().arrays)
 
     def close(self) -> None:
-        """See `CachedRun.close`. Other threads may use the buffer from now on, so it is given back once."""
+        """See `CachedRun.close`. The buffer is returned only once, because other threads may use it afterwards."""
         buffer, self._buffer = self._buffer, None
         if buffer is not None:
             self._buffers.give(buffer)
 
     def _open(self) -> Buffer:
         if self._buffer is None:
-            raise RuntimeError("this run was closed")
+            raise RuntimeError("this run is closed")
         return self._buffer
 
     def _read_row(self, buffer: Buffer, row: int, tokens: Int64, embeddings: Float32, *, every: bool) -> Float32:
@@ -95,7 +95,7 @@ class BufferedRows:
         return found
 
     def _read_abreast(self, rows: Sequence[Int64], longest: int, *, every: bool) -> list[Float32]:
-        """Read one token of all rows at a time. A row that has no more reads its last one again, in its own place."""
+        """Read one token of all rows at a time. A row without further tokens reads its last one again in place."""
         found: list[list[Float32]] = [[] for _ in rows]
         begins = self._lengths
         for step in range(longest):
@@ -110,9 +110,9 @@ class BufferedRows:
         return [np.concatenate(parts) for parts in found]
 
     def _step(self, tokens: Int64, places: Sequence[int]) -> Float32:
-        """The logits `[batch, 1, vocab_size]` after one token a row, which is written at its place `[batch]`.
+        """Read one token per row at its position in `places`, and return the logits `[batch, 1, vocab_size]`.
 
-        The next step writes where they lie.
+        The next step overwrites them.
         """
         total = max(places) + 1
         buffer = self._with_room_for(total, max(LEAST_ROOM, total // 2))
@@ -130,13 +130,13 @@ class BufferedRows:
         return self._step_logits
 
     def _with_room_for(self, total: int, room: int) -> Buffer:
-        """The buffer of the rows; another one, with more `room` than that, if they have none for `total` tokens."""
+        """The buffer of the rows; if it has no room for `total` tokens, a new one with `room` for more is taken."""
         if self._open().capacity < total:
             self._move(range(len(self._pasts)), total, room)
         return self._open()
 
     def _move(self, rows: Sequence[int], total: int, room: int) -> None:
-        """Go on with these rows, which may repeat, in another buffer."""
+        """Continue with these rows, which may repeat, in another buffer."""
         before = self._open()
         pasts, lengths = [self._pasts[row] for row in rows], [self._lengths[row] for row in rows]
         buffer = self._buffers.take(pasts, total, room)

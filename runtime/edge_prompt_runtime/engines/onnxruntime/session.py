@@ -1,4 +1,4 @@
-"""A session of ONNX Runtime as it was asked to run: on how many threads, on which cores, with what memory."""
+"""Sessions of ONNX Runtime with the settings of an engine: threads, cores and memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from edge_prompt_runtime.engines.settings import EngineSettings
 
 
 def options_of(settings: EngineSettings) -> onnxruntime.SessionOptions:
-    """The options of a session.
+    """Return the options of a session.
 
-    Threads that wait for work spin, and do so for a while after the last request, unless they are told to stop then:
-    what costs a device its battery gains nothing there.
+    By default, ONNX Runtime's idle threads spin for a while after the last request. This only drains the battery, so
+    they are made to stop when a request ends.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     threads = settings.threads
     if settings.cores is not None:
         threads = threads or len(set(settings.cores))
-        one = ",".join(str(core + 1) for core in sorted(set(settings.cores)))  # it counts from 1
-        if threads > 1:  # one thread is that which asks, see `OwnSession`
+        one = ",".join(str(core + 1) for core in sorted(set(settings.cores)))  # ONNX Runtime counts from 1
+        if threads > 1:  # the calling thread is one of them, see `OwnSession`
             options.add_session_config_entry("session.intra_op_thread_affinities", ";".join([one] * (threads - 1)))
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -36,11 +36,11 @@ def options_of(settings: EngineSettings) -> onnxruntime.SessionOptions:
 
 
 class OwnSession:
-    """A session whose requests run on cores of their own, or give memory back.
+    """A session whose requests run on chosen cores, or return memory to the system.
 
     Args:
         session: The session.
-        settings: How it runs.
+        settings: Settings of the engine.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, settings: EngineSettings) -> None:
@@ -59,12 +59,12 @@ class OwnSession:
             return self._session.run(outputs, feeds, self._options)
 
     def run_with_iobinding(self, binding: Any) -> None:
-        """Run the graph on what is bound."""
+        """Run the graph on the bound inputs and outputs."""
         with running_on(self._cores):
             self._session.run_with_iobinding(binding, self._options)
 
 
 def session_of(session: onnxruntime.InferenceSession, settings: EngineSettings) -> Any:
-    """The session itself, or an `OwnSession` where that is asked for."""
+    """Return the session itself, or an `OwnSession` if the settings need one."""
     own = settings.cores is not None or settings.memory_arena == "shrunk"
     return OwnSession(session, settings) if own else session

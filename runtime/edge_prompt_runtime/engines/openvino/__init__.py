@@ -1,1 +1,1 @@
-"""OpenVINO."""
+"""The engine OpenVINO."""

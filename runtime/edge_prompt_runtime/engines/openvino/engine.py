@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: one compiled network, and as many infer requests as ever ran at once."""
+"""OpenVINO on the CPU: one compiled model, and one infer request per concurrent call; the pool grows to the peak."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GraphEngine:
 
     Raises:
         ManifestError: OpenVINO cannot load the graph.
-        InputError: The processor does not have the precision, or OpenVINO does not have a setting.
+        InputError: The processor does not support the precision, or OpenVINO does not support a setting.
     """
 
     def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
@@ -42,7 +42,7 @@ class GraphEngine:
         core = openvino.Core()
         if settings.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(
-                found="the precision bf16 on a processor without it",
+                found="this processor does not support the precision bf16",
                 wanted="a processor with AVX512-BF16 or AMX",
                 remedy="leave the precision out, or quantise the bundle to int8",
             )
@@ -50,7 +50,7 @@ class GraphEngine:
             model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
             self._rows = _rows_of(model, paged=settings.cache_precision in {None, settings.precision})
             if settings.model_cache is not None and self._rows is None:
-                # what is paged is written and not read again: what its heads are is lost, as of 2026.4
+                # OpenVINO cannot read a cached paged model back, because it loses the head sizes (as of 2026.4)
                 properties["CACHE_DIR"] = str(settings.model_cache)
             return compiled(core, model, properties)
         except RuntimeError as error:
@@ -58,20 +58,20 @@ class GraphEngine:
             raise ManifestError(
                 found=f"{graph_file}: OpenVINO {openvino.__version__} cannot load it ({reason})",
                 wanted="a graph that it can run",
-                remedy="install a newer openvino or export the backbone again",
+                remedy="install a newer openvino, or export the backbone again",
             ) from error
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """See `Engine.run`. Feeds are read where they are; outputs are copied, a request reuses its own."""
+        """See `Engine.run`. Feeds are read without a copy; outputs are copied, because a request reuses its memory."""
         request = self._request()
         request.infer(dict(feeds), share_inputs=True, share_outputs=True)
         found = {name: request.get_tensor(name).data.copy() for name in outputs}
-        self._idle.append(request)  # one that failed is not used again: what it holds is not what anybody asked for
+        self._idle.append(request)  # a failed request never gets here, so its stale contents are not reused
         return found
 
     def begin(self, held: Sequence[HeldPast]) -> CachedRun:
         """See `Engine.begin`."""
-        assert self._rows is not None  # noqa: S101 - the manifest says that it keeps a cache
+        assert self._rows is not None  # noqa: S101 - only bundles of language models call this
         new, rows = self._rows
         try:
             own = self._idle_cached.pop()
@@ -81,12 +81,12 @@ class GraphEngine:
 
     @cached_property
     def _no_soft_prompt(self) -> Float32:
-        """No virtual token of a causal language model."""
+        """For causal language models: a soft prompt of length 0."""
         width = self._compiled.input("soft_prompt").get_partial_shape()[2].get_length()
         return np.zeros((1, 0, width), np.float32)
 
     def _request(self) -> openvino.InferRequest:
-        """A request that nobody uses; whoever takes it appends it to the idle ones again."""
+        """Take an idle request or create one; the caller returns it to the idle ones."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -94,10 +94,10 @@ class GraphEngine:
 
 
 def _rows_of(model: openvino.Model, *, paged: bool) -> tuple[Callable[..., Any], Callable[..., CachedRun]] | None:
-    """What a request with a cache is made by, and rows on it; None for a graph that keeps none.
+    """The factories of a request with a KV cache and of rows on it; None for a graph without a cache.
 
-    The cache is in blocks where it may be `paged` and the graph can be turned into that, or else the state that it is:
-    blocks are of the precision that is computed in.
+    If `paged` is set and the graph can be transformed, the cache is paged; otherwise it is the state of the request. A
+    paged cache always has the precision of the computation.
     """
     if not any(STATEFUL_INPUT in port.names for port in model.inputs):
         return None

@@ -1,9 +1,9 @@
-"""The cache of a causal language model on OpenVINO in blocks, as paged attention reads it.
+"""The KV cache of a causal language model on OpenVINO, in blocks for paged attention.
 
-When a graph is opened, its states become blocks of a cache that this file owns, by OpenVINO's own transformation
-(Kwon et al. 2023, https://arxiv.org/abs/2309.06180). Rows then need no padding, their tokens lie one after the other,
-and a prompt is blocks that are there before a row begins. Attention appends to the blocks where they lie, so a prompt
-is written once for requests that follow one another under it.
+When a graph is opened, OpenVINO's own transformation replaces its states by blocks of a cache that this module owns
+(Kwon et al. 2023, https://arxiv.org/abs/2309.06180). Rows then need no padding, because their tokens are concatenated,
+and a prompt is a list of blocks that exist before a row begins. Attention appends to the blocks in place, so a prompt
+is written once for consecutive requests that use it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from edge_prompt.formats.kv_cache_names import SLIDING_WINDOWS
 from edge_prompt_runtime.engines.base import Float32, HeldPast, Int64, Past
 
 LEAST_BLOCKS = 4
-"""Blocks that rows have room for beyond those that they begin with; twice as many whenever they are full."""
+"""Number of blocks added to those that rows begin with; the cache doubles whenever it is full."""
 
 _SLIDING_WINDOW_INPUT = 10
-"""Of the operator's inputs, that which says how far a token looks back."""
+"""Index of the operator's input that holds the size of the sliding window."""
 
 
 def page(model: openvino.Model) -> bool:
-    """Turn the states of `model` into blocks, in place; whether that could be done.
+    """Replace the states of `model` by blocks, in place, and return whether that was possible.
 
-    Afterwards its tokens have one axis, all rows one after the other; so have its logits, `[places, 1, vocab_size]`.
+    Afterwards the tokens of all rows are concatenated along one axis, and the logits are `[places, 1, vocab_size]`.
 
     Args:
-        model: A graph whose cache is state, with the runtime information `SLIDING_WINDOWS`.
+        model: A graph with a stateful cache and the runtime information `SLIDING_WINDOWS`.
     """
     path = ["edge_prompt", SLIDING_WINDOWS]
     if not model.has_rt_info(path):
@@ -45,7 +45,7 @@ def page(model: openvino.Model) -> bool:
     soft_prompt, logits_to_keep = (model.input(name).get_node() for name in ("soft_prompt", "logits_to_keep"))
     joined = _readers(_readers(soft_prompt, "Gather")[0], "Concat")[0]
     nothing = ops.constant(np.zeros((1, 0, joined.get_output_partial_shape(0)[2].get_length()), np.float32))
-    for sized in _readers(soft_prompt, "ShapeOf"):  # a sequence has one token now, whatever its prompt has
+    for sized in _readers(soft_prompt, "ShapeOf"):  # a sequence now has one token, regardless of its prompt
         sized.input(0).replace_source_output(nothing.output(0))
     flat = ops.transpose(soft_prompt, ops.constant(np.array([1, 0, 2], np.int64)))
     tokens = ops.concat([flat.output(0), joined.input(1).get_source_output()], 0)
@@ -56,7 +56,7 @@ def page(model: openvino.Model) -> bool:
     paged_attention_transformation(model)
     layers = [node for node in model.get_ordered_ops() if node.get_type_name() == "PagedAttentionExtension"]
     if len(layers) != len(windows):
-        raise RuntimeError(f"{len(layers)} of {len(windows)} layers could be turned to paged attention")
+        raise RuntimeError(f"only {len(layers)} of {len(windows)} layers could be converted to paged attention")
     for layer, window in zip(layers, windows, strict=True):
         if window:
             layer.input(_SLIDING_WINDOW_INPUT).replace_source_output(ops.constant(np.int32(window)).output(0))
@@ -69,10 +69,10 @@ def _readers(node: Any, type_name: str) -> list[Any]:
 
 
 class Written(NamedTuple):
-    """A past that lies in blocks of a slot. Rows append after it, so it stays as it is when they end.
+    """A past in blocks of a slot. Rows append after it, so it is unchanged when they end.
 
     Attributes:
-        past: The past, if it is still held.
+        past: The past, if it still exists.
         blocks: Its blocks.
     """
 
@@ -85,10 +85,10 @@ class Slot(NamedTuple):
 
     Attributes:
         request: The request.
-        names: The inputs of its blocks: keys, then values, a layer.
-        arrays: Their memory, `[blocks, num_kv_heads, block_size, head_dim]` each.
+        names: The inputs for its blocks: keys and values, alternating by layer.
+        arrays: The memory of these blocks, `[blocks, num_kv_heads, block_size, head_dim]` each.
         feeds: The memory of the other inputs, by name.
-        written: The pasts that lie in its first blocks: those of the last rows that began on any.
+        written: The pasts in its first blocks, written for the last rows that began with a past.
     """
 
     request: openvino.InferRequest
@@ -99,7 +99,7 @@ class Slot(NamedTuple):
 
 
 def new_slot(compiled: openvino.CompiledModel) -> Slot:
-    """A request without any block."""
+    """Create a request without blocks."""
     names = {name for port in compiled.inputs for name in port.names}
     layers = sum(name.startswith("key_cache.") for name in names)
     ordered = tuple(f"{part}_cache.{layer}" for layer in range(layers) for part in ("key", "value"))
@@ -112,7 +112,7 @@ def new_slot(compiled: openvino.CompiledModel) -> Slot:
 
 
 def feed(slot: Slot, name: str, array: NDArray[Any]) -> None:
-    """Give an input to the request: where the last one was, unless it is of another size, for binding takes a while."""
+    """Set an input of the request; if its size is unchanged, reuse the bound memory, because binding takes time."""
     there = slot.feeds.get(name)
     if there is not None and there.shape == array.shape:
         there[...] = array
@@ -125,7 +125,7 @@ _DTYPES: dict[openvino.Type, np.dtype[Any]] = {
     openvino.Type.f32: np.dtype(np.float32),
     openvino.Type.bf16: np.dtype(np.uint16),
 }
-"""What blocks are kept in, by the element of the cache; numpy has no bfloat16."""
+"""The dtype of the blocks by the element type of the cache; numpy has no bfloat16."""
 
 _TYPES = {dtype: element for element, dtype in _DTYPES.items()}
 
@@ -134,10 +134,10 @@ class PagedRows:
     """See `edge_prompt_runtime.engines.base.CachedRun`.
 
     Args:
-        slot: A request and its blocks, this run's own until it is closed.
+        slot: A request and its blocks, owned by this run until it is closed.
         held: The past of each row.
-        idle: Where the slot goes when the run is closed.
-        no_soft_prompt: `[1, 0, hidden_size]`.
+        idle: The pool that the slot returns to when the run is closed.
+        no_soft_prompt: A soft prompt of length 0, `[1, 0, hidden_size]`.
     """
 
     def __init__(self, slot: Slot, held: Sequence[HeldPast], idle: deque[Slot], no_soft_prompt: Float32) -> None:
@@ -184,7 +184,7 @@ class PagedRows:
         return np.split(logits, np.cumsum([len(places) for places in kept])[:-1])
 
     def keep(self, rows: Sequence[int]) -> None:
-        """See `CachedRun.keep`. Rows that repeat share their blocks but for the last, which is copied if not full."""
+        """See `CachedRun.keep`. Repeated rows share all full blocks; a last block that is not full is copied."""
         seen: set[int] = set()
         lengths, blocks = [self._lengths[row] for row in rows], []
         for row in rows:
@@ -208,7 +208,7 @@ class PagedRows:
         )
 
     def close(self) -> None:
-        """See `CachedRun.close`. Other threads may use the slot from now on, so it is given back once."""
+        """See `CachedRun.close`. The slot is returned only once, because other threads may use it afterwards."""
         slot, self._slot = self._slot, None
         if slot is not None:
             self._idle.append(slot)
@@ -219,11 +219,11 @@ class PagedRows:
 
     def _open(self) -> Slot:
         if self._slot is None:
-            raise RuntimeError("this run was closed")
+            raise RuntimeError("this run is closed")
         return self._slot
 
     def _begin_on(self, pasts: Sequence[HeldPast]) -> list[list[int]]:
-        """The blocks of each past: those that it lies in already, if all do, or else new ones, in place of those."""
+        """The blocks of each past: the existing ones if every past is already written, otherwise new ones for all."""
         written = self._open().written
         there = {id(one.past()): one.blocks for one in written}
         if all(not length or id(past) in there for past, length in zip(pasts, self._lengths, strict=True)):
@@ -237,16 +237,16 @@ class PagedRows:
         return blocks
 
     def _room_for(self, new: Sequence[int]) -> None:
-        """Give every row the blocks that it needs for so many tokens more."""
+        """Add the blocks that each row needs for its new tokens."""
         for blocks, length, count in zip(self._blocks, self._lengths, new, strict=True):
             blocks.extend(self._take(self._blocks_for(length + count) - len(blocks)))
 
     def _blocks_for(self, length: int) -> int:
-        """How many blocks so many tokens lie in."""
+        """Number of blocks that `length` tokens need."""
         return -(-length // self._block_size)
 
     def _take(self, count: int) -> list[int]:
-        """Blocks that no row has."""
+        """Take unused blocks."""
         slot = self._open()
         first, self._used = self._used, self._used + count
         there = len(slot.arrays[0])
@@ -259,7 +259,7 @@ class PagedRows:
         return list(range(first, self._used))
 
     def _write(self, blocks: Sequence[int], past: Past) -> None:
-        """Write a past into its blocks, which follow one another."""
+        """Write a past into its blocks, which are consecutive."""
         if not blocks:
             return
         size, length = self._block_size, past[0].shape[2]
@@ -274,7 +274,7 @@ class PagedRows:
 
 
 def as_cache(part: Float32, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Numbers as the cache keeps them: as they are, or as the nearest bfloat16, ties to even."""
+    """Convert keys or values to the dtype of the cache: unchanged, or rounded to bfloat16 with ties to even."""
     if dtype == part.dtype:
         return part
     bits = np.ascontiguousarray(part).view(np.uint32)
@@ -283,7 +283,7 @@ def as_cache(part: Float32, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def as_float32(part: NDArray[Any]) -> Float32:
-    """What the cache keeps as float32."""
+    """Convert keys or values of the cache to float32."""
     if part.dtype == np.float32:
         return part
     widened: Float32 = (part.astype(np.uint32) << 16).view(np.float32)

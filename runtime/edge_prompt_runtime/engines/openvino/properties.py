@@ -1,4 +1,4 @@
-"""What OpenVINO is told of how to run a graph, and what it is refused for."""
+"""OpenVINO's properties for the settings of an engine, and the settings that it does not support."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 import openvino
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.engines.cores import available_cores, said
+from edge_prompt_runtime.engines.cores import available_cores, described
 from edge_prompt_runtime.engines.settings import EngineSettings
 
 RUNTIME_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
 RUNTIME_CACHE_ENTRIES = 200
-"""Kernels that are kept for shapes that were seen. OpenVINO's own 5,000 let memory grow by 230 MB over some thousand
-mixed batches, each of another shape; with so few it stayed, and nothing took longer (MiniLM)."""
+"""Number of kernels that are cached by input shape. With OpenVINO's default of 5,000, memory grew by 230 MB over about
+a thousand mixed batches of different shapes; with this value it stayed constant at the same speed (MiniLM)."""
 
 _STARTING = Lock()
 _STARTED_ON: list[frozenset[int]] = []
 
 
 def properties_of(settings: EngineSettings) -> dict[str, Any]:
-    """The properties of a compiled model.
+    """Return the properties of a compiled model.
 
     Raises:
-        InputError: OpenVINO does not have a setting, or not in this process any more.
+        InputError: OpenVINO does not support a setting, or can no longer apply it in this process.
     """
     _refuse_what_it_lacks(settings)
     _require_cores(settings.cores)
-    # left alone, the plugin computes in bfloat16 where the machine can and keeps a cache in 8 bits, and parity with
-    # torch is lost
+    # by default, the plugin computes in bfloat16 if the processor can and caches in 8 bits, which breaks parity with
+    # torch
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": settings.precision,
@@ -41,14 +41,14 @@ def properties_of(settings: EngineSettings) -> dict[str, Any]:
     if settings.cores is not None:
         properties["ENABLE_CPU_PINNING"] = True
     elif settings.threads is not None and settings.threads < len(available_cores()):
-        # left alone, it pins every thread that asks to the first of the cores, where all of them then wait for one
-        # another, and for those of other processes
+        # by default, OpenVINO pins every calling thread to the first cores, where they compete with one another and
+        # with other processes
         properties["ENABLE_CPU_PINNING"] = False
     return properties
 
 
 def compiled(core: openvino.Core, model: openvino.Model, properties: dict[str, Any]) -> openvino.CompiledModel:
-    """The model on the processor.
+    """Compile the model for the CPU.
 
     Raises:
         RuntimeError: OpenVINO cannot compile it.
@@ -58,38 +58,38 @@ def compiled(core: openvino.Core, model: openvino.Model, properties: dict[str, A
     except RuntimeError as error:
         if RUNTIME_CACHE not in str(error):
             raise
-    known = {name: value for name, value in properties.items() if name != RUNTIME_CACHE}  # it is documented nowhere
+    known = {name: value for name, value in properties.items() if name != RUNTIME_CACHE}  # undocumented
     return core.compile_model(model, "CPU", known)
 
 
 def require_on_cores(compiled: openvino.CompiledModel, settings: EngineSettings) -> None:
-    """Refuse a compiled model that does not run on the cores that were asked for.
+    """Check that a compiled model runs on the requested cores.
 
     Raises:
-        InputError: Something else has started OpenVINO on others, or threads cannot be pinned here.
+        InputError: OpenVINO was already started on other cores, or threads cannot be pinned here.
     """
     if settings.cores is None:
         return
     threads = compiled.get_property("INFERENCE_NUM_THREADS")
     if threads > len(set(settings.cores)) or not compiled.get_property("ENABLE_CPU_PINNING"):
-        raise _too_late(settings.cores, f"{threads} threads on others")
+        raise _too_late(settings.cores, f"{threads} threads on other cores")
 
 
 def _require_cores(cores: tuple[int, ...] | None) -> None:
-    """OpenVINO looks once a process which cores it has: when its first network is opened, on the thread that does."""
+    """Check the cores: OpenVINO determines them once per process, on the thread that opens its first network."""
     with _STARTING:
         if not _STARTED_ON:
             _STARTED_ON.append(available_cores())
         (started_on,) = _STARTED_ON
     if cores is not None and frozenset(cores) != started_on:
-        raise _too_late(cores, f"the cores {said(started_on)} since its first network was opened")
+        raise _too_late(cores, f"the cores {described(started_on)} since its first network was opened")
 
 
 def _too_late(cores: tuple[int, ...], has: str) -> InputError:
     return InputError(
-        found=f"the cores {said(cores)} for OpenVINO, which in this process has {has}",
+        found=f"OpenVINO cannot use the cores {described(cores)}, because in this process it has {has}",
         wanted="the same cores for every network of a process",
-        remedy="open the first one with these cores, or in a process of its own, or use the engine onnxruntime",
+        remedy="open the first network with these cores, use a separate process, or use the engine onnxruntime",
     )
 
 
@@ -97,7 +97,7 @@ def _refuse_what_it_lacks(settings: EngineSettings) -> None:
     for what, asked in (("spinning", settings.spinning), ("memory_arena", settings.memory_arena)):
         if asked is not None:
             raise InputError(
-                found=f"{what}={asked!r} for the engine openvino, which has no such setting",
-                wanted=f"none, or {what} on the engine onnxruntime",
-                remedy="leave it out or choose that engine",
+                found=f"{what}={asked!r} was set, but the engine openvino has no such setting",
+                wanted=f"no {what}, or the engine onnxruntime",
+                remedy="leave it out, or choose that engine",
             )

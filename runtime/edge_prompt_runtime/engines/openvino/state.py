@@ -1,7 +1,7 @@
-"""The cache of a causal language model on OpenVINO as state, for graphs that paged attention does not compute.
+"""The KV cache of a causal language model on OpenVINO as state, for graphs that paged attention does not support.
 
-Rows of a batch differ in length; here everything is filled up on the left, so that all rows end at the same place. What
-is filled up is masked, and positions count only what is there, so a row has the numbers that it has alone.
+Rows of a batch differ in length, so they are padded on the left and all end at the same position. Padding is masked and
+positions do not count it, so the numbers of a row are the same as for the row alone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from edge_prompt_runtime.engines.base import Float32, Int64, Past
 
 
 class Stateful(NamedTuple):
-    """An infer request and its states: keys, then values, a layer."""
+    """An infer request and its states: keys and values, alternating by layer."""
 
     request: openvino.InferRequest
     states: list[Any]
 
 
 def new_stateful(compiled: openvino.CompiledModel) -> Stateful:
-    """A request with its states, which take a while to look up."""
+    """Create a request and look up its states, which takes time."""
     request = compiled.create_infer_request()
-    # OpenVINO calls each state by the name of the past and that of its present
+    # OpenVINO names each state after its past and its present, concatenated
     states = {state.name[: state.name.index(PRESENT)]: state for state in request.query_state()}
     return Stateful(request, [states[name] for name in past_names(len(states) // 2)])
 
@@ -37,10 +37,10 @@ class StatefulRows:
     """See `edge_prompt_runtime.engines.base.CachedRun`: the cache is the state of an infer request.
 
     Args:
-        stateful: A request, this run's own until it is closed.
+        stateful: A request, owned by this run until it is closed.
         held: The past of each row.
-        idle: Where the request goes when the run is closed.
-        no_soft_prompt: `[1, 0, hidden_size]`.
+        idle: The pool that the request returns to when the run is closed.
+        no_soft_prompt: A soft prompt of length 0, `[1, 0, hidden_size]`.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class StatefulRows:
         return tuple(state.state.data.copy() for state in self._open().states)
 
     def close(self) -> None:
-        """See `CachedRun.close`. Other threads may use the request from now on, so it is given back once."""
+        """See `CachedRun.close`. The request is returned only once, because other threads may use it afterwards."""
         stateful, self._stateful = self._stateful, None
         if stateful is not None:
             self._idle.append(stateful)
 
     def _open(self) -> Stateful:
         if self._stateful is None:
-            raise RuntimeError("this run was closed")
+            raise RuntimeError("this run is closed")
         return self._stateful
 
 
 def past_together(pasts: Sequence[Past]) -> Past:
-    """The pasts of all rows as one batch, filled up with zeros to the longest, which `filled_mask` tells of."""
+    """Join the pasts of all rows into one batch, padded with zeros on the left; `filled_mask` gives the mask."""
     if len(pasts) == 1:
         return pasts[0]
     longest = max(past[0].shape[2] for past in pasts)
@@ -112,7 +112,7 @@ def past_together(pasts: Sequence[Past]) -> Past:
 
 
 def tokens_together(rows: Sequence[Int64]) -> tuple[Int64, Int64]:
-    """The tokens of all rows as one batch `[batch, longest]`, and what of it is real."""
+    """Join the tokens of all rows into one batch `[batch, longest]`, and return it with its mask."""
     mask = filled_mask([len(row) for row in rows])
     tokens = np.zeros(mask.shape, np.int64)
     for row, ids in enumerate(rows):
@@ -121,13 +121,13 @@ def tokens_together(rows: Sequence[Int64]) -> tuple[Int64, Int64]:
 
 
 def filled_mask(lengths: Sequence[int]) -> Int64:
-    """`[batch, longest]`: ones where a row has something, which is at its end."""
+    """Return the mask `[batch, longest]` of rows that are padded on the left: 1 for real tokens."""
     longest = max(lengths)
     mask: NDArray[np.int64] = (np.arange(longest) >= longest - np.asarray(lengths)[:, None]).astype(np.int64)
     return mask
 
 
 def positions_of(mask: Int64, new: int) -> Int64:
-    """The positions `[batch, new]` of the last `new` places under `mask [batch, length]`."""
+    """Return the positions `[batch, new]` of the last `new` columns of `mask [batch, length]`."""
     positions: Int64 = np.maximum(mask.cumsum(1) - 1, 0)[:, mask.shape[1] - new :]
     return positions

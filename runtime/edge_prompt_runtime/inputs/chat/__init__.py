@@ -1,4 +1,4 @@
-"""Chat templates: from messages to the text that a model was trained to continue. jinja2 is imported when one runs."""
+"""Chat templates: turn messages into the text format of a model. jinja2 is imported when a template first runs."""
 
 from edge_prompt_runtime.inputs.chat.messages import Message, plain_messages
 from edge_prompt_runtime.inputs.chat.template import ChatTemplate

@@ -1,9 +1,9 @@
-"""What a chat template may cost, counted while it runs.
+"""Limits on the time and memory that a chat template may use, enforced while it runs.
 
-jinja2's sandbox keeps a template from reaching out, and bounds `range`. It does not keep one from looping in loops, or
-from doubling a text forty times. So every round of a loop and every call is a step, and all that is made of texts and
-lists is counted before it is made, as far as it can be told, or else after. This is a bound on what a broken or
-malicious template takes, of some seconds and some hundred megabytes, not an exact account.
+jinja2's sandbox isolates a template and limits `range`, but it does not prevent nested loops or doubling a text forty
+times. So every iteration of a loop and every call counts as a step. The size of every text and list is counted before
+it is created if it can be computed, and afterwards otherwise. This limits a broken or malicious template to a few
+seconds and a few hundred megabytes; it is not an exact account.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_STEPS = 200_000
-"""Rounds of loops, calls and filters; a chat of a thousand messages takes some ten thousand."""
+"""Maximum number of loop iterations, calls and filters; a chat of a thousand messages needs about ten thousand."""
 
 MAX_CHARACTERS = 32 << 20
-"""Of all texts that are made on the way and put out."""
+"""Maximum total size of all intermediate and output texts."""
 
 ITEM = 16
-"""What an item of a list that is made counts as, in characters."""
+"""Cost of an item of a created list, in characters."""
 
 _NESTED = 64
-"""What a list or dictionary counts as when it is measured: to look into it takes as long as to write so much."""
+"""Cost of measuring a list or dictionary, in characters: visiting it takes as long as writing this many."""
 
 _MAX_INTEGER_BITS = 10_000
 _WIDTH = re.compile(r"\d+|\*")
@@ -33,12 +33,12 @@ _FIELD = re.compile(r"\{[^{}]*(\{)?")
 
 
 class CostError(ValueError):
-    """A template takes too long or makes too much."""
+    """A template exceeded its limit of steps or characters."""
 
 
 @dataclass
 class Budget:
-    """What one rendering has left."""
+    """The steps and characters that one rendering has left."""
 
     steps: int = MAX_STEPS
     characters: int = MAX_CHARACTERS
@@ -47,56 +47,56 @@ class Budget:
         """Count steps."""
         self.steps -= count
         if self.steps < 0:
-            raise CostError(f"it takes more than {MAX_STEPS} steps")
+            raise CostError(f"it needs more than {MAX_STEPS} steps")
 
     def look(self, value: Any) -> None:
-        """Count what takes a while because `value` is long."""
+        """Count the steps of reading a long `value`."""
         if isinstance(value, str | Sized):
             self.step(len(value) // (1024 if isinstance(value, str) else 64))
 
     def make(self, characters: int) -> None:
-        """Count what is made."""
+        """Count characters that are created."""
         self.characters -= characters
         if self.characters < 0:
-            raise CostError(f"it makes more than {MAX_CHARACTERS} characters")
+            raise CostError(f"it creates more than {MAX_CHARACTERS} characters")
 
 
 _BUDGET: ContextVar[Budget] = ContextVar("budget of a chat template")
 
 
 def start_budget() -> None:
-    """A rendering begins in this thread."""
+    """Start the budget of a rendering in this thread."""
     _BUDGET.set(Budget())
 
 
 def budget() -> Budget:
-    """What the rendering in this thread has left; all, while a template is compiled."""
+    """Return the budget of the rendering in this thread, or a full one while a template is being compiled."""
     found = _BUDGET.get(None)
     return Budget() if found is None else found
 
 
 class Rounds:
-    """What a loop goes over, each round counted as a step."""
+    """The items of a loop, which counts each iteration as a step."""
 
     def __init__(self, items: Any) -> None:
         self._items = items
 
     def __iter__(self) -> Iterator[Any]:
-        """Count round by round."""
+        """Iterate and count each iteration."""
         left = budget()
         for item in self._items:
             left.step()
             yield item
 
     def __len__(self) -> int:
-        """As of the items; TypeError where they have none."""
+        """Return the number of items; raises TypeError if they have no length."""
         return len(self._items)
 
 
 def size_of(value: Any, parts: Iterable[Any] = ()) -> int:
-    """About how many characters `value` and `parts` are as text, shared parts counted wherever they stand.
+    """Estimate how many characters `value` and `parts` have as text; shared parts count once per occurrence.
 
-    Counting ends as soon as it exceeds what is left, so a few lists in lists in lists cannot make it endless.
+    Counting stops once it exceeds the remaining budget, so deeply nested lists cannot make it endless.
     """
     limit = budget().characters
     size, waiting = 0, [value, *parts]
@@ -120,7 +120,7 @@ def size_of(value: Any, parts: Iterable[Any] = ()) -> int:
 
 
 def made(value: Any) -> Any:
-    """`value`, counted: a text by its characters, a list by its items."""
+    """Count `value`, a text by its characters and a list by its items, and return it."""
     if isinstance(value, str):
         budget().make(len(value))
     elif isinstance(value, Sized) and not isinstance(value, Rounds | range):
@@ -129,34 +129,34 @@ def made(value: Any) -> Any:
 
 
 def require_widths(pattern: str, *, fields: bool) -> None:
-    """Count the widths in a pattern of `%` or, with `fields`, of `str.format`; widths from outside are refused."""
+    """Count the widths in a pattern of `%` or, with `fields`, of `str.format`; refuse widths taken from arguments."""
     for match in (_FIELD if fields else _CONVERSION).finditer(pattern):
         if match.lastindex:
-            raise CostError("it formats with a width from outside")
+            raise CostError("it formats with a width that is an argument")
         specification = match.group().partition(":")[2] if fields else match.group()
         for width in _WIDTH.findall(specification):
             if width == "*" and not fields:
-                raise CostError("it formats with a width from outside")
+                raise CostError("it formats with a width that is an argument")
             budget().make(int(width[:10]) if width != "*" else 0)
 
 
 def require_product(left: Any, right: Any) -> None:
-    """Count a text or list times a number, or numbers of many digits."""
+    """Count a repeated text or list; refuse products of numbers with too many digits."""
     for repeated, times in ((left, right), (right, left)):
         if isinstance(times, int) and isinstance(repeated, str | list | tuple):
             budget().make(len(repeated) * max(0, times) * (1 if isinstance(repeated, str) else ITEM))
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > _MAX_INTEGER_BITS:
-        raise CostError("it multiplies numbers of too many digits")
+        raise CostError("it multiplies numbers with too many digits")
 
 
 def require_power(left: Any, right: Any) -> None:
-    """Refuse powers of many digits."""
+    """Refuse powers with too many digits."""
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _MAX_INTEGER_BITS:
-        raise CostError("it makes a number of too many digits")
+        raise CostError("it computes a number with too many digits")
 
 
 def _attributes(value: Any) -> list[Any]:
-    """What a `namespace` of a template holds, which is shown with it."""
+    """The fields of a template's `namespace`, which are part of its text."""
     if type(value).__name__ != "TemplateNamespace":
         return []
     return list(object.__getattribute__(value, "_Namespace__attrs").values())

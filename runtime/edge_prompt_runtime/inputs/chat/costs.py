@@ -1,4 +1,4 @@
-"""What filters and methods of strings make that is more than what they are given, counted before they make it."""
+"""Costs of filters and string methods whose output can be larger than their input, counted before they run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Arguments = tuple[Any, ...]
 Named = dict[str, Any]
 
 MAX_INDENT = 64
-"""Of JSON that is written in lines."""
+"""Maximum indent of formatted JSON."""
 
 
 def count_filter(name: str, value: Any, arguments: Arguments, named: Named) -> None:
-    """Count the filter `name` on `value`: its input as text, unless it makes none, and what it multiplies."""
+    """Count the cost of the filter `name` on `value`: the size of its input, if it creates text, and of its output."""
     budget().step()
     budget().look(value)
     if name not in _NO_TEXT and size_of(value, (*arguments, *named.values())) > budget().characters:
@@ -26,14 +26,14 @@ def count_filter(name: str, value: Any, arguments: Arguments, named: Named) -> N
 
 
 def count_method(name: str, value: str, arguments: Arguments, named: Named) -> None:
-    """Count the method `name` of the string `value`."""
+    """Count the cost of calling the method `name` of the string `value`."""
     budget().look(value)
     if name in _METHODS:
         _METHODS[name](value, arguments, named)
 
 
 def _wide(_value: Any, arguments: Arguments, named: Named) -> None:
-    """Filled up to a width, or to so many items."""
+    """Filters that pad to a width or a number of items."""
     budget().make(sum(abs(number) for number in (*arguments, *named.values()) if isinstance(number, int)))
 
 
@@ -44,7 +44,7 @@ def _replace(value: Any, arguments: Arguments, named: Named) -> None:
 
 
 def _join(value: Any, arguments: Arguments, named: Named) -> None:
-    """Of a filter: a list, then what stands between; of the method the other way about."""
+    """The filter takes the list and then the separator; the method takes them the other way round."""
     parts = [value, *arguments, *named.values()]
     between = max((len(part) for part in parts if isinstance(part, str)), default=0)
     count = max((len(part) for part in parts if isinstance(part, list | tuple | dict)), default=0)
@@ -64,7 +64,7 @@ def _wrap(value: Any, arguments: Arguments, named: Named) -> None:
 def _json(value: Any, arguments: Arguments, named: Named) -> None:
     for part in (*arguments, *named.values()):
         if not isinstance(part, bool) and (len(part) if isinstance(part, str) else part or 0) > MAX_INDENT:
-            raise CostError(f"it writes JSON with an indent of more than {MAX_INDENT}")
+            raise CostError(f"it formats JSON with an indent of more than {MAX_INDENT}")
     if any(part for part in (*arguments, *named.values())):
         budget().make(size_of(value))
 
@@ -81,7 +81,7 @@ def _split(value: Any, arguments: Arguments, named: Named) -> None:
 
 
 def _letters(value: Any, _arguments: Arguments, _named: Named) -> None:
-    """A list of a text has an item a letter."""
+    """A list made of a text has one item per character."""
     budget().make(ITEM * len(value) if isinstance(value, str) else 0)
 
 
@@ -156,4 +156,4 @@ _NO_TEXT = frozenset(
         "unique",
     }
 )
-"""Filters that make no text of what they are given; the others may, of whole lists in lists."""
+"""Filters that do not convert their input to text; all others may convert whole nested lists."""

@@ -23,13 +23,13 @@ Int64 = NDArray[np.int64]
 
 
 class Reader:
-    """See `Requests`."""
+    """Reads texts, tokens and chats for a causal language model; see `Requests`."""
 
     masked = True
 
     def __init__(self, bundle: Bundle) -> None:
         preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - chosen by it
+        assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
         self._bundle = bundle
         self._vocab_size = preprocessing.vocab_size
         self._tokenizer: Tokenizer | None = None
@@ -40,15 +40,15 @@ class Reader:
         """The bundle's tokenizer.
 
         Raises:
-            InputError: The bundle has none.
-            ManifestError: It is altered or cannot be read.
+            InputError: The bundle has no tokenizer.
+            ManifestError: The tokenizer is altered or cannot be read.
         """
         if self._tokenizer is None:
             self._tokenizer = read_tokenizer(tokenizer_path(self._bundle))
         return self._tokenizer
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """A text, token ids or the messages of a chat, or several of these."""
+        """Accept a text, token ids or the messages of a chat, or several of these."""
         if isinstance(inputs, str):
             return [inputs], True
         if isinstance(inputs, np.ndarray):
@@ -57,13 +57,13 @@ class Reader:
             single = bool(inputs) and isinstance(inputs[0], int | np.integer | Mapping)
             return ([inputs], True) if single else (list(inputs), False)
         raise InputError(
-            found=f"a request of type {type(inputs).__name__} to a language model",
+            found=f"the request is of type {type(inputs).__name__}, which a language model cannot read",
             wanted="a text, token ids, the messages of a chat, or several of these",
             remedy="pass one of these",
         )
 
     def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:
-        """Read each row under its task: texts in its template, tokens and messages as they are."""
+        """Tokenise each row for its task: texts are inserted into its template, tokens and messages are not."""
         rows = [self._tokens(row, item, task) for row, (item, task) in enumerate(zip(items, tasks, strict=True))]
         shape = (len(rows), max(map(len, rows)))
         input_ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -75,32 +75,32 @@ class Reader:
         return request
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Token arrays: `input_ids [batch, sequence]`, and if you like `attention_mask` of that shape."""
+        """Check token arrays: `input_ids [batch, sequence]` and, optionally, `attention_mask` of that shape."""
         unknown = arrays.keys() - {"input_ids", "attention_mask"}
         if unknown or "input_ids" not in arrays:
             raise InputError(
-                found=f"arrays named {sorted(arrays)}",
-                wanted="input_ids, and if you like attention_mask",
-                remedy="rename or leave out the others; a prompt is chosen by task=…",
+                found=f"the arrays are named {sorted(arrays)}",
+                wanted="input_ids and, optionally, attention_mask",
+                remedy="rename or leave out the others, and choose a prompt with task=…",
             )
         input_ids = np.asarray(arrays["input_ids"])
         mask = np.asarray(arrays.get("attention_mask", np.ones_like(input_ids)))
         for name, array in (("input_ids", input_ids), ("attention_mask", mask)):
             if array.ndim != 2 or 0 in array.shape or array.shape != input_ids.shape or array.dtype.kind not in "iub":
                 raise InputError(
-                    found=f"{name} of shape {list(array.shape)} and dtype {array.dtype}",
-                    wanted="integers of shape [batch, sequence], neither of them 0, the same for both",
-                    remedy="add the batch dimension, or make the arrays of one tokenisation",
+                    found=f"{name} has shape {list(array.shape)} and dtype {array.dtype}",
+                    wanted="integers of shape [batch, sequence], neither of them 0, the same for both arrays",
+                    remedy="add the batch dimension, or take both arrays from the same tokenizer call",
                 )
         return self._request(input_ids.astype(np.int64, copy=False), mask.astype(np.int64, copy=False))
 
     def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Refuse rows of more tokens than fit beside the prompt of their task."""
+        """Check that the tokens of each row fit next to the prompt of its task."""
         for row, task in enumerate(tasks):
             length = int(request.arrays["attention_mask"][row].sum())
             if length > task.max_tokens:
                 raise InputError(
-                    found=f"row {row} of {length} tokens under {task.described}",
+                    found=f"row {row} has {length} tokens for {task.described}",
                     wanted=f"at most {task.max_tokens}",
                     remedy="shorten the row, or use a shorter prompt",
                 )
@@ -109,14 +109,14 @@ class Reader:
         least, most = int(input_ids.min()), int(input_ids.max())
         if least < 0 or most >= self._vocab_size:
             raise InputError(
-                found=f"token ids from {least} to {most}",
-                wanted=f"0 to {self._vocab_size - 1}",
+                found=f"the token ids range from {least} to {most}",
+                wanted=f"ids from 0 to {self._vocab_size - 1}",
                 remedy="tokenise with the bundle's own tokenizer",
             )
         if mask.min() < 0 or mask.max() > 1 or not mask.any(1).all():
             raise InputError(
-                found="an attention_mask with other numbers than 0 and 1, or with a row of zeros",
-                wanted="1 for real tokens, at least one a row",
+                found="the attention_mask contains values other than 0 and 1, or a row of zeros",
+                wanted="1 for real tokens, with at least one real token per row",
                 remedy="correct the mask",
             )
         return Request({"input_ids": input_ids, "attention_mask": mask}, len(input_ids))
@@ -130,38 +130,36 @@ class Reader:
             tokens = np.asarray(item)
             if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
                 raise InputError(
-                    found=f"row {row}: {str(item)[:60]!r}",
+                    found=f"row {row} is {str(item)[:60]!r}",
                     wanted="a text, token ids or the messages of a chat",
                     remedy="pass one of these",
                 )
         if not len(tokens):
-            raise InputError(found=f"row {row} has no token", wanted="at least one", remedy="leave the row out")
+            raise InputError(found=f"row {row} has no tokens", wanted="at least one token", remedy="leave the row out")
         return tokens.astype(np.int64, copy=False)
 
     def tokens_of_text(self, row: int, text: str) -> Int64:
-        """The tokens of a text, with what the tokenizer puts before it unless it is there already."""
+        """Return the tokens of a text with the beginning-of-text token; see `begun_tokens`."""
         fault = fault_of_text(text)
         if fault:
-            raise InputError(
-                found=f"text {row} is {fault}", wanted="a string with something in it", remedy="leave that text out"
-            )
+            raise InputError(found=f"text {row} is {fault}", wanted="a non-empty string", remedy="leave that text out")
         return np.array(begun_tokens(self.tokenizer, text), np.int64)
 
     def tokens_of_chat(self, messages: Sequence[Message]) -> Int64:
-        """The tokens of a chat in the model's own template, up to where the model answers.
+        """Return the tokens of a chat in the model's own template, up to where the model's answer begins.
 
         Raises:
-            InputError: The bundle has no chat template, or messages are malformed.
-            ChatTemplateError: The template does not take these messages.
+            InputError: The bundle has no chat template, or the messages are malformed.
+            ChatTemplateError: The template rejects these messages.
             MissingExtraError: jinja2 is not installed.
         """
         if self._chat_template is None:
             self._chat_template = read_chat_template(self._bundle)
         if self._chat_template is None:
             raise InputError(
-                found=f"a chat, and no chat template in {self._bundle.folder}",
+                found=f"the request is a chat, but {self._bundle.folder} has no chat template",
                 wanted="a text",
-                remedy="write the text as the model was trained on it, or use a model tuned for chats",
+                remedy="format the text as the model was trained on it, or use a model tuned for chats",
             )
         text = self._chat_template.render(messages)
         return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)

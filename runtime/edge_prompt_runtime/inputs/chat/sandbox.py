@@ -1,4 +1,4 @@
-"""The environment that chat templates run in: transformers' own, with what is made in it counted (see `bounds`)."""
+"""The environment that chat templates run in: that of transformers, with limits on time and memory (see `bounds`)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from edge_prompt_runtime.inputs.chat import bounds
 from edge_prompt_runtime.inputs.chat.costs import count_filter, count_method
 
 _ROUNDS, _CONCAT, _MADE, _SEEN = " rounds", " concat", " made", " seen"
-"""Filters of ours, by names that no template can write."""
+"""Internal filters, with names that no template can contain."""
 
 
 def compiled(source: str) -> Template:
-    """The template in `source`."""
+    """Compile the template in `source`."""
     environment = _environment()
     tree = _Counted().visit(environment.parse(source)).set_environment(environment)
     return environment.template_class.from_code(environment, environment.compile(tree), environment.make_globals(None))
 
 
 def rendered(template: Template, variables: Mapping[str, Any]) -> str:
-    """What `template` gives, at bounded cost."""
+    """Render `template` within the limits."""
     bounds.start_budget()
     return template.render(variables)
 
@@ -60,14 +60,14 @@ def _environment() -> _BoundedEnvironment:
 
 
 class _BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """A sandbox that counts calls and operators, and refuses at once what its parent refuses when it is used."""
+    """A sandbox that counts calls and operators, and raises on access to a forbidden attribute, not on its use."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def call(self, __context: Context, __obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call `__obj`, one step."""
+        """Call `__obj`, which counts as one step."""
         bounds.budget().step()
-        if isinstance(__obj, LoopContext) and args:  # a recursive loop, one deeper
+        if isinstance(__obj, LoopContext) and args:  # a recursive loop
             args = (bounds.Rounds(args[0]), *args[1:])
         if isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str):
             count_method(__obj.__name__, __obj.__self__, args, kwargs)
@@ -85,7 +85,7 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         return bounds.made(super().call_binop(context, operator, left, right))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """What `str.format` is replaced by; counted, for a pattern may name one value many times."""
+        """Replace `str.format` by a version that counts, because a pattern may repeat a value many times."""
         wrapped = super().wrap_str_format(value)
         if wrapped is None:
             return None
@@ -99,12 +99,12 @@ class _BoundedEnvironment(ImmutableSandboxedEnvironment):
         return counted
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
-        """Refuse an attribute that a template may not see."""
+        """Raise an error, because a template may not see this attribute."""
         raise SecurityError(f"access to {attribute!r} of {type(obj).__name__}")
 
 
 class _Counted(NodeTransformer):
-    """Rewrites a template so that what no call or filter does passes through what counts it."""
+    """Rewrites a template so that loops, concatenations, slices and comparisons are counted too."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
@@ -131,7 +131,7 @@ class _Counted(NodeTransformer):
 
 
 class _Generation(Extension):
-    """`{% generation %}`: marks what an assistant said, for training; here it is text like any other."""
+    """`{% generation %}` marks answers of the assistant for training; here it has no effect."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's declaration
 
@@ -158,7 +158,7 @@ class TemplateNamespace(Namespace):
     """`namespace` for templates, without names that begin with an underscore."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
-        self, given = args[0], dict(*args[1:], **kwargs)  # so that a template may name one of its fields self
+        self, given = args[0], dict(*args[1:], **kwargs)  # allows a field named self
         for name in given:
             _require_public(name)
         Namespace.__init__(self, given)
@@ -171,7 +171,7 @@ class TemplateNamespace(Namespace):
 
 def _require_public(name: Any) -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(f"a namespace's field {name!r}")
+        raise SecurityError(f"access to the field {name!r} of a namespace")
 
 
 def _through(name: str, node: nodes.Expr) -> nodes.Filter:
@@ -179,7 +179,7 @@ def _through(name: str, node: nodes.Expr) -> nodes.Filter:
 
 
 def _counted_filter(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that counts; it takes the context, so that it is not run while the template is compiled."""
+    """Wrap a filter so that it is counted; it takes the context, so that it does not run at compile time."""
     passed = _PassArg.from_obj(made)
 
     @pass_context
@@ -229,12 +229,12 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(pattern: str) -> str:
     bounds.require_widths(pattern, fields=False)
-    return datetime.now().strftime(pattern)  # noqa: DTZ005 - as transformers: the day where the user is
+    return datetime.now().strftime(pattern)  # noqa: DTZ005 - local time, as in transformers
 
 
 def _tojson(
     value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - as transformers has it
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002 - the signature of transformers
     indent: int | str | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,  # noqa: FBT001, FBT002

@@ -1,4 +1,4 @@
-"""The chat template that a bundle brings, and the special tokens that it names."""
+"""Reads the chat template of a bundle, and the special tokens that it uses."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ TEMPLATE_NAME = "chat_template.jinja"
 CONFIG_NAME = "tokenizer_config.json"
 
 DEFAULT = "default"
-"""The one that is meant where a model has several templates by name."""
+"""The name of the default template, if a model has several."""
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-"""The variables of a template that the tokenizer's configuration gives."""
+"""Variables of a template that come from the tokenizer's configuration."""
 
 
 def read_chat_template(bundle: Bundle, name: str = DEFAULT) -> ChatTemplate | None:
-    """The chat template of a bundle: `chat_template.jinja`, or else what `tokenizer_config.json` has.
+    """Read the chat template of a bundle from `chat_template.jinja`, or else from `tokenizer_config.json`.
 
     Args:
         bundle: The bundle.
-        name: Which one, where the configuration has several by name.
+        name: Name of the template, if the configuration has several.
 
     Returns:
         The template; None if the bundle has none.
 
     Raises:
         ManifestError: A file is malformed, missing or altered.
-        ChatTemplateError: There are templates, and none of that name, or one is too long or no text.
+        ChatTemplateError: No template has that name, or the template is too long or not text.
     """
     return chat_template_of(bundle.file(TEMPLATE_NAME), bundle.file(CONFIG_NAME), name)
 
 
 def chat_template_of(template: Path | None, config: Path | None, name: str = DEFAULT) -> ChatTemplate | None:
-    """The same, of the files by themselves; None for one that is not there."""
+    """Like `read_chat_template`, but given the two files; None for a file that does not exist."""
     fields = Fields({} if config is None else read_json(config, ManifestError), str(config), ManifestError)
     source = _configured(fields, name) if template is None else _read(template)
     return None if source is None else ChatTemplate(source, _special_tokens(fields))
@@ -52,12 +52,12 @@ def _read(path: Path) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ChatTemplateError(
-            found=f"{path} is no UTF-8", wanted="a Jinja template", remedy="restore the file"
+            found=f"{path} is not UTF-8", wanted="a Jinja template", remedy="restore the file"
         ) from error
 
 
 def _configured(config: Fields, name: str) -> str | None:
-    """One template, or the one of that name."""
+    """The only template, or the one called `name`."""
     found = config.value.get("chat_template")
     if found is None or isinstance(found, str):
         return found
@@ -66,20 +66,22 @@ def _configured(config: Fields, name: str) -> str | None:
     if name not in by_name:
         raise ChatTemplateError(
             found=f"{config.where} has no chat template {name!r}",
-            wanted=f"one of {', '.join(map(repr, by_name)) or 'those there (there are none)'}",
-            remedy="ask for one of them by name",
+            wanted=f"one of {', '.join(map(repr, by_name)) or 'its templates (there are none)'}",
+            remedy="use the name of one of these templates",
         )
     return by_name[name]
 
 
 def _entry(config: Fields, entry: Any) -> Fields:
     if not isinstance(entry, Mapping):
-        config.refuse("'chat_template' holds more than objects", "a list of objects with 'name' and 'template'")
+        config.refuse(
+            "'chat_template' contains an item that is not an object", "a list of objects with 'name' and 'template'"
+        )
     return Fields(entry, f"{config.where}: chat_template", config.error)
 
 
 def _special_tokens(config: Fields) -> dict[str, str]:
-    """Each is a string, or an object with its `content`."""
+    """The special tokens: each is a string, or an object with the string as `content`."""
     tokens = {}
     for name in SPECIAL_TOKENS:
         found = config.value.get(name)

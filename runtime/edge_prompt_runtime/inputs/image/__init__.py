@@ -1,6 +1,6 @@
-"""Images of a request: read, resized, cropped, normalised and padded as the network's authors had it.
+"""Images: read, resized, cropped, normalised and padded as the backbone's configuration says.
 
-Importing this loads no Pillow; the first image does.
+Importing this package does not import Pillow; the first image does.
 """
 
 from edge_prompt_runtime.inputs.image.files import read_image

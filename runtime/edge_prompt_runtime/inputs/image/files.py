@@ -1,4 +1,4 @@
-"""From what a request gives as an image to pixels. Nothing here trusts a file."""
+"""Reads the images of a request. Files are untrusted input."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ if TYPE_CHECKING:
     ImageInput = str | Path | bytes | Image.Image | NDArray[Any]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What is decoded. Pillow knows many more, some through other programs, as EPS through Ghostscript."""
+"""Accepted formats. Pillow knows many more, some of which run other programs, such as Ghostscript for EPS."""
 
 _ORIENTATION = 0x0112
-"""The EXIF tag that says how a camera was held."""
+"""The EXIF tag for the orientation of the camera."""
 
 _TURNED_BY = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""Pillow's number of the transposition that undoes an orientation."""
+"""Pillow's transposition that undoes each orientation."""
 
 _SIXTEEN_BITS = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 _SIXTEEN_BITS_IN_MORE = frozenset({("PNG", "I"), ("PPM", "I")})
-"""Formats of at most 16 bits that Pillow decodes into 32."""
+"""Formats of at most 16 bits per channel that Pillow decodes to 32 bits."""
 
 _CHANNELS = (1, 3, 4)
 
 _RUN_LENGTHS, _MOST_OF_RUN_LENGTHS = "bmp_rle", 1 << 22
-"""The codec that Pillow has in Python alone, and pixels that it may make: a few bytes may ask for all that an image may
-have, which takes it half a minute."""
+"""A codec that Pillow implements in pure Python, and the most pixels that it may decode: a file of a few bytes may
+otherwise take half a minute."""
 
 
 def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
-    """The image as RGB of 8 bits, in the size it came in.
+    """Read an image as 8-bit RGB in its original size.
 
-    What is transparent shows the colour that lies behind it, as `convert("RGB")` of Pillow has it. Of 16 bits the
-    upper 8 are taken, in grey images as Pillow does in colour (its own conversion of grey ones clips). The first image
-    of several is taken. An image in a file is turned as its EXIF orientation says; one that Pillow has opened for the
-    caller is taken as it lies, as transformers does.
+    Transparent pixels get their stored colour, as in Pillow's `convert("RGB")`. 16-bit images keep the upper 8 bits;
+    for grey images Pillow itself would clip. A file with several images gives the first. Images in files are rotated
+    by their EXIF orientation; a Pillow image that the caller opened is used as it is, as in transformers.
 
     Args:
-        image: A path, the bytes of a file, an image of Pillow, or an array: uint8, or floats from 0 to 1,
-            `[height, width]`, `[height, width, 1]`, 3 or 4 for the channels, or `[3, height, width]` where that can be
-            told apart.
-        name: What the image is called in messages.
+        image: A path, the bytes of a file, a Pillow image, or an array: uint8, or floats from 0 to 1, of shape
+            `[height, width]`, `[height, width, channels]` with 1, 3 or 4 channels, or `[3, height, width]` if that is
+            unambiguous.
+        name: How messages refer to the image.
 
     Raises:
-        MissingFileError: There is no such file.
+        MissingFileError: The file does not exist.
         ReadError: The file cannot be read.
-        InputError: It is no image, of no known format, broken, empty or too large, or an array of something else.
+        InputError: The image is of an unknown format, broken, empty or too large, or the array has the wrong shape or
+            values.
     """
     from PIL import Image  # noqa: PLC0415 - only requests with images need it
 
@@ -73,8 +73,8 @@ def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
         if isinstance(image, kind):
             return read(image, name)
     raise InputError(
-        found=f"{name} is {type(image).__name__}",
-        wanted="a path, bytes, an image of Pillow or an array",
+        found=f"{name} is of type {type(image).__name__}",
+        wanted="a path, bytes, a Pillow image or an array",
         remedy="pass one of these",
     )
 
@@ -89,7 +89,7 @@ def _of_bytes(content: bytes, name: str) -> Image.Image:
 
 
 def _decoded(stream: BinaryIO, name: str) -> Image.Image:
-    # imported by name, so that Pillow need not import every decoder it has to find these two
+    # imported explicitly, so that Pillow does not import all of its decoders to find these two
     from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401, PLC0415
 
     with _explained(name), Image.open(stream, formats=FORMATS) as image:
@@ -105,8 +105,8 @@ def _require_quick(image: Any, name: str) -> None:
     slow = any(tile[0] == _RUN_LENGTHS for tile in image.tile)
     if slow and image.height * image.width > _MOST_OF_RUN_LENGTHS:
         raise InputError(
-            found=f"{name} of height {image.height} and width {image.width} is a BMP of run lengths",
-            wanted=f"at most {_MOST_OF_RUN_LENGTHS} pixels of such",
+            found=f"{name} of height {image.height} and width {image.width} is a run-length encoded BMP",
+            wanted=f"at most {_MOST_OF_RUN_LENGTHS} pixels in this format",
             remedy="convert it to PNG first",
         )
 
@@ -124,18 +124,18 @@ def _rgb(image: Image.Image, name: str, *, sixteen_bits: bool = False) -> Image.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {"I", "F"}:
         raise InputError(
-            found=f"{name} is of 32 bits a pixel, mode {image.mode}",
-            wanted="8 or 16 bits, of which it is known what white is",
+            found=f"{name} has 32 bits per pixel, mode {image.mode}",
+            wanted="8 or 16 bits, for which the value of white is known",
             remedy="scale it to 0 to 255 and convert it to 8 bits",
         )
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns of what is meant here
+        image = image.convert("RGBA")  # avoids Pillow's warning about converting directly to RGB
     return image.convert("RGB")
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """What Pillow raises becomes an `InputError`: for broken files it has every kind of exception, warnings too."""
+    """Convert Pillow's exceptions to `InputError`: for broken files it raises many kinds, including warnings."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
     try:
@@ -144,7 +144,7 @@ def _explained(name: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise InputError(
-            found=f"{name} is no image, or one of another format",
+            found=f"{name} is not an image of a supported format",
             wanted=f"one of {', '.join(FORMATS)}",
             remedy="convert it first",
         ) from error
@@ -158,7 +158,7 @@ def _explained(name: str) -> Iterator[None]:
         raise InputError(
             found=f"{name} is broken ({error})",
             wanted="an image that can be decoded",
-            remedy="get the file again, or leave it out",
+            remedy="download or copy the file again, or leave it out",
         ) from error
 
 
@@ -171,9 +171,9 @@ def _of_array(array: NDArray[Any], name: str) -> Image.Image:
     if array.ndim not in {2, 3} or channels_first is (last in _CHANNELS):
         raise InputError(
             found=f"{name} is an array of shape {shape}"
-            + ", in which the channels may be first or last" * channels_first,
+            + ", in which the channels could be first or last" * channels_first,
             wanted="[height, width, 3]",
-            remedy="bring the axes in this order, or pass an image of Pillow",
+            remedy="transpose the array, or pass a Pillow image",
         )
     if channels_first:
         array = array.transpose(1, 2, 0)
@@ -190,13 +190,13 @@ def _eight_bits(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     wanted = "uint8 from 0 to 255, or floats from 0 to 1"
     if array.dtype.kind != "f":
         raise InputError(
-            found=f"{name} is an array of {array.dtype}", wanted=wanted, remedy="convert the array to one of them"
+            found=f"{name} is an array of {array.dtype}", wanted=wanted, remedy="convert the array to one of these"
         )
     least, most = array.min(), array.max()
-    if not (least >= 0 and most <= 1):  # so that a NaN is refused too
+    if not (least >= 0 and most <= 1):  # written so that NaN is refused too
         raise InputError(
-            found=f"{name} is an array of {array.dtype} from {least} to {most}",
+            found=f"{name} is an array of {array.dtype} with values from {least} to {most}",
             wanted=wanted,
-            remedy="scale it; pass the image before normalisation",
+            remedy="scale the array, and pass the image before normalisation",
         )
     return np.rint(array * np.float32(255)).astype(np.uint8)

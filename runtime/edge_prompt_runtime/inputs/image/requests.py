@@ -1,4 +1,4 @@
-"""Requests of images."""
+"""Requests with images."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 class Reader:
-    """See `Requests`."""
+    """Reads images; see `Requests`."""
 
     masked = False
 
     def __init__(self, bundle: Bundle) -> None:
         preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - chosen by it
+        assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
         self._preprocessing = preprocessing
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """An image (a path, bytes, a Pillow image or an array), or a list of them."""
+        """Accept an image (a path, bytes, a Pillow image or an array), or a list of images."""
         return (list(inputs), False) if isinstance(inputs, list | tuple) else ([inputs], True)
 
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - images are read alike
+    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - tasks do not matter
         """Read and preprocess images."""
-        from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - only requests with images need Pillow
+        from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - imports Pillow
 
         settings = self._preprocessing.settings
         if settings is None:
             raise InputError(
-                found="a backbone that came without preprocessor_config.json",
+                found="this backbone was exported without preprocessor_config.json",
                 wanted="arrays instead of images",
                 remedy="preprocess the images yourself and pass pixel_values",
             )
@@ -50,26 +50,32 @@ class Reader:
         )
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Preprocessed images."""
+        """Check preprocessed images."""
         preprocessing = self._preprocessing
         height, width = preprocessing.height or "height", preprocessing.width or "width"
         wanted = f"pixel_values float32 [batch, {preprocessing.channels}, {height}, {width}]"
         if arrays.keys() != {"pixel_values"}:
-            raise InputError(found=f"arrays named {sorted(arrays)}", wanted=wanted, remedy="pass that array alone")
+            raise InputError(
+                found=f"the arrays are named {sorted(arrays)}", wanted=wanted, remedy="pass only this array"
+            )
         array = np.asarray(arrays["pixel_values"])
         lengths = (None, preprocessing.channels, preprocessing.height, preprocessing.width)
         fits = array.ndim == 4 and all(want in (None, have) for want, have in zip(lengths, array.shape, strict=True))
         if not fits or 0 in array.shape or array.dtype.kind != "f":
             raise InputError(
-                found=f"pixel_values of shape {list(array.shape)} and dtype {array.dtype}",
+                found=f"pixel_values has shape {list(array.shape)} and dtype {array.dtype}",
                 wanted=wanted,
-                remedy="preprocess the images as the backbone wants them, or pass the images themselves",
+                remedy="preprocess the images as the backbone requires, or pass the images themselves",
             )
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is refused as such
+        with np.errstate(over="ignore"):  # values beyond float32 become infinity, which is refused below
             array = array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
-            raise InputError(found="pixel_values with NaN or infinity", wanted="finite numbers", remedy="correct them")
+            raise InputError(
+                found="pixel_values contains NaN or infinity",
+                wanted="finite numbers",
+                remedy="correct the preprocessing",
+            )
         return Request({"pixel_values": array}, len(array))
 
     def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Any prompt fits beside any image."""
+        """Do nothing: any prompt fits next to any image."""

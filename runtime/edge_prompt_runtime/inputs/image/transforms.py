@@ -1,8 +1,8 @@
-"""From pixels to what the network takes, as transformers' image processors have it to the last bit.
+"""Converts pixels to the network's input, bit-identical to transformers' image processors.
 
-Cost: decoding and resizing take nearly all of the time. What comes after them is one look into a table of 256 entries
-a channel, which holds rescaling and normalisation in one: 0.1 ms for 224 x 224 on one core, as much as a
-multiply-add, and unlike it equal to transformers' arithmetic in every bit.
+Decoding and resizing take nearly all of the time. Rescaling and normalisation are a single lookup in a table of 256
+entries per channel: 0.1 ms for 224 x 224 pixels on one core. A multiply-add would take as long, but would not be
+bit-identical to transformers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class ImageSizes(NamedTuple):
-    """The sizes that an image had on its way, each a height and a width.
+    """The sizes of an image before and after preprocessing, each a height and a width.
 
     Attributes:
-        original: As it came, turned as it is looked at.
-        content: What it takes of the pixel values, without padding.
-        origin: Where its upper left corner is in the pixel values; 0, 0 but where padding is put on all sides.
+        original: Original size, after rotation by the EXIF orientation.
+        content: Size of the image in the pixel values, without padding.
+        origin: Position of its upper left corner in the pixel values; (0, 0) unless padding is on all sides.
     """
 
     original: Size
@@ -43,7 +43,7 @@ class PreparedImage(NamedTuple):
 
     Attributes:
         pixel_values: `[3, height, width]` float32.
-        sizes: What a box or a mask is brought back to the image with.
+        sizes: The sizes that map boxes and masks back to the original image.
     """
 
     pixel_values: NDArray[np.float32]
@@ -55,7 +55,7 @@ class ImageBatch(NamedTuple):
 
     Attributes:
         pixel_values: `[batch, 3, height, width]` float32.
-        sizes: For each image, what a box or a mask is brought back to it with.
+        sizes: For each image, the sizes that map boxes and masks back to the original.
     """
 
     pixel_values: NDArray[np.float32]
@@ -63,49 +63,49 @@ class ImageBatch(NamedTuple):
 
 
 def preprocess(image: ImageInput, settings: ImageSettings) -> NDArray[np.float32]:
-    """The pixel values of one image, `[3, height, width]` float32.
+    """Return the pixel values of one image, `[3, height, width]` float32.
 
     Raises:
-        EdgePromptError: As `prepare_image`.
+        EdgePromptError: See `prepare_image`.
     """
     return prepare_image(image, settings).pixel_values
 
 
 def prepare_image(image: ImageInput, settings: ImageSettings) -> PreparedImage:
-    """One image, ready for the network.
+    """Prepare one image for the network.
 
     Raises:
-        MissingFileError: There is no such file.
+        MissingFileError: The file does not exist.
         ReadError: The file cannot be read.
-        InputError: It is no image that can be read, or cannot be brought to the size.
+        InputError: The image cannot be decoded or resized.
     """
     batch = _filled([_cut(image, settings, "the image")], settings)
     return PreparedImage(batch.pixel_values[0], batch.sizes[0])
 
 
 def prepare_images(images: Sequence[ImageInput] | NDArray[Any], settings: ImageSettings) -> ImageBatch:
-    """Images of one batch, ready for the network; an array of them has 4 axes.
+    """Prepare the images of one batch for the network; an array of images has 4 axes.
 
-    Where the settings pad to the batch, zeros after normalisation fill an image up to the right and below; a row's
-    `sizes.content` says what transformers' `pixel_mask` does: 1 inside of it, 0 outside.
+    If the settings pad to the batch, images are padded on the right and at the bottom with zeros after normalisation.
+    A row's `sizes.content` corresponds to transformers' `pixel_mask`, which is 1 inside it and 0 outside.
 
     Raises:
-        MissingFileError: There is no such file.
+        MissingFileError: A file does not exist.
         ReadError: A file cannot be read.
-        InputError: There is no image, one cannot be read, or they come in different sizes and are not padded.
+        InputError: There are no images, one cannot be decoded, or their sizes differ and the network does not pad.
     """
     several = images.ndim == 4 if isinstance(images, np.ndarray) else isinstance(images, Sequence)
     if isinstance(images, (str, bytes)) or not several or not len(images):
         raise InputError(
-            found="an empty list of images" if several and not len(images) else f"one {type(images).__name__}",
+            found="the list of images is empty" if several and not len(images) else f"got one {type(images).__name__}",
             wanted="a list of images",
-            remedy="pass a list with an image in it",
+            remedy="pass a list with at least one image",
         )
     return _filled([_cut(image, settings, f"image {row}") for row, image in enumerate(images)], settings)
 
 
 class _Cut(NamedTuple):
-    """An image that was resized and cropped."""
+    """A resized and cropped image."""
 
     original: Size
     pixels: NDArray[np.uint8]
@@ -118,7 +118,7 @@ def _cut(image: ImageInput, settings: ImageSettings, name: str) -> _Cut:
     if settings.crop_size:
         crop_height, crop_width = settings.crop_size
         left, top = (width - crop_width) // 2, (height - crop_height) // 2
-        # outside of an image, Pillow crops black
+        # Pillow fills the area outside an image with black
         resized = resized.crop((left, top, left + crop_width, top + crop_height))
     return _Cut((read.height, read.width), np.asarray(resized))
 
@@ -136,10 +136,10 @@ def _filled(cuts: Sequence[_Cut], settings: ImageSettings) -> ImageBatch:
     other = next((row for row, size in enumerate(padded) if size != padded[0]), None)
     if other is not None and settings.pad != "batch":
         raise InputError(
-            found=f"image 0 becomes {padded[0][0]} x {padded[0][1]} and image {other} {padded[other][0]} x "
+            found=f"image 0 is resized to {padded[0][0]} x {padded[0][1]} and image {other} to {padded[other][0]} x "
             f"{padded[other][1]}",
-            wanted="images that come in one size, since this network does not pad",
-            remedy="pass images of one size, or one at a time",
+            wanted="images of one size, because this network does not pad",
+            remedy="pass images of one size, or one image at a time",
         )
     require_pixels(height, width, f"a batch, padded to height {height} and width {width}")
     whole = all(content == (height, width) for content in contents)
@@ -156,13 +156,13 @@ def _filled(cuts: Sequence[_Cut], settings: ImageSettings) -> ImageBatch:
 def _normalise(pixels: NDArray[np.uint8], settings: ImageSettings, out: NDArray[np.float32]) -> None:
     """Write `pixels` `[height, width, 3]`, rescaled and normalised, into `out` `[3, height, width]`."""
     for channel, levels in enumerate(_levels(settings)):
-        # no index is out of range; "clip" spares the check, and the copy of the output that it would need
+        # all indices are in range; "clip" skips the check and a copy of the output
         np.take(levels, pixels[:, :, channel], out=out[channel], mode="clip")
 
 
 @lru_cache(maxsize=16)
 def _levels(settings: ImageSettings) -> NDArray[np.float32]:
-    """What each of 256 values becomes, `[3, 256]`: in transformers' order of steps and roundings."""
+    """The normalised value of each of 256 levels, `[3, 256]`, with the steps and roundings of transformers."""
     rescaled = (np.arange(256, dtype=np.float64) * settings.rescale_factor).astype(np.float32)
     mean, std = np.array(settings.image_mean, np.float32), np.array(settings.image_std, np.float32)
     levels: NDArray[np.float32] = (rescaled - mean[:, None]) / std[:, None]

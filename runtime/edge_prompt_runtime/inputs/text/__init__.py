@@ -1,1 +1,1 @@
-"""Texts: tokens that fit beside a prompt."""
+"""Texts: tokenised so that they fit next to a prompt."""

@@ -1,4 +1,4 @@
-"""Requests of texts."""
+"""Requests with texts, for encoders."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from edge_prompt_runtime.tasks.task import Task
 
 
 class Reader:
-    """See `Requests`."""
+    """Reads texts; see `Requests`."""
 
     masked = True
 
     def __init__(self, bundle: Bundle) -> None:
         preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - chosen by it
+        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
         self._bundle = bundle
         self._preprocessing = preprocessing
         self._tokenizer: TextTokenizer | None = None
 
     def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """A text, or several."""
+        """Accept a text, or several."""
         if isinstance(inputs, str):
             return [inputs], True
         if isinstance(inputs, Sequence) and not isinstance(inputs, bytes | bytearray):
             return list(inputs), False
         raise InputError(
-            found=f"a request of type {type(inputs).__name__} to a backbone that reads texts",
+            found=f"the request is of type {type(inputs).__name__}, but this backbone reads texts",
             wanted="a text, several texts, or token arrays by name",
-            remedy="pass one of these, or load a bundle for such requests",
+            remedy="pass one of these, or use a bundle for such requests",
         )
 
     def encode(self, items: Sequence[str], tasks: Sequence[Task]) -> Request:
-        """Tokenise texts, each in the template of its task and cut to the room that its task leaves."""
+        """Tokenise texts, each inserted into the template of its task and truncated to the length that fits."""
         if self._tokenizer is None:
             self._tokenizer = TextTokenizer(self._bundle)
         return _request(self._tokenizer.encode(items, tasks))
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Token arrays."""
+        """Check token arrays."""
         tokens = token_batch_of(dict(arrays))
         require_known_tokens(tokens, self._preprocessing)
         return _request(tokens)
 
     def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Refuse rows of more tokens than fit beside the prompt of their task."""
+        """Check that the tokens of each row fit next to the prompt of its task."""
         for row, task in enumerate(tasks):
             length = int(request.arrays["attention_mask"][row].sum())
             if length > task.max_tokens:
                 raise InputError(
-                    found=f"row {row} of {length} tokens under {task.described}",
+                    found=f"row {row} has {length} tokens for {task.described}",
                     wanted=f"at most {task.max_tokens}",
-                    remedy="cut the row, or use a shorter prompt",
+                    remedy="truncate the row, or use a shorter prompt",
                 )
 
 

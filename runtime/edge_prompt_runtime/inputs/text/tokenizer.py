@@ -1,4 +1,4 @@
-"""From texts to token arrays, with the bundle's own `tokenizer.json`."""
+"""Tokenises texts with the bundle's own `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 
 class TruncationWarning(UserWarning):
-    """A text was longer than the backbone takes; its end was cut off."""
+    """A text was longer than the backbone allows, so its end was cut off."""
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """A batch of token rows, filled up to the longest.
+    """A batch of token rows, padded to the longest.
 
     Attributes:
         input_ids: `[batch, sequence]` int64.
         attention_mask: `[batch, sequence]` int64, 1 for real tokens.
         token_type_ids: `[batch, sequence]` int64.
-        offsets: For each row, where each token starts and ends in the text, in characters; empty for given arrays.
+        offsets: For each row, the start and end of each token in the text, in characters; empty for the caller's own
+            arrays.
     """
 
     input_ids: NDArray[np.int64]
@@ -43,9 +44,9 @@ class TokenBatch:
 
 
 class TextTokenizer:
-    """The tokenizer of a bundle. Any number of threads may use it.
+    """The tokenizer of a bundle. Thread-safe.
 
-    A `tokenizers.Tokenizer` keeps its truncation as state, so there is one for each length that a task leaves room for.
+    A `tokenizers.Tokenizer` keeps its truncation as state, so this holds one tokenizer per maximum length.
 
     Raises:
         InputError: The bundle has no tokenizer.
@@ -60,20 +61,20 @@ class TextTokenizer:
         self._by_length: dict[int, Tokenizer] = {}
 
     def encode(self, texts: Sequence[str], tasks: Sequence[Task]) -> TokenBatch:
-        """Tokenise `texts`, each in the template of its task and cut to the room that its task leaves.
+        """Tokenise `texts`, each inserted into the template of its task and truncated to the length that fits.
 
         Raises:
-            InputError: A text is no string or has nothing in it.
+            InputError: A text is not a string, or is empty.
 
         Warns:
-            TruncationWarning: A text did not fit.
+            TruncationWarning: A text was truncated.
         """
         for row, text in enumerate(texts):
             fault = fault_of_text(text)
             if fault:
                 raise InputError(
                     found=f"text {row} is {fault}",
-                    wanted="a string with something in it",
+                    wanted="a non-empty string",
                     remedy="leave that text out",
                 )
         encodings = [self._encode_row(text, task) for text, task in zip(texts, tasks, strict=True)]
@@ -81,9 +82,8 @@ class TextTokenizer:
         if cut:
             rows = ", ".join(map(str, cut[:8])) + (", …" if len(cut) > 8 else "")
             limit = tasks[cut[0]].max_tokens
-            warnings.warn(
-                f"text {rows} longer than {limit} tokens: the end was cut off", TruncationWarning, stacklevel=6
-            )
+            subject = f"text {rows} was" if len(cut) == 1 else f"texts {rows} were"
+            warnings.warn(f"{subject} truncated to {limit} tokens", TruncationWarning, stacklevel=6)
         return self._batch(encodings, [_shift(task) for task in tasks])
 
     def _encode_row(self, text: str, task: Task) -> Encoding:
@@ -116,27 +116,27 @@ class TextTokenizer:
 
 
 def fault_of_text(text: object) -> str:
-    """What is wrong with a text; empty if nothing is."""
+    """Return what is wrong with a text; empty if nothing is."""
     if not isinstance(text, str):
         return type(text).__name__
     try:
         text.encode()
-    except UnicodeEncodeError:  # halves of surrogate pairs, as bytes that are no UTF-8 give on a command line
-        return "no Unicode"
+    except UnicodeEncodeError:  # lone surrogates, which come from invalid UTF-8 on a command line
+        return "not valid Unicode"
     return "" if text.strip() else "empty"
 
 
 def _shift(task: Task) -> int:
-    """Characters that the task's template puts before the text."""
+    """Number of characters that the task's template puts before the text."""
     return task.template.index(TEMPLATE_FIELD)
 
 
 def tokenizer_path(bundle: Bundle) -> Path:
-    """Where the tokenizer of a bundle lies.
+    """Return the path of the bundle's tokenizer.
 
     Raises:
-        InputError: It has none.
-        ManifestError: It is altered.
+        InputError: The bundle has no tokenizer.
+        ManifestError: The tokenizer is altered.
     """
     path = bundle.file(TOKENIZER_NAME)
     if path is None:
@@ -149,10 +149,10 @@ def tokenizer_path(bundle: Bundle) -> Path:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer in the file at `path`.
+    """Read the tokenizer at `path`.
 
     Raises:
-        ManifestError: It cannot be read.
+        ManifestError: The file cannot be read.
     """
     from tokenizers import Tokenizer  # noqa: PLC0415 - only requests with texts need it
 
@@ -167,9 +167,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def begun_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The tokens of a text, with what the tokenizer puts before it unless it is there already.
+    """Return the tokens of a text with the tokenizer's beginning-of-text token, which is not added twice.
 
-    A template may bring the token that begins texts itself, as chat templates do.
+    A template may already contain that token, as chat templates do.
     """
     plain: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     whole: list[int] = tokenizer.encode(text).ids
@@ -177,22 +177,22 @@ def begun_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
-    """The batch in arrays that a caller tokenised itself; mask and types may be left out.
+    """Check token arrays that the caller prepared; mask and token types are optional.
 
     Raises:
-        InputError: `input_ids` is missing, or an array is unknown, of another shape, or not of integers.
+        InputError: `input_ids` is missing, or an array is unknown, has the wrong shape, or is not of integers.
     """
     unknown = feeds.keys() - set(TextPreprocessing.input_names)
     if unknown or "input_ids" not in feeds:
         raise InputError(
-            found=f"arrays named {sorted(feeds)}",
-            wanted="input_ids, and if you like attention_mask and token_type_ids",
-            remedy="rename or leave out the others; a prompt is chosen by task=…",
+            found=f"the arrays are named {sorted(feeds)}",
+            wanted="input_ids and, optionally, attention_mask and token_type_ids",
+            remedy="rename or leave out the others, and choose a prompt with task=…",
         )
     input_ids = np.asarray(feeds["input_ids"])
     if input_ids.ndim != 2 or 0 in input_ids.shape:
         raise InputError(
-            found=f"input_ids of shape {list(input_ids.shape)}",
+            found=f"input_ids has shape {list(input_ids.shape)}",
             wanted="[batch, sequence], neither of them 0",
             remedy="add the batch dimension, or leave out empty requests",
         )
@@ -204,31 +204,32 @@ def token_batch_of(feeds: dict[str, NDArray[Any]]) -> TokenBatch:
     for name, array in arrays.items():
         if array.shape != input_ids.shape or array.dtype.kind not in "iub":
             raise InputError(
-                found=f"{name} of shape {list(array.shape)} and dtype {array.dtype}",
-                wanted=f"integers of shape {list(input_ids.shape)}, as input_ids",
-                remedy="make the arrays of one tokenisation",
+                found=f"{name} has shape {list(array.shape)} and dtype {array.dtype}",
+                wanted=f"integers of shape {list(input_ids.shape)}, like input_ids",
+                remedy="take all arrays from the same tokenizer call",
             )
     ids, mask, types = (arrays[name].astype(np.int64, copy=False) for name in arrays)
     return TokenBatch(ids, mask, types)
 
 
 def require_known_tokens(tokens: TokenBatch, preprocessing: TextPreprocessing) -> None:
-    """Refuse what the engines answer in ways of their own: one fails on an id beyond the vocabulary, one makes it up.
+    """Check the values of token arrays, because engines differ: for an unknown id, one fails and one returns garbage.
 
     Raises:
-        InputError: An id or type is not one of the backbone's, the mask is not of 0 and 1, or a row has no token.
+        InputError: An id or type is unknown to the backbone, the mask has values other than 0 and 1, or a row has no
+            tokens.
     """
     ids, mask, types = tokens.input_ids, tokens.attention_mask, tokens.token_type_ids
     found = (
         ("input_ids", ids.min(), ids.max(), 0, preprocessing.vocab_size - 1),
         ("token_type_ids", types.min(), types.max(), 0, preprocessing.num_token_types - 1),
         ("attention_mask", mask.min(), mask.max(), 0, 1),
-        ("real tokens a row", mask.sum(1).min(), ids.shape[1], 1, ids.shape[1]),
+        ("the number of real tokens per row", mask.sum(1).min(), ids.shape[1], 1, ids.shape[1]),
     )
     for name, least, most, lowest, highest in found:
         if least < lowest or most > highest:
             raise InputError(
-                found=f"{name} from {least} to {most}",
-                wanted=f"{lowest} to {highest}",
+                found=f"{name} ranges from {least} to {most}",
+                wanted=f"values from {lowest} to {highest}",
                 remedy="tokenise with the bundle's own tokenizer",
             )

@@ -1,4 +1,4 @@
-"""What rows let go of serves the next, within bounds."""
+"""Buffers that rows release are reused, within limits."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def test_a_request_that_failed_is_not_used_again(tiny_bundle: Path) -> None:
 
 
 class WithoutTheProperty:
-    """OpenVINO as it may be one day: a property that is documented nowhere is gone."""
+    """A future OpenVINO without the undocumented property."""
 
     def __init__(self) -> None:
         self.core = openvino.Core()

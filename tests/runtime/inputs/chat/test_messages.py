@@ -11,7 +11,7 @@ HELLO = {"role": "user", "content": "hello"}
 
 
 class Loud(str):
-    """A string with more to it."""
+    """A subclass of `str` with a method of its own."""
 
     __slots__ = ()
 
@@ -22,19 +22,19 @@ class Loud(str):
 @pytest.mark.parametrize(
     ("messages", "found"),
     [
-        ([], "a chat without messages"),
-        ("hello", "str for a chat"),
-        ({"role": "user"}, "dict for a chat"),
-        (None, "NoneType for a chat"),
-        ([HELLO, "hello"], "message 1 is str"),
-        ([{"role": "user"}], "message 0: no 'content'"),
-        ([{"content": "x"}], "message 0: no 'role'"),
-        ([HELLO, {"role": 3, "content": "x"}], "message 1: 'role' is int"),
-        ([{"role": "user", "content": None}], "message 0: 'content' is NoneType"),
-        ([{"role": "user", "content": [{"type": "text", "text": "x"}]}], "message 0: 'content' is list"),
-        ([{"role": "user", "content": "\ud800"}], "message 0: content is no Unicode"),
-        ([{**HELLO, "image": object()}], "message 0: image is object"),
-        ([{"role": "user", "content": "x", 3: "x"}], "message 0 has the key 3, no string"),
+        ([], "the chat has no messages"),
+        ("hello", "the chat is of type str"),
+        ({"role": "user"}, "the chat is of type dict"),
+        (None, "the chat is of type NoneType"),
+        ([HELLO, "hello"], "message 1 is of type str"),
+        ([{"role": "user"}], "message 0: 'content' is missing"),
+        ([{"content": "x"}], "message 0: 'role' is missing"),
+        ([HELLO, {"role": 3, "content": "x"}], "message 1: 'role' is of type int"),
+        ([{"role": "user", "content": None}], "message 0: 'content' is of type NoneType"),
+        ([{"role": "user", "content": [{"type": "text", "text": "x"}]}], "message 0: 'content' is of type list"),
+        ([{"role": "user", "content": "\ud800"}], "message 0: content is not valid Unicode"),
+        ([{**HELLO, "image": object()}], "message 0: image is of type object"),
+        ([{"role": "user", "content": "x", 3: "x"}], "message 0 has the key 3, which is not a string"),
     ],
 )
 def test_what_is_no_chat_is_refused_in_one_sentence(messages: Any, found: str) -> None:
@@ -46,7 +46,7 @@ def test_what_is_no_chat_is_refused_in_one_sentence(messages: Any, found: str) -
 def test_messages_without_end_are_refused() -> None:
     endless: dict[str, Any] = {**HELLO}
     endless["more"] = endless
-    with pytest.raises(InputError, match=f"nested more than {MAX_DEPTH} deep"):
+    with pytest.raises(InputError, match=f"nested more than {MAX_DEPTH} levels deep"):
         plain_messages([endless])
 
 

@@ -48,12 +48,12 @@ def test_one_chat_and_several_requests_are_told_apart(bundle: Bundle, inputs: An
 
 
 def test_a_chat_to_a_model_without_a_template_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match=r"a chat, and no chat template in .*; wanted a text"):
+    with pytest.raises(InputError, match=r"the request is a chat, but .* has no chat template; wanted a text"):
         Reader(without_templates(bundle)).tokens_of_chat(CHAT)
 
 
 def test_a_malformed_chat_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="message 1: no 'content'"):
+    with pytest.raises(InputError, match="message 1: 'content' is missing"):
         Reader(bundle).tokens_of_chat([CHAT[0], {"role": "user"}])
 
 

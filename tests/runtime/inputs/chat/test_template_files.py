@@ -76,7 +76,7 @@ def test_a_malformed_configuration_is_refused_by_its_name(tmp_path: Path, config
 
 
 def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ChatTemplateError, match="no UTF-8"):
+    with pytest.raises(ChatTemplateError, match="not UTF-8"):
         read(tmp_path, None, b"\xff\xfe")
 
 

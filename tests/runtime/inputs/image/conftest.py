@@ -1,4 +1,4 @@
-"""What tests of images share: pictures, and transformers' own image processors, which are the reference."""
+"""Fixtures for tests of images: pictures, and transformers' image processors as the reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MakeProcessor = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def processor_of() -> MakeProcessor:
-    """An image processor of transformers, on Pillow: `processor_of("ViT", **fields)`."""
+    """Create transformers' Pillow image processor: `processor_of("ViT", **fields)`."""
 
     def make(family: str, **fields: Any) -> Any:
         name = family.lower()
@@ -27,7 +27,7 @@ def processor_of() -> MakeProcessor:
 
 @pytest.fixture(scope="session")
 def picture() -> Callable[[int, int], Image.Image]:
-    """An RGB picture of a height and a width, a gradient under noise: every value, and edges for the filters."""
+    """Create an RGB picture of a given size, a gradient with noise: it has every value, and edges for the filters."""
 
     def make(height: int, width: int) -> Image.Image:
         rows, columns = np.mgrid[0:height, 0:width]

@@ -31,7 +31,7 @@ def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png_header(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A PNG that says to be so large, and has next to no pixels."""
+    """A PNG whose header claims this size, with hardly any pixel data."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -91,8 +91,8 @@ def test_the_callers_image_stays_as_it_is(picture: Picture) -> None:
         (np.zeros((), np.uint8), r"an array of shape \[\]"),
         (np.zeros((4, 5, 2), np.uint8), r"an array of shape \[4, 5, 2\]"),
         (np.zeros((1, 4, 5), np.uint8), r"an array of shape \[1, 4, 5\]"),
-        (np.zeros((3, 4, 3), np.uint8), r"an array of shape \[3, 4, 3\], in which the channels may be first or last"),
-        (np.zeros((3, 4, 1), np.uint8), r"an array of shape \[3, 4, 1\], in which the channels may be first or last"),
+        (np.zeros((3, 4, 3), np.uint8), r"an array of shape \[3, 4, 3\], in which the channels could be first or last"),
+        (np.zeros((3, 4, 1), np.uint8), r"an array of shape \[3, 4, 1\], in which the channels could be first or last"),
         (np.zeros((0, 4, 3), np.uint8), r"an array of shape \[0, 4, 3\]; wanted 1 to \d+ pixels"),
         (np.zeros((3, 4, 0), np.uint8), r"an array of shape \[3, 4, 0\]; wanted 1 to \d+ pixels"),
         (np.zeros((0, 4), np.float32), r"an array of shape \[0, 4\]; wanted 1 to \d+ pixels"),
@@ -103,11 +103,11 @@ def test_the_callers_image_stays_as_it_is(picture: Picture) -> None:
         (np.zeros((4, 5), complex), "an array of complex128"),
         (np.zeros((4, 5), object), "an array of object"),
         (np.zeros((4, 5), "U1"), "an array of <U1"),
-        (np.full((4, 5), 1.01, np.float32), r"an array of float32 from 1\.\d+ to 1\.\d+; wanted"),
-        (np.full((4, 5), 200.0), "an array of float64 from 200.0 to 200.0"),
-        (np.array([[-0.1, 1]]), r"an array of float64 from -0\.1 to 1\.0"),
-        (np.array([[0, np.nan]]), "an array of float64 from nan to nan"),
-        (np.array([[0, np.inf]]), r"an array of float64 from 0\.0 to inf"),
+        (np.full((4, 5), 1.01, np.float32), r"an array of float32 with values from 1\.\d+ to 1\.\d+; wanted"),
+        (np.full((4, 5), 200.0), "an array of float64 with values from 200.0 to 200.0"),
+        (np.array([[-0.1, 1]]), r"an array of float64 with values from -0\.1 to 1\.0"),
+        (np.array([[0, np.nan]]), "an array of float64 with values from nan to nan"),
+        (np.array([[0, np.inf]]), r"an array of float64 with values from 0\.0 to inf"),
     ],
 )
 def test_an_array_that_is_no_image_is_refused(array: NDArray[Any], found: str) -> None:
@@ -117,7 +117,7 @@ def test_an_array_that_is_no_image_is_refused(array: NDArray[Any], found: str) -
 
 @pytest.mark.parametrize("image", [None, 3, ["cat.png"], {"image": 3}, bytearray(b"\xff"), object()])
 def test_what_is_no_image_at_all_is_refused(image: Any) -> None:
-    with pytest.raises(InputError, match=f"the image is {type(image).__name__}; wanted a path"):
+    with pytest.raises(InputError, match=f"the image is of type {type(image).__name__}; wanted a path"):
         read_image(image)
 
 
@@ -146,9 +146,9 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage
 def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="the image is no image, or one of another format; wanted one of JPEG, PNG"):
+    with pytest.raises(InputError, match="the image is not an image of a supported format; wanted one of JPEG, PNG"):
         read_image(content)
-    with pytest.raises(InputError, match=r"the image, .*picture\.jpg, is no image"):
+    with pytest.raises(InputError, match=r"the image, .*picture\.jpg, is not an image"):
         read_image(path)
 
 
@@ -162,7 +162,7 @@ def test_exotic_formats_are_refused(picture: Picture, kind: str) -> None:
 @pytest.mark.parametrize("quarter", range(4))
 def test_a_truncated_file_is_refused(picture: Picture, kind: str, quarter: int) -> None:
     content = file_of(picture(64, 64), kind)
-    with pytest.raises(InputError, match=r"the image is (broken|no image)"):
+    with pytest.raises(InputError, match=r"the image is (broken|not an image)"):
         read_image(content[: len(content) * quarter // 4])
 
 
@@ -203,7 +203,7 @@ def test_pillows_own_settings_are_left_alone(picture: Picture) -> None:
 
 
 def test_the_largest_image_passes_the_check_of_its_size() -> None:
-    with pytest.raises(InputError, match="the image is broken"):  # by its pixels, of which there are none
+    with pytest.raises(InputError, match="the image is broken"):  # because it has no pixel data
         read_image(png_header(89_478_485, 1))
 
 
@@ -239,9 +239,9 @@ def test_grey_of_16_bits_is_as_pillow_has_colour_of_16_bits() -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_which_nobody_knows_what_white_is_are_refused(mode: str) -> None:
-    with pytest.raises(InputError, match=f"of 32 bits a pixel, mode {mode}"):
+    with pytest.raises(InputError, match=f"has 32 bits per pixel, mode {mode}"):
         read_image(Image.new(mode, (4, 4)))
-    with pytest.raises(InputError, match=f"of 32 bits a pixel, mode {mode}"):
+    with pytest.raises(InputError, match=f"has 32 bits per pixel, mode {mode}"):
         read_image(file_of(Image.new(mode, (4, 4)), "TIFF"))
 
 
@@ -273,7 +273,7 @@ def test_no_file_is_left_open(picture: Picture, tmp_path: Path) -> None:
         for part in (content, content[: len(content) // 2], content[:9]):
             paths.append(tmp_path / f"{len(paths)}")
             paths[-1].write_bytes(part)
-    gc.disable()  # so that nothing closes them but the code
+    gc.disable()  # so that only the code under test closes them
     try:
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - links that may be gone by now
         for path in paths:

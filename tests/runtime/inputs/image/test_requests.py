@@ -126,9 +126,9 @@ def test_pixel_values_of_any_size_are_taken_where_images_vary(bundle: Bundle) ->
 @pytest.mark.parametrize(
     ("arrays", "found"),
     [
-        ({}, r"arrays named \[\]; wanted pixel_values float32 \[batch, 3, 16, 24\]"),
-        ({"images": IMAGES}, r"arrays named \['images'\]"),
-        ({"pixel_values": IMAGES, "pixel_prompt": IMAGES}, r"arrays named \['pixel_prompt', 'pixel_values'\]"),
+        ({}, r"the arrays are named \[\]; wanted pixel_values float32 \[batch, 3, 16, 24\]"),
+        ({"images": IMAGES}, r"the arrays are named \['images'\]"),
+        ({"pixel_values": IMAGES, "pixel_prompt": IMAGES}, r"the arrays are named \['pixel_prompt', 'pixel_values'\]"),
         ({"pixel_values": IMAGES[0]}, r"shape \[3, 16, 24\]"),
         ({"pixel_values": IMAGES[:0]}, r"shape \[0, 3, 16, 24\]"),
         ({"pixel_values": IMAGES[:, :2]}, r"shape \[2, 2, 16, 24\]"),

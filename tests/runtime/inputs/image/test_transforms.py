@@ -82,7 +82,7 @@ def test_pixel_values_are_those_of_transformers_to_the_last_bit(
         image = picture(*size)
         try:
             expected = processor(image, return_tensors="np")["pixel_values"][0]
-        except ValueError:  # a side of no pixels
+        except ValueError:  # a side of length 0
             with pytest.raises(InputError, match=f"height {size[0]} and width {size[1]}, resized to"):
                 preprocess(image, settings)
             continue
@@ -172,7 +172,7 @@ def test_the_sizes_on_the_way_are_told(
 
 
 def test_images_of_different_sizes_are_refused_where_nothing_pads(picture: Picture) -> None:
-    with pytest.raises(InputError, match="image 0 becomes 30 x 40 and image 2 40 x 30; wanted images that come in one"):
+    with pytest.raises(InputError, match="image 0 is resized to 30 x 40 and image 2 to 40 x 30; wanted images of one"):
         prepare_images([picture(30, 40), picture(30, 40), picture(40, 30)], settings_for("ViT", do_resize=False))
 
 
@@ -196,7 +196,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_refused_before_it_does() 
 
 @pytest.mark.parametrize("images", [[], (), np.zeros((0, 4, 4, 3), np.uint8)])
 def test_no_image_is_refused(images: Any) -> None:
-    with pytest.raises(InputError, match="an empty list of images; wanted a list of images"):
+    with pytest.raises(InputError, match="the list of images is empty; wanted a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 
@@ -204,7 +204,7 @@ def test_no_image_is_refused(images: Any) -> None:
     "images", ["cat.png", "", b"\xff\xd8", Path("cat.png"), Image.new("RGB", (4, 4)), np.zeros((4, 5, 3), np.uint8), 3]
 )
 def test_one_image_is_no_list_of_images(images: Any) -> None:
-    with pytest.raises(InputError, match=r"(one \w+|an empty list of images); wanted a list of images"):
+    with pytest.raises(InputError, match=r"(got one \w+|the list of images is empty); wanted a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 
@@ -215,7 +215,7 @@ def test_an_array_of_images_is_a_batch(picture: Picture) -> None:
 
 
 def test_a_fault_is_told_with_the_row_it_is_in(picture: Picture, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image 1 is no image"):
+    with pytest.raises(InputError, match="image 1 is not an image"):
         prepare_images([picture(4, 4), b"none"], settings_for("ViT"))
     with pytest.raises(MissingFileError, match=r"none\.png: no such file"):
         prepare_images([picture(4, 4), tmp_path / "none.png"], settings_for("ViT"))
@@ -247,7 +247,7 @@ def test_a_palette_with_transparency_is_as_transformers_has_it(
     path = tmp_path / "picture.png"
     picture(40, 60).quantize(256).save(path, transparency=transparency)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of what transformers does
+        warnings.simplefilter("ignore")  # Pillow warns about what transformers does
         expected = processor_of("ViT")(str(path), return_tensors="np")["pixel_values"][0]
     np.testing.assert_array_equal(preprocess(path, settings_for("ViT")), expected)
 
@@ -275,6 +275,6 @@ def test_a_file_of_any_format_is_as_transformers_has_it(
     path = tmp_path / f"picture.{suffix}"
     others = [picture(40, 60).rotate(180)] if suffix in {"gif", "tiff", "webp"} else []
     picture(40, 60).save(path, append_images=others, save_all=bool(others))
-    with Image.open(path) as image:  # given the path, transformers leaves the file open
+    with Image.open(path) as image:  # given a path, transformers leaves the file open
         expected = processor_of("Siglip")(image, return_tensors="np")["pixel_values"][0]
     np.testing.assert_array_equal(preprocess(path, settings_for("Siglip")), expected)

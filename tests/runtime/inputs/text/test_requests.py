@@ -37,14 +37,14 @@ def test_a_text_is_one_and_a_sequence_of_texts_several(requests: Requests) -> No
 @pytest.mark.parametrize("inputs", [b"w1", bytearray(b"w1"), 3, None, np.array(["w1"])])
 def test_what_is_no_text_is_refused(requests: Requests, inputs: Any) -> None:
     with pytest.raises(
-        InputError, match=rf"of type {type(inputs).__name__} to a backbone that reads texts; wanted a text"
+        InputError, match=rf"of type {type(inputs).__name__}, but this backbone reads texts; wanted a text"
     ):
         requests.items(inputs)
 
 
 def test_texts_are_tokenised_each_under_its_task(requests: Requests, base: Task) -> None:
     short = replace(base, template="w7 {text}", max_tokens=4)
-    with pytest.warns(TruncationWarning, match="text 1 longer than 4 tokens"):
+    with pytest.warns(TruncationWarning, match="text 1 was truncated to 4 tokens"):
         request = requests.encode(["w0", "w1 w2 w3"], [base, short])
     assert request.rows == 2
     np.testing.assert_array_equal(request.arrays["input_ids"], [[2, 5, 3, 0], [2, 12, 6, 3]])
@@ -67,9 +67,9 @@ def test_arrays_are_taken_as_the_graph_has_them(requests: Requests) -> None:
 @pytest.mark.parametrize(
     ("arrays", "found"),
     [
-        ({"pixel_values": np.zeros((1, 3, 8, 8))}, r"arrays named \['pixel_values'\]"),
-        ({"input_ids": np.array([[2, 200, 3]])}, "input_ids from 2 to 200"),
-        ({"input_ids": np.array([2, 7, 3])}, r"input_ids of shape \[3\]"),
+        ({"pixel_values": np.zeros((1, 3, 8, 8))}, r"the arrays are named \['pixel_values'\]"),
+        ({"input_ids": np.array([[2, 200, 3]])}, "input_ids ranges from 2 to 200"),
+        ({"input_ids": np.array([2, 7, 3])}, r"input_ids has shape \[3\]"),
     ],
 )
 def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
@@ -82,5 +82,5 @@ def test_only_real_tokens_need_room(requests: Requests, base: Task) -> None:
     mask[0, :48], mask[1, :9] = 1, 1
     request = requests.take({"input_ids": ids, "attention_mask": mask})
     requests.require_room(request, [base, base])
-    with pytest.raises(InputError, match="row 1 of 9 tokens under task 'short'; wanted at most 8"):
+    with pytest.raises(InputError, match="row 1 has 9 tokens for task 'short'; wanted at most 8"):
         requests.require_room(request, [base, replace(base, name="short", max_tokens=8)])
