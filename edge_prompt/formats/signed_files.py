@@ -1,7 +1,7 @@
 """Signatures of bundles, prompts and compiled prompts: one file next to each, which signs the digests of its files.
 
-Signatures have the format of OpenSSF's model-signing; `docs/reference/formats.md` lists the digests that they contain. They are
-compared with the digests that the readers compute from the bytes they read, or check whenever they use a file.
+Signatures have the format of OpenSSF's model-signing; `docs/reference/formats.md` lists the digests that they contain.
+They are compared with the digests that the readers compute from the bytes they read, or check whenever they use a file.
 """
 
 from __future__ import annotations

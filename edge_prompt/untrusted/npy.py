@@ -1,7 +1,7 @@
 """Reading and writing NPY and NPZ files. Reading never allocates memory based on an unchecked header.
 
-NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). `docs/reference/formats.md`
-describes which contents are allowed.
+NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). The page
+`docs/reference/formats.md` describes which contents are allowed.
 """
 
 from __future__ import annotations
