@@ -21,7 +21,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def comparison_tables(comparison: Comparison) -> Iterator[RenderableType]:
     """Yield the parts to print."""
     old, new, changes = comparison.old, comparison.new, comparison.changes
-    yield f"[bold]What changed since {escape(old.begun)}?[/] (now: {escape(new.begun)})"
+    yield f"[bold]What changed since {escape(old.begun)}?[/] (new run: {escape(new.begun)})"
     for warning in comparison.warnings:
         yield f"[yellow]Warning[/]: {escape(warning)}"
     if changes:

@@ -187,7 +187,7 @@ def test_what_may_be_missing_is_none() -> None:
             r"settings that produce \[3, 224, 192\]; wanted the declared channels, height and width \[1, 224, 192\]",
         ),
         ("image", {"height": 192, "width": 224}, r"settings that produce \[3, 224, 192\]"),
-        ("image", {"height": None, "width": None}, r"wanted \[3, None, None\]"),
+        ("image", {"height": None, "width": None}, r"height and width \[3, None, None\]"),
         ("arrays", {"inputs": {}}, "inputs: no array"),
         ("arrays", {"inputs": []}, "'inputs' is list"),
         ("arrays", {"inputs": {"a": 3}}, "'a' is int"),

@@ -52,7 +52,7 @@ def test_texts_are_measured_on_every_engine(tiny_bundle: Path, make_prompt: Make
     assert {len(series.samples) for series in results.series if "fresh" in series.name} == {1}
     assert results.settings["request"] == {"input_ids": [2, 6]}
     assert (results.settings["threads"], list(results.settings["prompts"])) == (1, ["prompt spam"])
-    assert results.notes[0].endswith("of the largest.")
+    assert results.notes[0].endswith("of the largest output.")
     assert not results.left_out
     assert ("fresh processes", 1, 1) in told
     write_results(tmp_path / "bench.json", results)
@@ -137,7 +137,7 @@ def test_an_engine_that_is_not_installed_is_named(tiny_bundle: Path, monkeypatch
         if extra == "openvino":
             raise MissingExtraError(found=f"{wanted_by} needs openvino", wanted="the extra", remedy="run: pip install")
 
-    monkeypatch.setattr("edge_prompt_runtime.engines.require_extra", require)
+    monkeypatch.setattr("edge_prompt_runtime.engines.base.require_extra", require)
     results = measured(tiny_bundle)
     assert "needs openvino" in results.left_out["openvino"]
     assert not any(name.startswith("openvino") for name in names(results))
