@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import UnknownEngineError
 from edge_prompt.base.extras import require_extra
-from edge_prompt.base.telemetry import refuse_telemetry
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.graph_files import require_known_graph
 from edge_prompt.formats.manifest import Graph
 from edge_prompt_runtime.engines.model_cache import folder_of
 from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings, require_sound
-
-refuse_telemetry()  # before any engine is imported
 
 LOG = logging.getLogger("edge_prompt.engines")
 

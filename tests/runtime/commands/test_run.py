@@ -49,13 +49,13 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
     arguments = ("run", tiny_bundle, "--text", "w1 w2", "--precision", "bf16")
     code, _, err = command(*arguments, "--engine", "onnxruntime")
     assert code == 1
-    assert err.startswith("Error: the precision bf16 on ONNX Runtime's CPU")
+    assert err.startswith("Error: the precision bf16 is not available on ONNX Runtime's CPU")
     code, out, err = command(*arguments, "--engine", "openvino", "--json")
     if code == 0:
         exact = Runtime(tiny_bundle, "openvino").embed("w1 w2")
         assert 0 < np.abs(np.array(json.loads(out)["embedding"]) - exact).max() < 0.1
     else:
-        assert "on a processor without it" in err
+        assert "this processor does not support the precision bf16" in err
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
     [
         ("0-1", 2, "'0-1' is not a list of cores such as 2,3"),
         ("1,", 2, "'1,' is not a list of cores"),
-        ("99999", 1, "Error: the cores [99999]; wanted some of"),
+        ("99999", 1, "Error: this process cannot use the cores [99999]; wanted one or more of"),
     ],
 )
 def test_cores_are_a_list_of_those_there_are(
