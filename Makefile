@@ -8,8 +8,7 @@ PYTEST := python -m pytest -n auto --dist loadfile
 .PHONY: help demo demo-vision demo-lm test test-lowest test-newest lock bench bench-quick fuzz docs lint format clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # FULL=1 scores whole test splits instead of a sample.
 DEMO_OPTIONS = $(if $(FULL),--full)

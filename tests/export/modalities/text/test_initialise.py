@@ -44,7 +44,7 @@ def test_a_text_is_repeated_until_it_is_long_enough(loaded: LoadedBackbone) -> N
 
 @pytest.mark.parametrize(("init", "text"), [("text", None), ("text", " "), ("vocabulary", "w3")])
 def test_a_text_and_the_choice_of_it_go_together(loaded: LoadedBackbone, init: str, text: str | None) -> None:
-    with pytest.raises(InputError, match="together"):
+    with pytest.raises(InputError, match="both or neither of --init text and --init-text"):
         token_source(init, text, loaded, ROWS, 5, seed=0)
 
 
