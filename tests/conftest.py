@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -37,6 +38,17 @@ AssertClose = Callable[[NDArray[Any], NDArray[Any]], None]
 def _no_deprecated_calls() -> Iterator[None]:
     with our_deprecations_are_errors():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """A command shows progress through our loggers; the next test in this process must find them unchanged."""
+    loggers = [logging.getLogger(name) for name in ("edge_prompt", "edge_prompt_export")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ PEFT_GENERATES_WRONG_TOKENS = known_fault(
     transformers=">=5.24",
 )
 PEFT_FINDS_NO_CACHE = known_fault(
-    "PEFT looks for an encoder's past_key_values, which transformers 5.24 renamed to cache",
+    "PEFT looks for past_key_values below a classifier, which transformers 5.24 renamed to cache",
     peft="<0.22",
     transformers=">=5.24",
 )

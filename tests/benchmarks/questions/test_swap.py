@@ -12,12 +12,10 @@ from benchmarks.lib.switching import NAMES, after_request, same_and_other, tight
 from benchmarks.peers.process import Worker, WorkerError
 from benchmarks.peers.workers.switching import turned_adapter
 from benchmarks.questions.swap import Prefixes, System, measure, require_equal
-from tests.known_faults import PEFT_FINDS_NO_CACHE
 
 TOKENS = {"input_ids": np.arange(10, 20)[None]}
 
 
-@PEFT_FINDS_NO_CACHE
 def test_everything_is_measured_on_equal_answers(tiny_bundle: Path, tiny_backbone: Path, tmp_path: Path) -> None:
     found = measure(Prefixes(tiny_bundle, tiny_backbone, tmp_path, TOKENS), rounds=2, loads=1, threads=1)
     samples = {one.name: one.samples for one in found.series}
