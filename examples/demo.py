@@ -25,8 +25,6 @@ from rich.table import Table
 import edge_prompt_export
 from edge_prompt_export.training.data import Example
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.execution.feeds import feeds_of
-from edge_prompt_runtime.inputs.requests import open_requests
 from examples.accuracy import Accuracy, sample
 from examples.console import ENGINE_NAMES, announce, console, demo_parser, quiet_libraries, step, tracked
 from examples.real_data import CACHE, TEXT_TASKS, minilm, text_task
@@ -118,9 +116,8 @@ def accuracy_of(runtime: Runtime, task: str, examples: Sequence[Example]) -> Acc
 
 def swap_us(runtime: Runtime, task: str) -> float:
     """What another task costs a request: from its name to the inputs of the graph, in microseconds."""
-    tokens = open_requests(runtime.bundle).take({"input_ids": np.ones((1, 8), np.int64)}).of_rows([0])
-    names = runtime.bundle.graph(runtime.engine).inputs
-    return 1000 * median_ms(lambda: feeds_of(tokens, [runtime.task(task)], names, masked=True), SWAPS)
+    switch = runtime.switcher({"input_ids": np.ones((1, 8), np.int64)})
+    return 1000 * median_ms(lambda: switch(task), SWAPS)
 
 
 def median_ms(action: Callable[[], object], times: int) -> float:

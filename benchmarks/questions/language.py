@@ -39,6 +39,7 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.machine import resident_bytes
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import in_turn, interleaved_us, ratios_to_neighbours
+from edge_prompt_runtime.language.model import LanguageModel
 from examples.language_scores import smollm2_bundle
 from examples.real_language import smollm2
 
@@ -74,9 +75,8 @@ def write_tasks(
 
 def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) -> Variants:
     """Requests to the first token, and what a switch needs, on one engine."""
-    engine, language = runtime.engine, runtime._language
-    assert language is not None
-    pasts = itertools.cycle([language.model.compiled.of(runtime.task(name)).past for name in ("task0", "task1")])
+    engine, switch = runtime.engine, runtime.switcher(tokens)
+    names = itertools.cycle(["task0", "task1"])
     compiled = {
         f"{engine}: first token, compiled prompt of {length}": first_token(runtime, tokens, f"long{length}")
         for length in lengths
@@ -89,7 +89,7 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
         f"{engine}: first token, no prompt": first_token(runtime, tokens, None),
         **compiled,
         **anew,
-        f"{engine}: task switch": lambda: runtime._engine.begin([next(pasts)]).close(),
+        f"{engine}: task switch": lambda: switch(next(names)),
     }
 
 
@@ -100,12 +100,13 @@ def first_token(runtime: Runtime, tokens: list[int], task: str | None) -> Callab
 
 def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], object]:
     """The first token with the virtual tokens read before those of the request, as without compiling."""
-    language = runtime._language
-    assert language is not None
+    network = runtime.network
+    assert isinstance(network, LanguageModel)
+    nothing = network.compiled.of(runtime.task(None)).past
 
     def read() -> object:
-        run = runtime._engine.begin([language.model.compiled.of(runtime.task(None)).past])
-        logits = run.read([np.array(tokens)], soft_prompt=runtime.task(task).prompts["soft_prompt"])[0]
+        run = network.engine.begin([nothing])
+        logits = run.forward([np.array(tokens)], soft_prompt=runtime.task(task).prompts["soft_prompt"])[0]
         token = int(logits[-1].argmax())
         run.close()
         return token
@@ -303,13 +304,12 @@ def task_memory(bundle: Path, engine: str, prompts: Sequence[Path], threads: int
     runtime = Runtime(bundle, engine, threads)
     runtime.load("first", prompts[0])
     runtime.generate(request(), "first", max_new_tokens=4)
+    kv_bytes = runtime.stats().bytes_held["compiled"]
     before = resident_bytes()
     for path in prompts[1:]:
         runtime.load(path.stem, path)
     for path in prompts[1:]:
         runtime.generate(request(), path.stem, max_new_tokens=4)
-    assert runtime._language is not None
-    kv_bytes = runtime._language.model.compiled.of(runtime.task("first")).size_bytes
     a_task = (resident_bytes() - before) / len(prompts[1:])
     return {"a_task_bytes": a_task, "kv_bytes": kv_bytes}
 

@@ -40,7 +40,7 @@ from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines.base import ENGINES, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings
-from edge_prompt_runtime.execution.feeds import prompt_feeds
+from edge_prompt_runtime.execution.network import prompt_inputs
 from edge_prompt_runtime.tasks.registry import LoadedTasks
 from examples.real_data import minilm
 
@@ -104,7 +104,7 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
     for number in range(count):
         warm.task(f"task{number}")
     found = {
-        WARM: after_request(asking(warm), lambda name: prompt_feeds([warm.task(name)]), drawn(count)),
+        WARM: after_request(asking(warm), lambda name: prompt_inputs([warm.task(name)]), drawn(count)),
         START: after_request(
             asking(warm),
             lambda name: LoadedTasks(opened, lambda array: array, lambda *_: None, lambda _: None, [folder]).find(name),
@@ -116,7 +116,7 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
     cold = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=0)
     return {
         **found,
-        COLD: after_request(asking(cold), lambda name: prompt_feeds([cold.task(name)]), drawn(count)),
+        COLD: after_request(asking(cold), lambda name: prompt_inputs([cold.task(name)]), drawn(count)),
         NP_LOAD: after_request(asking(warm), lambda name: np.load(folder / f"{name}.npy"), drawn(count)),
         NP_LOAD_AND_CARD: after_request(
             asking(warm),

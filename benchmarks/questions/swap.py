@@ -49,8 +49,7 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.execution.feeds import feeds_of, prompt_feeds
-from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.execution.network import prompt_inputs
 from examples.real_data import minilm
 
 VIRTUAL_TOKENS, RANK, NEAR = 16, 8, 1e-3
@@ -105,17 +104,13 @@ def ours(runtime: Runtime, tokens: Mapping[str, NDArray[Any]]) -> System:
     """Our requests and switch."""
     return System(
         lambda name: runtime.embed(tokens, task=name),
-        lambda name: prompt_feeds([runtime.task(name)]),
+        lambda name: prompt_inputs([runtime.task(name)]),
     )
 
 
 def our_details(runtime: Runtime, system: System, on: Prefixes) -> dict[str, Callable[[], float]]:
     """Assembling with and without a change of task, and a cold swap, each after a request."""
-    inputs = runtime.bundle.graph(runtime.engine).inputs
-    request = open_requests(runtime.bundle).take(on.tokens).of_rows([0])
-
-    def assemble(name: str) -> object:
-        return feeds_of(request, [runtime.task(name)], inputs, masked=True)
+    assemble = runtime.switcher(on.tokens)
 
     def read(name: str) -> None:
         runtime.load("third", on.folder / f"{name}.npy")

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from edge_prompt_runtime.answers.results import Classification, TokenLabel
     from edge_prompt_runtime.generation.results import Generation, Piece
     from edge_prompt_runtime.generation.warnings import GenerationConfigWarning
-    from edge_prompt_runtime.inputs.text.tokenizer import TruncationWarning
+    from edge_prompt_runtime.inputs.text.requests import TruncationWarning
     from edge_prompt_runtime.signing.trust import Trust
 else:
     __getattr__, __dir__ = lazily(
@@ -18,7 +18,7 @@ else:
             **dict.fromkeys(("Generation", "Piece"), "edge_prompt_runtime.generation.results"),
             "GenerationConfigWarning": "edge_prompt_runtime.generation.warnings",
             **dict.fromkeys(("Classification", "TokenLabel"), "edge_prompt_runtime.answers.results"),
-            "TruncationWarning": "edge_prompt_runtime.inputs.text.tokenizer",
+            "TruncationWarning": "edge_prompt_runtime.inputs.text.requests",
             "Trust": "edge_prompt_runtime.signing.trust",
         },
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextvars import copy_context
-from functools import partial
+from functools import partial, update_wrapper
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from edge_prompt.base.errors import ClosedError
 from edge_prompt_runtime.closing import Closing
@@ -15,19 +15,29 @@ from edge_prompt_runtime.closing import Closing
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from numpy.typing import NDArray
-
-    from edge_prompt_runtime.answers.results import Classification, Detection, Segmentation, TokenLabel
-    from edge_prompt_runtime.execution.network import Outputs
     from edge_prompt_runtime.generation.interfaces import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
-    from edge_prompt_runtime.runtime import Single
     from edge_prompt_runtime.tasks.registry import TaskName
-    from edge_prompt_runtime.tasks.task import Float32
 
 MOST_WORKERS = 8
 
+Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
+Owner = TypeVar("Owner", bound="Asynchronous")
+
+
+def asynchronous(
+    method: Callable[Concatenate[Owner, Arguments], Found],
+) -> Callable[Concatenate[Owner, Arguments], Coroutine[Any, Any, Found]]:
+    """Return a method of an `Asynchronous` as a coroutine, with the same arguments and the same overloads."""
+    name: str = method.__name__  # looked up with each call, so that subclasses may override the method
+
+    async def awaited(self: Owner, /, *arguments: Arguments.args, **settings: Arguments.kwargs) -> Found:
+        found: Found = await self.in_a_thread(partial(getattr(self, name), *arguments, **settings))
+        return found
+
+    update_wrapper(awaited, method, assigned=("__doc__", "__module__", "__annotations__"))
+    return awaited
 
 
 class Asynchronous(Closing):
@@ -46,73 +56,6 @@ class Asynchronous(Closing):
     _workers: ThreadPoolExecutor | None = None
     _closed = False
     _workers_lock = Lock()  # shared by all runtimes: held only while a call is submitted
-
-    @overload
-    async def aclassify(
-        self, inputs: Single, task: TaskName = None, labels: Sequence[str] | None = None
-    ) -> Classification: ...
-    @overload
-    async def aclassify(
-        self,
-        inputs: Sequence[Any] | Mapping[str, NDArray[Any]],
-        task: TaskName | Sequence[TaskName] = None,
-        labels: Sequence[str] | None = None,
-    ) -> list[Classification]: ...
-    async def aclassify(
-        self, inputs: Any, task: TaskName | Sequence[TaskName] = None, labels: Sequence[str] | None = None
-    ) -> Classification | list[Classification]:
-        """See `Runtime.classify`."""
-        found: Classification | list[Classification] = await self._called("classify", inputs, task, labels)
-        return found
-
-    async def aembed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
-        """See `Runtime.embed`."""
-        found: Float32 = await self._called("embed", inputs, task)
-        return found
-
-    @overload
-    async def alabel_tokens(self, inputs: str, task: TaskName = None) -> list[TokenLabel]: ...  # type: ignore[overload-overlap]
-    @overload
-    async def alabel_tokens(
-        self, inputs: Sequence[str], task: TaskName | Sequence[TaskName] = None
-    ) -> list[list[TokenLabel]]: ...
-    async def alabel_tokens(
-        self, inputs: str | Sequence[str], task: TaskName | Sequence[TaskName] = None
-    ) -> list[TokenLabel] | list[list[TokenLabel]]:
-        """See `Runtime.label_tokens`."""
-        found: list[TokenLabel] | list[list[TokenLabel]] = await self._called("label_tokens", inputs, task)
-        return found
-
-    @overload
-    async def adetect(self, inputs: Single, task: TaskName = None, threshold: float = 0.5) -> list[Detection]: ...
-    @overload
-    async def adetect(
-        self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
-    ) -> list[list[Detection]]: ...
-    async def adetect(
-        self, inputs: Any, task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
-    ) -> list[Detection] | list[list[Detection]]:
-        """See `Runtime.detect`."""
-        found: list[Detection] | list[list[Detection]] = await self._called("detect", inputs, task, threshold)
-        return found
-
-    @overload
-    async def asegment(self, inputs: Single, task: TaskName = None) -> Segmentation: ...
-    @overload
-    async def asegment(
-        self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None
-    ) -> list[Segmentation]: ...
-    async def asegment(
-        self, inputs: Any, task: TaskName | Sequence[TaskName] = None
-    ) -> Segmentation | list[Segmentation]:
-        """See `Runtime.segment`."""
-        found: Segmentation | list[Segmentation] = await self._called("segment", inputs, task)
-        return found
-
-    async def ainfer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
-        """See `Runtime.infer`."""
-        found: Outputs = await self._called("infer", feeds, task)
-        return found
 
     @overload
     def agenerate(
@@ -163,21 +106,18 @@ class Asynchronous(Closing):
         if workers is not None:
             workers.shutdown(wait=True, cancel_futures=True)
 
-    async def _called(self, call: str, *arguments: Any) -> Any:
-        return await self._in_a_thread(partial(getattr(self, call), *arguments))
-
     async def _generated(
         self, generate: Callable[[], Generation | list[Generation]], ended: _Either
     ) -> Generation | list[Generation]:
         try:
-            return await self._in_a_thread(generate)
+            return await self.in_a_thread(generate)
         finally:
             ended.set()
 
     async def _streamed(self, generate: Callable[[], Iterator[Piece]], ended: _Either) -> AsyncGenerator[Piece]:
-        steps = _Steps(await self._in_a_thread(generate))
+        steps = _Steps(await self.in_a_thread(generate))
         try:
-            while (piece := await self._in_a_thread(steps.next)) is not None:
+            while (piece := await self.in_a_thread(steps.next)) is not None:
                 yield piece
         finally:
             ended.set()
@@ -186,7 +126,7 @@ class Asynchronous(Closing):
             except ClosedError:
                 steps.close()
 
-    async def _in_a_thread(self, work: Callable[[], Found]) -> Found:
+    async def in_a_thread(self, work: Callable[[], Found]) -> Found:
         """Run `work` in the pool, with the context variables of the caller."""
         import asyncio  # noqa: PLC0415 - takes as long to import as numpy, and most programs do not need it
 

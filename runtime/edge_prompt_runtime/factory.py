@@ -1,25 +1,22 @@
-"""Opening a bundle: builds the parts of a runtime. Imported when the first bundle is opened, not with the package."""
+"""Builds the parts of a runtime. Imported when the first bundle is opened, not with the package."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.engines.base import Engine, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings
 from edge_prompt_runtime.execution.network import GraphNetwork, Network
 from edge_prompt_runtime.inputs.requests import Requests, open_requests
-from edge_prompt_runtime.memory import holdings
 from edge_prompt_runtime.metrics.recorder import Recorder
 from edge_prompt_runtime.signing.trust import Trust, read_trusted_bundle
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.registry import LoadedTasks
-
-if TYPE_CHECKING:
-    from edge_prompt_runtime.language.answers import LanguageAnswers
 
 
 class Opened(NamedTuple):
@@ -28,10 +25,9 @@ class Opened(NamedTuple):
     Attributes:
         bundle: The bundle.
         engine: Name of the engine.
-        graph: The graph on that engine.
         requests: Reads requests.
+        network: The network on that engine.
         answers: Answers requests.
-        language: Answers requests to a causal language model; None for other networks.
         fold: Folds deep prompts.
         loaded: The tasks.
         recorder: Counts requests, and loads and evictions of prompts.
@@ -39,11 +35,10 @@ class Opened(NamedTuple):
 
     bundle: Bundle
     engine: str
-    graph: Engine
     requests: Requests
+    network: Network
     answers: Answers
-    language: LanguageAnswers | None
-    fold: Folder
+    fold: DeepPromptFolder
     loaded: LoadedTasks
     recorder: Recorder
 
@@ -60,32 +55,31 @@ def open_bundle(
     """Open the bundle in `folder`; for arguments and errors see `edge_prompt_runtime.runtime.Runtime`."""
     bundle = read_trusted_bundle(folder, trust)
     name, graph = open_engine(bundle, engine, settings)
-    requests = open_requests(bundle)
-    language = None
-    network: Network
-    if bundle.manifest.cache:
+    requests, network, answers = open_network(bundle, name, graph, compiled_budget_bytes)
+    fold = DeepPromptFolder(bundle, name, settings)
+    recorder = Recorder()
+    loaded = LoadedTasks(bundle, fold, network.prepare, network.forget, prompts, prompts_budget_bytes, recorder)
+    for what, size_bytes in {**_bytes_of_tasks(loaded), **network.bytes_held}.items():
+        recorder.holds(what, size_bytes)
+    return Opened(bundle, name, requests, network, answers, fold, loaded, recorder)
+
+
+def open_network(
+    bundle: Bundle, name: str, graph: Engine, compiled_budget_bytes: int
+) -> tuple[Requests, Network, Answers]:
+    """Return what reads, runs and answers requests to `bundle` on its open graph for the engine `name`."""
+    preprocessing = bundle.manifest.preprocessing
+    if isinstance(preprocessing, LanguagePreprocessing):
         from edge_prompt_runtime.language.factory import open_language  # noqa: PLC0415 - only language models need it
 
-        language = open_language(bundle, name, graph, requests, compiled_budget_bytes)
-        network = language.model
-    else:
-        network = GraphNetwork(graph, bundle.graph(name).inputs, masked=requests.masked)
-    fold = Folder(bundle, name, settings)
-    recorder = Recorder()
-    loaded = LoadedTasks(
-        bundle,
-        fold,
-        _nothing if language is None else language.prepare,
-        _nothing if language is None else language.model.compiled.forget,
-        prompts,
-        prompts_budget_bytes,
-        recorder,
-    )
-    for what, size_bytes in holdings(loaded, language).items():
-        recorder.holds(what, size_bytes)
-    answers = Answers(bundle, bundle.graph(name), network)
-    return Opened(bundle, name, graph, requests, answers, language, fold, loaded, recorder)
+        return open_language(bundle, preprocessing, name, graph, compiled_budget_bytes)
+    masked = isinstance(preprocessing, TextPreprocessing)
+    network = GraphNetwork(graph, bundle.graph(name).inputs, masked=masked)
+    return open_requests(bundle), network, Answers(bundle, bundle.graph(name), network)
 
 
-def _nothing(*_: object) -> None:
-    """Do nothing before and after a task is served: the hook of networks that keep no state per task."""
+def _bytes_of_tasks(loaded: LoadedTasks) -> dict[str, Callable[[], int]]:
+    def heads() -> int:
+        return sum(task.head.size_bytes for task in loaded.in_memory if task.head is not None)
+
+    return {"prompts": lambda: sum(task.size_bytes for task in loaded.in_memory) - heads(), "heads": heads}

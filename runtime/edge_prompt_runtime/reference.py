@@ -15,11 +15,10 @@ from edge_prompt.formats.manifest import MANIFEST_NAME, Graph
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_npz
 from edge_prompt_runtime.engines.base import open_engine
-from edge_prompt_runtime.execution.feeds import outputs_together
-from edge_prompt_runtime.execution.network import GraphNetwork, Network
-from edge_prompt_runtime.inputs.requests import open_requests
-from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.execution.outputs import batch_outputs
+from edge_prompt_runtime.factory import open_network
+from edge_prompt_runtime.inputs.requests import one_task
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Float32, as_inputs, base_task
 
 BASE = "base"
@@ -81,23 +80,19 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     graph = bundle.graph(engine)
     kinds, output = tuple(bundle.manifest.kinds), graph.outputs[0]
     arrays = _reference(bundle, graph)
-    requests = open_requests(bundle)
-    request = requests.take(_request(bundle, graph, arrays))
-    base, fold = base_task(bundle.manifest), Folder(bundle, engine)
+    base, fold = base_task(bundle.manifest), DeepPromptFolder(bundle, engine)
     tasks = {BASE: base} | {
         kind: replace(base, prompts={**base.prompts, **as_inputs(kind, arrays[kind].astype(np.float32), fold)})
         for kind in kinds
     }
-    _, opened = open_engine(bundle, engine)
-    network: Network = GraphNetwork(opened, graph.inputs, masked=requests.masked)
+    requests, network, _ = open_network(bundle, *open_engine(bundle, engine), compiled_budget_bytes=0)
     read: Any = ...
     if bundle.manifest.cache:
-        network = LanguageModel(bundle.manifest, opened, 0)
         read = arrays["attention_mask"] > 0  # padded positions have no output
     figures = {}
     for kind, task in tasks.items():
-        groups = network.groups(request, [task] * request.rows, (output,))
-        found = outputs_together(groups, request.rows)
+        request = requests.read(_request(bundle, graph, arrays), one_task(task))
+        found = batch_outputs(network, request, (output,))
         figures[kind] = difference({output: found[output][read]}, {output: arrays[f"{output}_{kind}"][read]})
     return figures
 

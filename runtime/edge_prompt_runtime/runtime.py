@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.aio import Asynchronous
-from edge_prompt_runtime.metrics.instrumentation import recorded
+from edge_prompt_runtime.aio import Asynchronous, asynchronous
 from edge_prompt_runtime.tasks.methods import Tasks
 
 if TYPE_CHECKING:
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from edge_prompt_runtime.generation.interfaces import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
     from edge_prompt_runtime.inputs.requests import Request
+    from edge_prompt_runtime.metrics.call import Call
     from edge_prompt_runtime.metrics.stats import Stats
     from edge_prompt_runtime.signing.trust import Trust
     from edge_prompt_runtime.tasks.registry import TaskName
-    from edge_prompt_runtime.tasks.task import Float32, Task
+    from edge_prompt_runtime.tasks.task import Float32
 
     Single = str | Path | bytes | Image
     """A text, or an image as its path, its bytes, or a Pillow image."""
@@ -65,6 +66,7 @@ class Runtime(Tasks, Asynchronous):
     Attributes:
         bundle: The bundle.
         engine: Name of the engine.
+        network: The network on the engine; its parts can be measured separately.
         store: Tasks of the prompt folders.
         recorder: Counts requests, and loads and evictions of prompts; see `stats`.
 
@@ -109,9 +111,14 @@ class Runtime(Tasks, Asynchronous):
             [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)],
             prompts_budget_bytes,
         )
-        self.bundle, self.engine, self.recorder = opened.bundle, opened.engine, opened.recorder
-        self._engine, self._requests, self._answers = opened.graph, opened.requests, opened.answers
-        self._language, self._fold, self._loaded = opened.language, opened.fold, opened.loaded
+        self.bundle, self.engine, self.network, self.recorder = (
+            opened.bundle,
+            opened.engine,
+            opened.network,
+            opened.recorder,
+        )
+        self._requests, self._answers = opened.requests, opened.answers
+        self._fold, self._loaded = opened.fold, opened.loaded
         self.store = self._loaded.store
 
     def stats(self) -> Stats:
@@ -129,7 +136,6 @@ class Runtime(Tasks, Asynchronous):
         task: TaskName | Sequence[TaskName] = None,
         labels: Sequence[str] | None = None,
     ) -> list[Classification]: ...
-    @recorded
     def classify(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, labels: Sequence[str] | None = None
     ) -> Classification | list[Classification]:
@@ -150,18 +156,12 @@ class Runtime(Tasks, Asynchronous):
             UnknownTaskError: A task is not loaded.
             InputError: A row cannot be read, the numbers of rows and tasks differ, or a task has no head or labels.
         """
-        request, tasks, single = self._read(inputs, task)
-        if self._language is not None:
-            answers = self._language.classify(request, tasks, labels)
-        elif labels is None:
-            answers = self._answers.classify(request, tasks)
-        else:
-            raise InputError(
-                found="labels were passed to a backbone that classifies with a head",
-                wanted="no labels, because the head defines them",
-                remedy="leave them out",
-            )
-        return answers[0] if single else answers
+        with self.recorder.call("classify") as call:
+            request = self._read(call, inputs, task)
+            answers = self._answers.classify(request, labels)
+            return answers[0] if request.single else answers
+
+    aclassify = asynchronous(classify)
 
     @overload
     def label_tokens(self, inputs: str, task: TaskName = None) -> list[TokenLabel]: ...  # type: ignore[overload-overlap]
@@ -169,7 +169,6 @@ class Runtime(Tasks, Asynchronous):
     def label_tokens(
         self, inputs: Sequence[str], task: TaskName | Sequence[TaskName] = None
     ) -> list[list[TokenLabel]]: ...
-    @recorded
     def label_tokens(
         self, inputs: str | Sequence[str], task: TaskName | Sequence[TaskName] = None
     ) -> list[TokenLabel] | list[list[TokenLabel]]:
@@ -187,11 +186,13 @@ class Runtime(Tasks, Asynchronous):
             InputError: The backbone does not classify tokens, a text is empty, or the numbers of rows and tasks
                 differ.
         """
-        self._require_backbone("token-classification")
-        request, tasks, single = self._read_items(inputs, task)
-        texts = [inputs] if isinstance(inputs, str) else inputs
-        answers = self._answers.label_tokens(texts, request, tasks)
-        return answers[0] if single else answers
+        with self.recorder.call("label_tokens") as call:
+            self._answers.require_task("token-classification")
+            request = self._read_items(call, inputs, task)
+            answers = self._answers.label_tokens(request)
+            return answers[0] if request.single else answers
+
+    alabel_tokens = asynchronous(label_tokens)
 
     @overload
     def detect(self, inputs: Single, task: TaskName = None, threshold: float = 0.5) -> list[Detection]: ...
@@ -199,7 +200,6 @@ class Runtime(Tasks, Asynchronous):
     def detect(
         self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
     ) -> list[list[Detection]]: ...
-    @recorded
     def detect(
         self, inputs: Any, task: TaskName | Sequence[TaskName] = None, threshold: float = 0.5
     ) -> list[Detection] | list[list[Detection]]:
@@ -218,16 +218,18 @@ class Runtime(Tasks, Asynchronous):
             InputError: The backbone does not detect objects, an image cannot be read, or the numbers of rows and tasks
                 differ.
         """
-        self._require_backbone("object-detection")
-        request, tasks, single = self._read_items(inputs, task)
-        answers = self._answers.detect(request, tasks, threshold)
-        return answers[0] if single else answers
+        with self.recorder.call("detect") as call:
+            self._answers.require_task("object-detection")
+            request = self._read_items(call, inputs, task)
+            answers = self._answers.detect(request, threshold)
+            return answers[0] if request.single else answers
+
+    adetect = asynchronous(detect)
 
     @overload
     def segment(self, inputs: Single, task: TaskName = None) -> Segmentation: ...
     @overload
     def segment(self, inputs: Sequence[Any], task: TaskName | Sequence[TaskName] = None) -> list[Segmentation]: ...
-    @recorded
     def segment(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Segmentation | list[Segmentation]:
         """Classify every pixel of images with the network's own head (`semantic-segmentation`).
 
@@ -243,12 +245,14 @@ class Runtime(Tasks, Asynchronous):
             InputError: The backbone does not segment images, an image cannot be read, or the numbers of rows and tasks
                 differ.
         """
-        self._require_backbone("semantic-segmentation")
-        request, tasks, single = self._read_items(inputs, task)
-        answers = self._answers.segment(request, tasks)
-        return answers[0] if single else answers
+        with self.recorder.call("segment") as call:
+            self._answers.require_task("semantic-segmentation")
+            request = self._read_items(call, inputs, task)
+            answers = self._answers.segment(request)
+            return answers[0] if request.single else answers
 
-    @recorded
+    asegment = asynchronous(segment)
+
     def embed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
         """Return the feature vector of each text or image, L2-normalised if the backbone's configuration says so.
 
@@ -263,12 +267,14 @@ class Runtime(Tasks, Asynchronous):
             UnknownTaskError: A task is not loaded.
             InputError: A row cannot be read, the numbers of rows and tasks differ, or the backbone has no features.
         """
-        self._answers.require_features()
-        request, tasks, single = self._read(inputs, task)
-        features = self._answers.embed(request, tasks)
-        return features[0] if single else features
+        with self.recorder.call("embed") as call:
+            self._answers.require_features()
+            request = self._read(call, inputs, task)
+            features = self._answers.embed(request)
+            return features[0] if request.single else features
 
-    @recorded
+    aembed = asynchronous(embed)
+
     def infer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
         """Run the graph on arrays: the prompt is added, and no other pre- or postprocessing is done.
 
@@ -286,8 +292,10 @@ class Runtime(Tasks, Asynchronous):
             InputError: An array is unknown, has the wrong shape or is too long, or the numbers of rows and tasks
                 differ.
         """
-        request, tasks, _ = self._read(feeds, task)
-        return self._answers.infer(request, tasks)
+        with self.recorder.call("infer") as call:
+            return self._answers.infer(self._read(call, feeds, task))
+
+    ainfer = asynchronous(infer)
 
     @overload
     def generate(
@@ -309,7 +317,6 @@ class Runtime(Tasks, Asynchronous):
         cancel: Cancellation | None = None,
         **settings: Any,
     ) -> Generator[Piece]: ...
-    @recorded
     def generate(
         self,
         inputs: Any,
@@ -342,38 +349,38 @@ class Runtime(Tasks, Asynchronous):
             ChatTemplateError: The model's chat template rejects these messages.
             LogitsError: The network returned logits that no token can be chosen from.
         """
-        self._require_backbone("text-generation")
-        assert self._language is not None  # noqa: S101 - only language models generate
-        request, tasks, single = self._read(inputs, task)
-        pieces, requests = self._language.generate(request, tasks, settings, cancel)
-        pieces = self.recorder.watched(pieces)
-        if stream:
-            return pieces
-        from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only generation needs it
+        with self.recorder.call("generate") as call:
+            self._answers.require_task("text-generation")
+            request = self._read(call, inputs, task)
+            pieces, requests = self._answers.generate(request, settings, cancel)
+            pieces = call.watched(pieces)
+            if stream:
+                return pieces
+            from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only generation needs it
 
-        answers = collect(pieces, requests)
-        return answers[0] if single else answers
+            answers = collect(pieces, requests)
+            return answers[0] if request.single else answers
 
-    def _require_backbone(self, task: str) -> None:
-        if self.bundle.manifest.backbone.task != task:
-            raise InputError(
-                found=f"this bundle is for {self.bundle.manifest.backbone.task}",
-                wanted=f"one for {task}",
-                remedy=f"export a suitable backbone with --task {task}",
-            )
+    def switcher(self, inputs: Any) -> Callable[[TaskName], object]:
+        """Return a function that switches a request to a task without running the network, for benchmarks.
 
-    def _read(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
-        """The arrays and task of every row, and whether the caller passed a single item; looks up each task once."""
-        if isinstance(inputs, Mapping):
-            request = self._requests.take(inputs)
-            tasks = self._loaded.of_rows(task, request.rows)
-            self._requests.require_room(request, tasks)
-            return request, tasks, False
-        items, single = self._requests.items(inputs)
-        tasks = self._loaded.of_rows(task, len(items))
-        return self._requests.encode(items, tasks), tasks, single
+        It does only what a request does on its way from the name of a task to the run: for an encoder, it combines
+        the request and the prompt into the inputs of the graph; for a language model, it writes the prompt to the
+        buffers of the engine.
 
-    def _read_items(self, inputs: Any, task: TaskName | Sequence[TaskName]) -> tuple[Request, list[Task], bool]:
+        Args:
+            inputs: A request with one row, as in the other methods; it is read now.
+        """
+        from edge_prompt_runtime.inputs.requests import one_task  # noqa: PLC0415 - see above
+
+        arrays = self._requests.read(inputs, one_task(self.task(None))).of_rows([0])
+        return lambda task: self.network.switch(arrays, [self._loaded.find(task)])
+
+    def _read(self, call: Call, inputs: Any, task: TaskName | Sequence[TaskName]) -> Request:
+        """The arrays and task of every row; looks up each task once."""
+        return self._requests.read(inputs, partial(self._loaded.of_rows, call, task))
+
+    def _read_items(self, call: Call, inputs: Any, task: TaskName | Sequence[TaskName]) -> Request:
         """Like `_read`, but only for texts or images: these answers refer to places in the original input."""
         if isinstance(inputs, Mapping):
             raise InputError(
@@ -381,4 +388,4 @@ class Runtime(Tasks, Asynchronous):
                 wanted="texts or images",
                 remedy="pass texts or images, or call infer",
             )
-        return self._read(inputs, task)
+        return self._read(call, inputs, task)

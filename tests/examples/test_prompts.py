@@ -7,7 +7,7 @@ from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.inputs.text.tokenizer import TextTokenizer
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.tasks.task import base_task
 from examples.demo import PROMPTS
 from examples.real_data import TEXT_TASKS, minilm, text_task
@@ -78,10 +78,10 @@ def test_the_tokens_are_those_of_transformers(bundle: Bundle) -> None:
     from transformers import AutoTokenizer
 
     reference = AutoTokenizer.from_pretrained(minilm())
-    tokenizer, base = TextTokenizer(bundle), base_task(bundle.manifest)
+    requests, base = open_requests(bundle), base_task(bundle.manifest)
     for text in [example.text for example in text_task("tweets").test[:40]]:
-        batch = tokenizer.encode([text], [base])
-        assert batch.input_ids[0].tolist() == reference(text)["input_ids"]
+        request = requests.read(text, one_task(base))
+        assert request.arrays["input_ids"][0].tolist() == reference(text)["input_ids"]
 
 
 @pytest.mark.real_weights

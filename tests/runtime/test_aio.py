@@ -50,12 +50,13 @@ def test_texts_are_answered_as_without_await(spam: Runtime, assert_close: Assert
     feeds = {"input_ids": np.array([[2, 7, 9, 3]])}
 
     async def asked() -> tuple[Any, ...]:
-        return await asyncio.gather(
+        found: tuple[Any, ...] = await asyncio.gather(
             spam.aclassify(TEXTS[0], "spam"),
             spam.aclassify(TEXTS, "spam"),
             spam.aembed(TEXTS, [None, "spam", None, "spam"]),
             spam.ainfer(feeds, "spam"),
         )
+        return found
 
     one, several, embedded, inferred = asyncio.run(asked())
     assert one.label == spam.classify(TEXTS[0], "spam").label
@@ -71,7 +72,8 @@ def test_images_are_answered_as_without_await(
     path = make_image("cat")
 
     async def asked() -> tuple[Any, ...]:
-        return await asyncio.gather(detector.adetect(path, threshold=0.1), segmenter.asegment(path))
+        found: tuple[Any, ...] = await asyncio.gather(detector.adetect(path, threshold=0.1), segmenter.asegment(path))
+        return found
 
     found, segmented = asyncio.run(asked())
     assert found == detector.detect(path, threshold=0.1)
@@ -91,7 +93,8 @@ def test_many_tasks_at_once_each_get_their_own(spam: Runtime, assert_close: Asse
     names = [None, "spam"] * 40
 
     async def asked() -> list[Any]:
-        return await asyncio.gather(*(spam.aembed(TEXTS, name) for name in names))
+        found: list[Any] = await asyncio.gather(*(spam.aembed(TEXTS, name) for name in names))
+        return found
 
     for name, found in zip(names, asyncio.run(asked()), strict=True):
         assert_close(found, alone[name])
@@ -173,7 +176,8 @@ def test_closing_answers_what_runs_and_refuses_what_waits(spam: Runtime) -> None
             await asyncio.sleep(0.001)
         held.let_go.set()
         await closing
-        return await asyncio.gather(*calls, return_exceptions=True)
+        found: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+        return found
 
     with spam:
         first, *others = asyncio.run(asked())

@@ -24,10 +24,10 @@ from edge_prompt.storage.files import folder_written_atomically, resolve_inside,
 from edge_prompt_export.base.scratch import scratch_in
 from edge_prompt_export.modalities.image.data import IMAGE_SUFFIXES
 from edge_prompt_runtime.engines.base import Arrays, open_engine
-from edge_prompt_runtime.execution.feeds import feeds_of, rows_that_run_together
-from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.execution.network import rows_by_shape
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.reference import BASE, compare_reference, difference, reference_prompts
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Task, as_inputs, base_task, load_task
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def _sampled(items: list[Any]) -> list[Any]:
 
 def _tasks(bundle: Bundle, engine: str, prompts: Sequence[str | Path]) -> dict[str, Task]:
     """The tasks that calibration alternates between: the base model, and one task per prompt."""
-    base, fold = base_task(bundle.manifest), Folder(bundle, engine)
+    base, fold = base_task(bundle.manifest), DeepPromptFolder(bundle, engine)
     paths = [Path(path) for path in prompts] or sorted((bundle.folder / PROMPTS_FOLDER).glob(f"*{PROMPT_SUFFIX}"))
     if paths:
         return {BASE: base} | {path.stem: load_task(path.stem, path, None, bundle, base, fold) for path in paths}
@@ -172,10 +172,10 @@ def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[T
     requests, in_turn = open_requests(bundle), itertools.cycle(tasks)
     for start in range(0, len(items), BATCH_SIZE):
         task = next(in_turn)
-        batch = items[start : start + BATCH_SIZE]
-        request = requests.encode(batch, [task] * len(batch))
-        for rows in rows_that_run_together(request, [task] * len(batch)):
-            yield feeds_of(request.of_rows(rows), [task] * len(rows), graph.inputs, masked=requests.masked)
+        request = requests.read(items[start : start + BATCH_SIZE], one_task(task))
+        for rows in rows_by_shape(request):
+            feeds = {**request.of_rows(rows), **task.prompts}
+            yield {name: feeds[name] for name in graph.inputs}
 
 
 def _compare(

@@ -35,7 +35,7 @@ def answer_to(runtime: Runtime, arrays: Arrays, task: TaskName) -> Callable[[], 
     features returns an embedding. Otherwise, all outputs of the graph are returned.
     """
     if runtime.bundle.manifest.cache:
-        return lambda: runtime.generate(arrays, task, max_new_tokens=1, temperature=0)
+        return lambda: runtime.generate(arrays, task, max_new_tokens=1, temperature=0, ignore_eos=True)
     found, backbone = runtime.task(task), runtime.bundle.manifest.backbone
     if found.labels and (found.head is not None or backbone.task in CLASSIFICATION_TASKS):
         return lambda: runtime.classify(arrays, task)
@@ -45,20 +45,15 @@ def answer_to(runtime: Runtime, arrays: Arrays, task: TaskName) -> Callable[[], 
 
 
 def generation_of(runtime: Runtime, arrays: Arrays, task: TaskName, new_tokens: int) -> Callable[[], Generated]:
-    """Return a function that greedily generates `new_tokens` tokens per row, at least two."""
+    """Return a function that greedily generates `new_tokens` tokens per row, at least two, past any end of a text."""
 
     def generate() -> Generated:
         begun = perf_counter_ns()
-        with closing(runtime.generate(arrays, task, stream=True, max_new_tokens=new_tokens, temperature=0)) as pieces:
+        pieces = runtime.generate(arrays, task, stream=True, max_new_tokens=new_tokens, temperature=0, ignore_eos=True)
+        with closing(pieces):
             rows = sum(1 for _ in zip(range(len(arrays["input_ids"])), pieces, strict=False))
             first = perf_counter_ns()
             further = sum(1 for _ in pieces)
         return Generated((first - begun) / 1e6, further * 1e9 / (perf_counter_ns() - first) if rows else 0.0)
 
     return generate
-
-
-def never_ending(runtime: Runtime) -> None:
-    """Make this runtime ignore end-of-text tokens, so that all generated texts have the requested length."""
-    if runtime._language is not None:
-        vars(runtime._language)["_config"] = {}

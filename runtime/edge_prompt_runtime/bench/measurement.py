@@ -28,7 +28,7 @@ from edge_prompt_runtime.bench.timing import (
     warm_up,
     warm_up_rounds_for,
 )
-from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
 
@@ -79,11 +79,11 @@ def _reading(setting: Setting) -> Part:
     if item is None:
         return Part()
     what, one = item
-    requests, tasks = open_requests(bundle), [setting.runtimes[0].task(None)] * setting.plan.batch
+    requests, base = open_requests(bundle), setting.runtimes[0].task(None)
     name = f"reading {what}"
 
     def read() -> object:
-        return requests.encode([one] * setting.plan.batch, tasks)
+        return requests.read([one] * setting.plan.batch, one_task(base))
 
     try:
         rounds = setting.rounds(read, 0.1)

@@ -11,7 +11,7 @@ from typing import Any
 from edge_prompt.base.errors import InputError, MissingExtraError, UnknownEngineError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import ImagePreprocessing, modality_of
-from edge_prompt_runtime.bench.answers import Arrays, never_ending
+from edge_prompt_runtime.bench.answers import Arrays
 from edge_prompt_runtime.bench.inputs import request_of
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.prompts import Measured, given_prompts, load, load_fitting, made_prompts
@@ -88,8 +88,6 @@ def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Settin
     threads = plan.threads or len(plan.cores or available_cores())
     runtimes, left_out = _runtimes(bundle, plan, threads)
     load(runtimes, given)
-    for runtime in runtimes:
-        never_ending(runtime)
     new_tokens = plan.new_tokens if bundle.manifest.cache else 0
     tasks: list[TaskName] = [None, *(prompt.name for prompt in given)]
     room = min(runtimes[0].task(task).max_tokens for task in tasks) - new_tokens

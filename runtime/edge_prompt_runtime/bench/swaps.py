@@ -9,22 +9,14 @@ import numpy as np
 
 from edge_prompt_runtime.bench.answers import Arrays
 from edge_prompt_runtime.bench.prompts import Measured
-from edge_prompt_runtime.execution.feeds import feeds_of
-from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
 
 
 def warm_swap(runtime: Runtime, arrays: Arrays, names: Sequence[TaskName]) -> Callable[[], object]:
     """Return a function that switches a one-row request to the next of `names`, without running the network."""
-    tasks = itertools.cycle(names)
-    if runtime._language is not None:
-        engine, compiled = runtime._engine, runtime._language.model.compiled
-        return lambda: engine.begin([compiled.of(runtime.task(next(tasks))).past]).close()
-    inputs = runtime.bundle.graph(runtime.engine).inputs
-    requests = open_requests(runtime.bundle)
-    row, masked = requests.take(arrays).of_rows([0]), requests.masked
-    return lambda: feeds_of(row, [runtime.task(next(tasks))], inputs, masked=masked)
+    tasks, switch = itertools.cycle(names), runtime.switcher(arrays)
+    return lambda: switch(next(tasks))
 
 
 def cold_swap(runtime: Runtime, prompt: Measured) -> Callable[[], object]:

@@ -9,9 +9,9 @@ import click
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_runtime.engines.base import ENGINES, open_engine
+from edge_prompt_runtime.language.compile import CompiledPrompts
 from edge_prompt_runtime.language.compiled_files import write_compiled
-from edge_prompt_runtime.language.model import LanguageModel
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import base_task, load_task
 
 
@@ -33,7 +33,7 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
             remedy="use the prompt as it is: only prompts of causal language models can be compiled",
         )
     name, graph = open_engine(opened, engine)
-    fold = Folder(opened, name)
+    fold = DeepPromptFolder(opened, name)
     task = load_task(prompt.stem, prompt, None, opened, base_task(opened.manifest), fold)
     if not task.length("soft_prompt"):
         raise InputError(
@@ -41,7 +41,7 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
             wanted="a soft prompt",
             remedy="use it as it is: it already consists of keys and values",
         )
-    past = LanguageModel(opened.manifest, graph, 0).compiled.compile(task)
+    past = CompiledPrompts(graph, opened.manifest.cache, 0).compile(task)
     path = write_compiled(prompt, task.sha256, opened, name, past)
     length = task.length("soft_prompt")
     click.echo(f"wrote {path}: {length} virtual tokens for {name}, {path.stat().st_size:,} bytes")

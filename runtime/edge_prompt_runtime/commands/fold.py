@@ -14,7 +14,7 @@ from edge_prompt.formats.kinds import fits, kind_of
 from edge_prompt.formats.prompt import PROMPT_SUFFIX, Prompt, read_prompt, write_prompt
 from edge_prompt.untrusted.npy import FloatArray
 from edge_prompt_runtime.engines.base import ENGINES, first_installed
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 
 
 @click.command("fold")
@@ -43,7 +43,7 @@ def command(bundle: Path, prompt: Path, output: Path, engine: str | None) -> Non
             remedy="choose another name for --output",
         )
     _require_deep(deep, opened)
-    prefix = Folder(opened, engine or first_installed(opened))(deep.array.astype(np.float32, copy=False))
+    prefix = DeepPromptFolder(opened, engine or first_installed(opened))(deep.array.astype(np.float32, copy=False))
     card = deep.card
     array: FloatArray = prefix.astype(np.float16) if deep.array.dtype == np.float16 else prefix
     write_prompt(

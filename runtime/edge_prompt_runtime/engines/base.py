@@ -49,7 +49,9 @@ class CachedRun(Protocol):
     because the next run may need its buffers.
     """
 
-    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
+    def forward(
+        self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None
+    ) -> list[Float32]:
         """Read the next tokens of each row.
 
         Args:

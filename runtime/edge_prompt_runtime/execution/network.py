@@ -1,28 +1,52 @@
-"""Runs requests on an open graph, with the rows of a batch in as few runs as possible."""
+"""Runs requests on an open graph: adds the prompts of their tasks, with as few runs as possible per batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt_runtime.engines.base import Engine
-from edge_prompt_runtime.execution.feeds import feeds_of, rows_that_run_together
+from edge_prompt_runtime.engines.base import Arrays, Engine
 from edge_prompt_runtime.inputs.requests import Request
-from edge_prompt_runtime.tasks.task import Task
+from edge_prompt_runtime.tasks.task import BATCH_AXES, LENGTH_AXES, Float32, Task
 
 Outputs = dict[str, NDArray[Any]]
 """Outputs of the graph by name."""
 
+MASK = "attention_mask"
+"""The mask input: it covers a row's prefix, its soft prompt and its tokens, in this order."""
+
+MASKED_PROMPTS = ("prefix", "soft_prompt")
+"""The prompt inputs that the mask covers, in its order."""
+
 
 class Network(Protocol):
-    """A network on an engine. Thread-safe."""
+    """A network on an engine. Thread-safe.
 
-    def groups(
-        self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
-    ) -> Iterator[tuple[list[int], Outputs]]:
+    Attributes:
+        engine: The open graph.
+    """
+
+    engine: Engine
+
+    def groups(self, request: Request, outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
         """Yield for each run the indices of its rows in the request, and one array `[rows, …]` per output."""
+
+    def prepare(self, task: Task, path: Path) -> None:
+        """Do what is done once per task, before it is served; its prompt file is at `path`."""
+
+    def forget(self, task: Task) -> None:
+        """Drop what `prepare` kept for a task that is no longer served."""
+
+    def switch(self, arrays: Arrays, tasks: Sequence[Task]) -> object:
+        """Do only what a request does to use the prompts of its tasks, without running the network; for benchmarks."""
+
+    @property
+    def bytes_held(self) -> Mapping[str, Callable[[], int]]:
+        """Functions that return the memory used in addition to the network and the prompts, by what it is used for."""
 
 
 class GraphNetwork:
@@ -32,28 +56,87 @@ class GraphNetwork:
         engine: The open graph.
         input_names: Names of the graph's inputs.
         masked: Whether the graph takes a mask, so that rows with prompts of different lengths can run in one batch.
+
+    Attributes:
+        engine: The open graph.
     """
 
+    bytes_held: Mapping[str, Callable[[], int]] = {}
+
     def __init__(self, engine: Engine, input_names: Sequence[str], *, masked: bool) -> None:
-        self._engine = engine
+        self.engine = engine
         self._input_names = input_names
         self._masked = masked
 
-    def groups(
-        self, request: Request, tasks: Sequence[Task], outputs: Sequence[str]
-    ) -> Iterator[tuple[list[int], Outputs]]:
+    def groups(self, request: Request, outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
         """Run all rows at once, unless the graph takes no mask and the rows differ in size or length of prompt."""
-        together = [list(range(request.rows))] if self._masked else rows_that_run_together(request, tasks)
-        for rows in together:
-            own_tasks = [tasks[row] for row in rows]
-            feeds = feeds_of(request.of_rows(rows), own_tasks, self._input_names, masked=self._masked)
-            yield rows, self._engine.run(feeds, outputs)
+        for rows in [list(range(len(request.tasks)))] if self._masked else rows_by_shape(request):
+            feeds = self.switch(request.of_rows(rows), [request.tasks[row] for row in rows])
+            yield rows, self.engine.run(feeds, outputs)
+
+    def switch(self, arrays: Arrays, tasks: Sequence[Task]) -> Arrays:
+        """Return the inputs of the graph for rows that run together: their arrays and the prompts of their tasks."""
+        prompts = prompt_inputs(tasks)
+        feeds = {**arrays, **prompts}
+        if self._masked:
+            masks = [_prompt_mask(prompts[name], tasks, name) for name in MASKED_PROMPTS if name in prompts]
+            feeds[MASK] = np.concatenate([*masks, feeds[MASK]], 1)
+        return {name: feeds[name] for name in self._input_names}
+
+    def prepare(self, task: Task, path: Path) -> None:
+        """Do nothing: a prompt is used as it is."""
+
+    def forget(self, task: Task) -> None:
+        """Do nothing."""
 
 
-def by_row(network: Network, request: Request, tasks: Sequence[Task], outputs: Sequence[str]) -> list[Outputs]:
+def by_row(network: Network, request: Request, outputs: Sequence[str]) -> list[Outputs]:
     """Return the outputs of each row."""
-    answers: list[Outputs] = [{}] * request.rows
-    for rows, found in network.groups(request, tasks, outputs):
+    answers: list[Outputs] = [{}] * len(request.tasks)
+    for rows, found in network.groups(request, outputs):
         for index, row in enumerate(rows):
             answers[row] = {name: array[index] for name, array in found.items()}
     return answers
+
+
+def prompt_inputs(tasks: Sequence[Task]) -> Mapping[str, Float32]:
+    """Return the prompt inputs by name for a batch whose row `i` belongs to `tasks[i]`.
+
+    A batch of one task uses that task's arrays without a copy, with a batch axis of length 1 that the graph broadcasts.
+    In a batch of several tasks, prompts are padded with zeros to the longest, and the padding is masked.
+    """
+    first = tasks[0]
+    if all(task is first for task in tasks):
+        return first.prompts
+    return {name: _stacked([task.prompts[name] for task in tasks], name) for name in first.prompts}
+
+
+def rows_by_shape(request: Request) -> list[list[int]]:
+    """Group the rows of a batch by shape and length of prompt, as a graph without a mask requires."""
+    groups: dict[Hashable, list[int]] = {}
+    for row, task in enumerate(request.tasks):
+        key = (request.shape_of(row), *(task.length(name) for name in LENGTH_AXES))
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _prompt_mask(prompt: Float32, tasks: Sequence[Task], name: str) -> NDArray[np.int64]:
+    """The mask `[batch, longest]` of one prompt input: 1 for a row's own virtual tokens, which come first."""
+    axis = LENGTH_AXES[name]
+    longest = prompt.shape[axis]
+    if prompt.shape[BATCH_AXES[name]] == 1:  # one task, whose virtual tokens are all its own
+        return np.ones((len(tasks), longest), np.int64)
+    lengths = np.array([task.prompts[name].shape[axis] for task in tasks])
+    return (np.arange(longest) < lengths[:, None]).astype(np.int64)
+
+
+def _stacked(arrays: Sequence[Float32], name: str) -> Float32:
+    """Stack the prompts of all rows along the batch axis, each padded with zeros to the longest."""
+    shape = [max(lengths) for lengths in zip(*(array.shape for array in arrays), strict=True)]
+    shape[BATCH_AXES[name]] = len(arrays)
+    stacked = np.zeros(shape, np.float32)
+    for row, array in enumerate(arrays):
+        place = [slice(length) for length in array.shape]
+        place[BATCH_AXES[name]] = slice(row, row + 1)
+        stacked[tuple(place)] = array
+    return stacked

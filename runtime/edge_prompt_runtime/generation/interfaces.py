@@ -29,7 +29,10 @@ class Decoding(Protocol):
         """Append `tokens [batch]`, one per row, and return the logits after them, `[vocab]` per row."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Continue with these rows only, given as indices into the current batch; an empty list frees all caches."""
+        """Continue with these rows only, given as indices into the current batch."""
+
+    def close(self) -> None:
+        """Free all caches."""
 
 
 class Cancellation(Protocol):

@@ -90,7 +90,7 @@ def _pieces(
             rows = [rows[place] for place in going]
     finally:
         if started:
-            decoding.keep([])
+            decoding.close()
 
 
 def _require_sound(index: int, request: RowRequest) -> None:

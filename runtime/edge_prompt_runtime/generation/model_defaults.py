@@ -98,6 +98,8 @@ def settings_from(generation_config: Mapping[str, Any], **asked: Any) -> Generat
     _require_sound(own)
     if asked.keys() & {"max_new_tokens", "max_length"}:
         own = {name: value for name, value in own.items() if name not in {"max_new_tokens", "max_length"}}
+    if asked.get("ignore_eos") is True:
+        own |= {"stop_token_ids": (), "stop": ()}
     joined = {**own, **asked}
     if "stop_token_ids" in asked:
         theirs = GenerationSettings(stop_token_ids=asked["stop_token_ids"]).stop_token_ids

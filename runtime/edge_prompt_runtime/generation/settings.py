@@ -56,6 +56,7 @@ class GenerationSettings:
             as alone.
         stop: Texts that end the row and are not part of its text; a single one may be passed without a list.
         stop_token_ids: Tokens that end the row and are not part of its text.
+        ignore_eos: Whether the row continues past the model's own end-of-text tokens and stop strings, up to its limit.
         top_logprobs: Return the log-probabilities of each token and of this many of the most likely tokens.
 
     Raises:
@@ -72,6 +73,7 @@ class GenerationSettings:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
     top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
@@ -82,6 +84,8 @@ class GenerationSettings:
                 continue
             _require(name, value, wanted)
             object.__setattr__(self, name, wanted.kind(value))
+        if not isinstance(self.ignore_eos, bool):
+            _refuse("ignore_eos", self.ignore_eos, "True or False")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
 

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
-from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
-from edge_prompt_runtime.inputs.requests import Request
-from edge_prompt_runtime.tasks.task import Task
+from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
 
 
-class Reader:
-    """Reads arrays for a custom backbone; see `Requests`."""
+class ArrayRequests:
+    """Reads arrays for a custom backbone; see `Requests`.
+
+    Args:
+        preprocessing: The arrays that the backbone takes.
+    """
 
     masked = False
 
-    def __init__(self, bundle: Bundle) -> None:
-        preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, ArrayPreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
+    def __init__(self, preprocessing: ArrayPreprocessing) -> None:
         self._inputs = preprocessing.inputs
 
-    def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Refuse the inputs: only arrays by name are accepted."""
-        self._refuse(f"the request is of type {type(inputs).__name__}")
-
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - `items` refuses everything
-        """Refuse the items: only arrays by name are accepted."""
-        self._refuse(f"there are {len(items)} requests")
-
-    def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Check arrays against the dtypes and shapes in the manifest."""
-        if arrays.keys() != self._inputs.keys():
-            self._refuse(f"the arrays are named {sorted(arrays)}")
-        taken = {name: self._taken(name, np.asarray(arrays[name]), wanted) for name, wanted in self._inputs.items()}
+    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+        """Check arrays by name against the dtypes and shapes in the manifest; any prompt fits next to any arrays."""
+        if not isinstance(inputs, Mapping):
+            self._refuse(f"the request is of type {type(inputs).__name__}")
+        if inputs.keys() != self._inputs.keys():
+            self._refuse(f"the arrays are named {sorted(inputs)}")
+        taken = {name: self._taken(name, np.asarray(inputs[name]), wanted) for name, wanted in self._inputs.items()}
         rows = {len(array) for array in taken.values()}
         if len(rows) > 1:
             raise InputError(
@@ -45,10 +39,7 @@ class Reader:
                 wanted="the same number of rows in each array",
                 remedy="take all arrays from one batch",
             )
-        return Request(taken, rows.pop())
-
-    def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Do nothing: any prompt fits next to any arrays."""
+        return Request(taken, tasks_of_rows(rows.pop()))
 
     def _taken(self, name: str, array: NDArray[Any], wanted: ArrayInput) -> NDArray[Any]:
         fits = array.ndim == len(wanted.shape) and all(

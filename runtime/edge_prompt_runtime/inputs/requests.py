@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,27 +10,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.formats.bundle import Bundle
-from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt.formats.preprocessing import (
+    ArrayPreprocessing,
+    ImagePreprocessing,
+    LanguagePreprocessing,
+    TextPreprocessing,
+)
 from edge_prompt_runtime.tasks.task import Task
 
 Offsets = tuple[tuple[int, int], ...]
 
+TasksOfRows = Callable[[int], Sequence[Task]]
+"""Returns the task of each row, given the number of rows."""
+
+
+def one_task(task: Task) -> TasksOfRows:
+    """Return a function that gives all rows the same task."""
+    return lambda rows: [task] * rows
+
 
 @dataclass(frozen=True)
 class Request:
-    """A batch of rows as arrays.
+    """A batch of rows as arrays, and the task of each row.
 
     Attributes:
         arrays: The graph's inputs by name, `[batch, …]` each; for images of different sizes a list, one array per row.
-        rows: Number of rows.
-        offsets: For texts: the start and end of each token of each row in the text, in characters.
+        tasks: The task of each row.
+        single: Whether the caller passed one item instead of a list, and expects one answer.
         sizes: For images: the original `(height, width)` of each row, in pixels.
+        texts: For texts: the text of each row.
+        offsets: For texts: returns the start and end of each token of each row in its text, in characters.
     """
 
     arrays: Mapping[str, NDArray[Any] | list[NDArray[Any]]]
-    rows: int
-    offsets: tuple[Offsets, ...] = ()
-    sizes: tuple[tuple[int, int], ...] = ()
+    tasks: Sequence[Task]
+    single: bool = False
+    sizes: Sequence[tuple[int, int]] = ()
+    texts: Sequence[str] = ()
+    offsets: Callable[[], Sequence[Offsets]] = tuple
 
     def shape_of(self, row: int) -> Hashable:
         """Return what rows must have in common to run in one batch."""
@@ -39,7 +55,7 @@ class Request:
 
     def of_rows(self, rows: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Return the graph's inputs for some rows of the same shape."""
-        if len(rows) == self.rows:
+        if len(rows) == len(self.tasks):
             return {name: np.stack(a) if isinstance(a, list) else a for name, a in self.arrays.items()}
         return {
             name: np.stack([array[row] for row in rows]) if isinstance(array, list) else array[list(rows)]
@@ -56,32 +72,35 @@ class Requests(Protocol):
 
     masked: bool
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Create the reader of requests to `bundle`."""
+    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+        """Convert the caller's inputs to arrays, each row for its task.
 
-    def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Return the caller's inputs as a list, and whether the caller passed a single item."""
+        Args:
+            inputs: What the caller passed: one item, several, or arrays by name.
+            tasks_of_rows: Called once the number of rows is known.
 
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:
-        """Convert `items` to arrays, each for its task."""
-
-    def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
-        """Check arrays that the caller prepared."""
-
-    def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Check that each row fits next to the prompt of its task."""
-
-
-MODULES = {
-    "text": "edge_prompt_runtime.inputs.text.requests",
-    "language": "edge_prompt_runtime.inputs.chat.requests",
-    "image": "edge_prompt_runtime.inputs.image.requests",
-    "arrays": "edge_prompt_runtime.inputs.arrays",
-}
-"""The module of each modality, with the class `Reader`."""
+        Raises:
+            InputError: A row cannot be read, or does not fit next to the prompt of its task.
+        """
 
 
 def open_requests(bundle: Bundle) -> Requests:
     """Create the reader of requests to `bundle`."""
-    reader: Requests = importlib.import_module(MODULES[modality_of(bundle.manifest.preprocessing)]).Reader(bundle)
-    return reader
+    # each imports only what its modality needs, so the others start faster
+    match bundle.manifest.preprocessing:
+        case TextPreprocessing() as text:
+            from edge_prompt_runtime.inputs.text.requests import TextRequests  # noqa: PLC0415
+
+            return TextRequests(bundle, text)
+        case LanguagePreprocessing() as language:
+            from edge_prompt_runtime.inputs.chat.requests import LanguageRequests  # noqa: PLC0415
+
+            return LanguageRequests(bundle, language)
+        case ImagePreprocessing() as image:
+            from edge_prompt_runtime.inputs.image.requests import ImageRequests  # noqa: PLC0415
+
+            return ImageRequests(image)
+        case ArrayPreprocessing() as arrays:
+            from edge_prompt_runtime.inputs.arrays import ArrayRequests  # noqa: PLC0415
+
+            return ArrayRequests(arrays)

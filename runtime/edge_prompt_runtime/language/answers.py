@@ -4,72 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_prompt.base.errors import InputError
-from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import Graph
+from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.answers.results import Classification, classification_of
 from edge_prompt_runtime.engines.base import Int64
-from edge_prompt_runtime.generation.detokenizer import Decoder
 from edge_prompt_runtime.generation.interfaces import Cancellation
 from edge_prompt_runtime.generation.loop import generate_pieces
 from edge_prompt_runtime.generation.model_defaults import settings_from
 from edge_prompt_runtime.generation.results import Piece
 from edge_prompt_runtime.generation.row import RowRequest
-from edge_prompt_runtime.inputs.chat.requests import Reader
+from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
 from edge_prompt_runtime.inputs.requests import Request
-from edge_prompt_runtime.language.compiled_files import read_compiled
 from edge_prompt_runtime.language.model import LanguageModel
 from edge_prompt_runtime.language.row_requests import read_generation_config, row_requests
 from edge_prompt_runtime.language.scoring import label_scores
 from edge_prompt_runtime.tasks.task import Task
 
 
-class LanguageAnswers:
+class LanguageAnswers(Answers):
     """Answers prepared requests. Thread-safe.
 
     Args:
         bundle: The bundle.
-        engine: Name of the engine.
-        model: The network of the bundle on that engine.
-        reader: The reader of its requests.
-
-    Attributes:
-        model: The network of the bundle on that engine.
+        graph: The graph of the bundle that is run.
+        model: The open network of that graph.
+        tokenizer: The bundle's tokenizer.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, model: LanguageModel, reader: Reader) -> None:
+    def __init__(self, bundle: Bundle, graph: Graph, model: LanguageModel, tokenizer: ChatTokenizer) -> None:
+        super().__init__(bundle, graph, model)
         self._bundle = bundle
-        self._engine = engine
-        self.model = model
-        self._reader = reader
+        self._model = model
+        self._tokenizer = tokenizer
 
     @cached_property
     def _config(self) -> Mapping[str, Any]:
         return read_generation_config(self._bundle)
 
-    @property
-    def _decoder(self) -> Decoder | None:
-        return self._reader.tokenizer if TOKENIZER_NAME in self._bundle.manifest.files else None
-
-    def prepare(self, task: Task, path: Path) -> None:
-        """Load the compiled form of the prompt at `path` from the same folder, or else compile it now.
-
-        Raises:
-            CardError: The compiled form belongs to another graph, other weights or another prompt.
-        """
-        length = task.length("soft_prompt")
-        past = read_compiled(path, task.sha256, self._bundle, self._engine, length) if length else None
-        if past is None:
-            self.model.compiled.of(task)
-        else:
-            self.model.compiled.keep(task, past)
-
     def generate(
-        self, request: Request, tasks: Sequence[Task], asked: Mapping[str, Any], cancel: Cancellation | None
+        self, request: Request, asked: Mapping[str, Any], cancel: Cancellation | None
     ) -> tuple[Generator[Piece], list[RowRequest]]:
         """Return the iterator of generated pieces, and the request of each row.
 
@@ -79,22 +58,23 @@ class LanguageAnswers:
             InputError: A setting is unknown or out of range, or a row and its new tokens exceed the available
                 positions.
         """
-        requests = row_requests(request, tasks, self._config, asked)
-        return generate_pieces(self.model.begin(tasks), requests, self._decoder, cancel), requests
+        requests = row_requests(request, self._config, asked)
+        decoder = self._tokenizer.tokenizer if self._tokenizer.exists else None
+        return generate_pieces(self._model.begin(request.tasks), requests, decoder, cancel), requests
 
-    def classify(self, request: Request, tasks: Sequence[Task], labels: Sequence[str] | None) -> list[Classification]:
+    def classify(self, request: Request, labels: Sequence[str] | None = None) -> list[Classification]:
         """Classify each row by the label whose text is the most likely to follow and then end.
 
         Args:
             request: The rows.
-            tasks: The task of each row.
             labels: The labels to choose from; None uses the labels of each row's task.
 
         Raises:
             InputError: There are no labels, a label is empty or repeated, or a row and a label exceed the available
                 positions.
         """
-        ids, mask = request.of_rows(range(request.rows)).values()
+        tasks = request.tasks
+        ids, mask = request.of_rows(range(len(tasks))).values()
         names_by_task = {task: tuple(task.labels if labels is None else labels) for task in tasks}
         tokens_by_task = {task: self._label_tokens(names, task) for task, names in names_by_task.items()}
         answers = []
@@ -107,7 +87,7 @@ class LanguageAnswers:
                     wanted=f"at most {task.max_tokens} tokens together",
                     remedy="shorten the row, or use a shorter prompt",
                 )
-            scores = label_scores(self.model, tokens, label_tokens, task)
+            scores = label_scores(self._model, tokens, label_tokens, task)
             answers.append(classification_of(scores.astype(np.float32), names_by_task[task]))
         return answers
 
@@ -124,5 +104,4 @@ class LanguageAnswers:
                 remedy="load a prompt whose card has labels, or pass labels=[…]",
             )
         end = settings_from(self._config).stop_token_ids[:1]
-        tokens = [self._reader.tokenizer.encode(label, add_special_tokens=False).ids for label in labels]
-        return [np.array([*ids, *end], np.int64) for ids in tokens]
+        return [np.array([*self._tokenizer.tokens_of_label(label), *end], np.int64) for label in labels]

@@ -75,7 +75,7 @@ class CompiledPrompts:
         """Run the graph on the soft prompt of `task` alone, and return its keys and values."""
         run = self._engine.begin([self._nothing.past])
         try:
-            run.read([np.zeros(0, np.int64)], soft_prompt=task.prompts["soft_prompt"])
+            run.forward([np.zeros(0, np.int64)], soft_prompt=task.prompts["soft_prompt"])
             return run.cache()
         finally:
             run.close()

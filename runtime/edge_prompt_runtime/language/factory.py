@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_runtime.engines.base import Engine
-from edge_prompt_runtime.inputs.chat.requests import Reader
-from edge_prompt_runtime.inputs.requests import Requests
+from edge_prompt_runtime.inputs.chat.requests import LanguageRequests
 from edge_prompt_runtime.language.answers import LanguageAnswers
 from edge_prompt_runtime.language.model import LanguageModel
 
 
 def open_language(
-    bundle: Bundle, name: str, engine: Engine, requests: Requests, compiled_budget_bytes: int
-) -> LanguageAnswers:
-    """Return the object that answers requests to the language model in `bundle`.
+    bundle: Bundle, preprocessing: LanguagePreprocessing, name: str, engine: Engine, budget_bytes: int
+) -> tuple[LanguageRequests, LanguageModel, LanguageAnswers]:
+    """Return what reads, runs and answers requests to the language model in `bundle`.
 
     Args:
         bundle: The bundle.
+        preprocessing: How its requests become inputs.
         name: Name of the engine.
         engine: The open graph.
-        requests: The reader of its requests.
-        compiled_budget_bytes: Memory budget for the keys and values of compiled soft prompts.
+        budget_bytes: Memory budget for the keys and values of compiled soft prompts.
     """
-    assert isinstance(requests, Reader)  # noqa: S101 - the reader of every bundle with a KV cache
-    return LanguageAnswers(bundle, name, LanguageModel(bundle.manifest, engine, compiled_budget_bytes), requests)
+    requests = LanguageRequests(bundle, preprocessing)
+    model = LanguageModel(bundle, name, engine, budget_bytes)
+    return requests, model, LanguageAnswers(bundle, bundle.graph(name), model, requests.tokenizer)

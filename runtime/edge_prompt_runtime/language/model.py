@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_prompt.formats.manifest import Manifest
-from edge_prompt_runtime.engines.base import Engine, Float32, Int64
+from edge_prompt.formats.bundle import Bundle
+from edge_prompt_runtime.engines.base import Arrays, Engine, Float32, Int64
+from edge_prompt_runtime.execution.network import Outputs
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.language.compile import CompiledPrompts
+from edge_prompt_runtime.language.compiled_files import read_compiled
 from edge_prompt_runtime.language.rows import Rows
 from edge_prompt_runtime.tasks.task import Task
 
@@ -20,29 +21,57 @@ class LanguageModel:
     """A network with a KV cache; see `edge_prompt_runtime.execution.network.Network`.
 
     Args:
-        manifest: The bundle's manifest.
+        bundle: The bundle.
+        name: Name of the engine.
         engine: The open graph.
         budget_bytes: Memory budget; see `CompiledPrompts`.
 
     Attributes:
+        engine: The open graph.
         compiled: The compiled prompts.
     """
 
-    def __init__(self, manifest: Manifest, engine: Engine, budget_bytes: int) -> None:
-        self._engine = engine
-        self.compiled = CompiledPrompts(engine, manifest.cache, budget_bytes)
+    def __init__(self, bundle: Bundle, name: str, engine: Engine, budget_bytes: int) -> None:
+        self._bundle = bundle
+        self._name = name
+        self.engine = engine
+        self.compiled = CompiledPrompts(engine, bundle.manifest.cache, budget_bytes)
+
+    @property
+    def bytes_held(self) -> Mapping[str, Callable[[], int]]:
+        """See `Network.bytes_held`."""
+        return {"compiled": lambda: self.compiled.kept_bytes}
+
+    def prepare(self, task: Task, path: Path) -> None:
+        """Load the compiled form of the prompt at `path` from the same folder, or else compile it now.
+
+        Raises:
+            CardError: The compiled form belongs to another graph, other weights or another prompt.
+        """
+        length = task.length("soft_prompt")
+        past = read_compiled(path, task.sha256, self._bundle, self._name, length) if length else None
+        if past is None:
+            self.compiled.of(task)
+        else:
+            self.compiled.keep(task, past)
+
+    def forget(self, task: Task) -> None:
+        """Drop the compiled prompt of a task that is no longer served."""
+        self.compiled.forget(task)
+
+    def switch(self, _arrays: Arrays, tasks: Sequence[Task]) -> None:
+        """Write the prompts of a request's tasks to the buffers of the engine, unless they are already there."""
+        self.engine.begin([self.compiled.of(task).past for task in tasks]).close()
 
     def begin(self, tasks: Sequence[Task]) -> Rows:
-        """Return rows that start from the prompts of `tasks`, one task per row; release them with `keep([])`."""
-        return Rows(self._engine, [self.compiled.of(task) for task in tasks])
+        """Return rows that start from the prompts of `tasks`, one task per row; always `close` them."""
+        return Rows(self.engine, [self.compiled.of(task) for task in tasks])
 
-    def groups(
-        self, request: Request, tasks: Sequence[Task], _outputs: Sequence[str]
-    ) -> Iterator[tuple[list[int], dict[str, NDArray[Any]]]]:
-        """Yield the logits of all rows at once; see `edge_prompt_runtime.execution.network.Network`."""
-        arrays = request.of_rows(range(request.rows))
-        logits = self.logits(arrays["input_ids"], arrays["attention_mask"], tasks)
-        yield list(range(request.rows)), {"logits": logits}
+    def groups(self, request: Request, _outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
+        """Yield the logits of all rows at once; see `Network.groups`."""
+        rows = list(range(len(request.tasks)))
+        arrays = request.of_rows(rows)
+        yield rows, {"logits": self.logits(arrays["input_ids"], arrays["attention_mask"], request.tasks)}
 
     def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
         """Return the logits `[batch, sequence, vocab_size]` after every token of `tokens [batch, sequence]`."""
@@ -50,9 +79,9 @@ class LanguageModel:
         real = [row for row, row_ids in enumerate(ids) if len(row_ids)]
         rows = self.begin([tasks[row] for row in real])
         try:
-            found = rows.read([ids[row] for row in real], every=True)
+            found = rows.forward([ids[row] for row in real], every=True)
         finally:
-            rows.keep([])
+            rows.close()
         logits = np.zeros((*tokens.shape, found[0].shape[-1]), np.float32)
         for row, row_logits in zip(real, found, strict=True):
             logits[row, mask[row] > 0] = row_logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from edge_prompt.base.errors import InputError, ManifestError
@@ -24,21 +24,20 @@ def read_generation_config(bundle: Bundle) -> Mapping[str, Any]:
     return {} if path is None else read_json(path, ManifestError)
 
 
-def row_requests(
-    request: Request, tasks: Sequence[Task], config: Mapping[str, Any], asked: Mapping[str, Any]
-) -> list[RowRequest]:
+def row_requests(request: Request, config: Mapping[str, Any], asked: Mapping[str, Any]) -> list[RowRequest]:
     """Return one generation request per row.
 
     Raises:
         InputError: A setting is unknown or out of range, or a row and its new tokens exceed the available positions.
     """
     settings = settings_from(config, **asked)
-    ids, mask = request.of_rows(range(request.rows)).values()
+    ids, mask = request.of_rows(range(len(request.tasks))).values()
     rows = [row_ids[row_mask > 0] for row_ids, row_mask in zip(ids, mask, strict=True)]
-    for row, (tokens, task) in enumerate(zip(rows, tasks, strict=True)):
+    for row, (tokens, task) in enumerate(zip(rows, request.tasks, strict=True)):
         _require_room(row, len(tokens), asked.get("max_new_tokens"), task)
     return [
-        RowRequest(tokens, settings, task.max_tokens - len(tokens)) for tokens, task in zip(rows, tasks, strict=True)
+        RowRequest(tokens, settings, task.max_tokens - len(tokens))
+        for tokens, task in zip(rows, request.tasks, strict=True)
     ]
 
 

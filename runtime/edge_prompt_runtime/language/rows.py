@@ -25,23 +25,24 @@ class Rows:
 
     def start(self, rows: Sequence[Int64]) -> list[Float32]:
         """Read the tokens of each row and return the logits after the last one, `[vocab_size]` per row."""
-        return [logits[-1] for logits in self.read(rows)]
+        return [logits[-1] for logits in self.forward(rows)]
 
     def step(self, tokens: Int64) -> list[Float32]:
         """Read one token per row and return the logits after it, `[vocab_size]` per row."""
         return self.start(list(tokens[:, None]))
 
-    def read(self, rows: Sequence[Int64], *, every: bool = False) -> list[Float32]:
-        """Read the next tokens of each row; see `CachedRun.read`."""
+    def forward(self, rows: Sequence[Int64], *, every: bool = False) -> list[Float32]:
+        """Read the next tokens of each row; see `CachedRun.forward`."""
         if self._run is None:
             self._run = self._engine.begin([prompt.past for prompt in self._prompts])
-        return self._run.read(rows, every=every)
+        return self._run.forward(rows, every=every)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Continue with these rows only, which may repeat; an empty list releases the cache."""
-        if self._run is None:
-            return
-        if rows:
+        """Continue with these rows only, which may repeat."""
+        if self._run is not None:
             self._run.keep(rows)
-        else:
+
+    def close(self) -> None:
+        """Release the cache. Closing rows that were never read does nothing."""
+        if self._run is not None:
             self._run.close()

@@ -37,11 +37,13 @@ def label_scores(model: LanguageModel, tokens: Int64, labels: Sequence[Int64], t
             return scores
         more = [number for number, label in enumerate(labels) if len(label) > 1]
         rows.keep([0] * len(more))
-        for number, logits in zip(more, rows.read([labels[number][:-1] for number in more], every=True), strict=True):
+        for number, logits in zip(
+            more, rows.forward([labels[number][:-1] for number in more], every=True), strict=True
+        ):
             scores[number] += log_softmax(logits)[np.arange(len(logits)), labels[number][1:]].sum()
         return scores
     finally:
-        rows.keep([])
+        rows.close()
 
 
 def log_softmax(logits: NDArray[np.float32]) -> Float64:

@@ -3,43 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import perf_counter_ns
-from typing import Protocol
 
 from edge_prompt_runtime.metrics.histogram import Histogram
 from edge_prompt_runtime.metrics.stats import TaskTraffic, Traffic, latency_of
-
-
-class Named(Protocol):
-    """Something that calls are counted by: a task."""
-
-    @property
-    def name(self) -> str:
-        """Name of the task; empty for the base model."""
-
-
-class Call:
-    """One call while it runs. Used by one thread at a time.
-
-    Attributes:
-        method: Name of the method.
-        began_ns: Start of the call, by `perf_counter_ns`.
-        tasks: The task of each row, once known.
-        first_piece_ns: Time from the start to the first piece of text; None if there was no piece.
-        tokens: Number of tokens that the call generated.
-        streams: Whether the call ends with its last piece instead of the return of the method.
-        ended: Whether the call was counted.
-    """
-
-    __slots__ = ("began_ns", "ended", "first_piece_ns", "method", "streams", "tasks", "tokens")
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.tasks: Sequence[Named] = ()
-        self.first_piece_ns: int | None = None
-        self.tokens = 0
-        self.streams = self.ended = False
-        self.began_ns = perf_counter_ns()
 
 
 class Counts:
@@ -84,14 +50,14 @@ class TaskCounts:
         self._by_name: dict[str, Counts] = {}
         self._other = Counts()
 
-    def add(self, tasks: Sequence[Named], duration_ns: int | None) -> None:
-        """Count a call whose rows belong to `tasks`."""
-        if len(tasks) == 1:
-            self._of(tasks[0].name).add(1, duration_ns)
+    def add(self, names: Sequence[str], duration_ns: int | None) -> None:
+        """Count a call, given the name of the task of each row."""
+        if len(names) == 1:
+            self._of(names[0]).add(1, duration_ns)
             return
         rows: dict[str, int] = {}
-        for task in tasks:
-            rows[task.name] = rows.get(task.name, 0) + 1
+        for name in names:
+            rows[name] = rows.get(name, 0) + 1
         for counts, number in self._together(rows).items():
             counts.add(number, duration_ns)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from threading import Lock, local
+from threading import Lock
 from time import monotonic, perf_counter_ns
-from typing import TYPE_CHECKING
 
-from edge_prompt_runtime.metrics.counts import Call, Counts, Named, TaskCounts
+from edge_prompt_runtime.metrics.call import Call
+from edge_prompt_runtime.metrics.counts import Counts, TaskCounts
 from edge_prompt_runtime.metrics.histogram import Histogram
 from edge_prompt_runtime.metrics.stats import Refusal, Stats, latency_of
-
-if TYPE_CHECKING:
-    from edge_prompt_runtime.generation.results import Piece
 
 LOG = logging.getLogger("edge_prompt.tasks")
 
@@ -27,6 +24,10 @@ MOST_ERRORS = 32
 
 MOST_REFUSALS = 16
 """Number of most recent refusals that are kept with their reasons."""
+
+MOST_UNCOUNTED = 16
+"""Number of ended calls that are counted together: after a run, when caches are cold, counting takes as long as one
+percent of a short request."""
 
 LONGEST_REASON = 500
 
@@ -41,8 +42,7 @@ class Recorder:
     def __init__(self, most_tasks: int = MOST_TASKS) -> None:
         self._since, self._began_s = _now(), monotonic()
         self._lock = Lock()
-        self._here = local()
-        self._ended: deque[tuple[Call, int | None, str]] = deque()
+        self._ended: deque[tuple[Call, list[str], int | None, str]] = deque()
         self._calls: dict[str, Counts] = {}
         self._tasks = TaskCounts(most_tasks)
         self._errors: Counter[str] = Counter()
@@ -52,37 +52,9 @@ class Recorder:
         self._refusals: deque[Refusal] = deque(maxlen=MOST_REFUSALS)
         self._held: dict[str, Callable[[], int]] = {}
 
-    def begin(self, method: str) -> Call:
-        """Begin a call; it is the current call of this thread until the next one begins."""
-        call: Call = Call(method)
-        self._here.call = call
-        return call
-
-    def asked(self, tasks: Sequence[Named]) -> None:
-        """Record the tasks of the rows of this thread's current call."""
-        call: Call | None = getattr(self._here, "call", None)
-        if call is not None and not call.ended:
-            call.tasks = tasks
-
-    def end(self, call: Call, error: BaseException | None = None) -> None:
-        """End the call; only the first end counts."""
-        if call.ended:
-            return
-        call.ended = True
-        failed = error is not None
-        self._ended.append((call, None if failed else perf_counter_ns() - call.began_ns, type(error).__name__))
-        # the thread that holds the lock counts every ended call, so other threads and closing streams need not wait
-        if self._lock.acquire(blocking=False):
-            try:
-                self._count()
-            finally:
-                self._lock.release()
-
-    def watched(self, pieces: Generator[Piece]) -> Generator[Piece]:
-        """Wrap the pieces of this thread's current call, which then ends with the last piece."""
-        call: Call = self._here.call
-        call.streams = True
-        return self._watch(call, pieces)
+    def call(self, method: str) -> Call:
+        """Begin a call, which is counted when its `with` block ends, or with its last piece if it streams."""
+        return Call(method, self._end)
 
     def loaded(self, name: str, size_bytes: int) -> None:
         """Record that a prompt was read and is served as task `name`."""
@@ -149,32 +121,28 @@ class Recorder:
         with self._lock:
             self._events[event] += 1
 
-    def _watch(self, call: Call, pieces: Generator[Piece]) -> Generator[Piece]:
-        try:
-            for piece in pieces:
-                if call.first_piece_ns is None:
-                    call.first_piece_ns = perf_counter_ns() - call.began_ns
-                call.tokens += piece.token is not None
-                yield piece
-        except GeneratorExit:
-            raise  # the caller closed the stream, which is not an error
-        except BaseException as error:
-            self.end(call, error)
-            raise
-        finally:
-            pieces.close()
-            self.end(call)
+    def _end(self, call: Call, error: BaseException | None) -> None:
+        """Count a call that has ended."""
+        duration_ns = perf_counter_ns() - call.began_ns if error is None else None
+        # names, because calls that are not yet counted must not keep their tasks alive
+        self._ended.append((call, [task.name for task in call.tasks], duration_ns, type(error).__name__))
+        call.tasks = ()
+        # the thread that holds the lock counts every ended call, so other threads and closing streams need not wait
+        if len(self._ended) >= MOST_UNCOUNTED and self._lock.acquire(blocking=False):
+            try:
+                self._count()
+            finally:
+                self._lock.release()
 
     def _count(self) -> None:
         """Count the calls that have ended. The caller holds the lock."""
         while self._ended:
-            call, duration_ns, error = self._ended.popleft()
+            call, names, duration_ns, error = self._ended.popleft()
             counts = self._calls.get(call.method)
             if counts is None:
                 counts = self._calls[call.method] = Counts()
-            counts.add(len(call.tasks), duration_ns)
-            self._tasks.add(call.tasks, duration_ns)
-            call.tasks = ()  # the thread may keep the call for long; do not keep its tasks alive
+            counts.add(len(names), duration_ns)
+            self._tasks.add(names, duration_ns)
             if duration_ns is None:
                 known = error in self._errors or len(self._errors) < MOST_ERRORS
                 self._errors[error if known else "other"] += 1

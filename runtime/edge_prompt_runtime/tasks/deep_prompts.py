@@ -12,7 +12,7 @@ from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings
 from edge_prompt_runtime.tasks.task import Float32
 
 
-class Folder:
+class DeepPromptFolder:
     """Folds deep prompts into prefixes. Thread-safe.
 
     The graph is opened for the first deep prompt and then stays open: verifying the digest of its weights and opening

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_prompt_runtime.tasks.deep_prompts import Folder
+    from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
     from edge_prompt_runtime.tasks.registry import LoadedTasks, TaskName
     from edge_prompt_runtime.tasks.store import Refreshed, TaskStore
     from edge_prompt_runtime.tasks.task import Task
@@ -22,7 +22,7 @@ class Tasks:
 
     store: TaskStore
     _loaded: LoadedTasks
-    _fold: Folder
+    _fold: DeepPromptFolder
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_prompt.base.errors import EdgePromptError, InputError, MissingFileError, UnknownTaskError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.prompt import PROMPT_SUFFIX
+from edge_prompt_runtime.metrics.call import Call
 from edge_prompt_runtime.metrics.recorder import Recorder
 from edge_prompt_runtime.tasks.folders import PromptFolders
 from edge_prompt_runtime.tasks.store import TaskStore
@@ -65,7 +66,7 @@ class LoadedTasks:
         return tuple(dict.fromkeys([*self._tasks, *self.store.folders.names()]))
 
     @property
-    def kept(self) -> list[Task]:
+    def in_memory(self) -> list[Task]:
         """The tasks that are in memory."""
         return [*list(self._tasks.values()), *self.store.kept.values()]
 
@@ -78,8 +79,13 @@ class LoadedTasks:
             raise self._unknown(name)
         return found
 
-    def of_rows(self, task: TaskName | Sequence[TaskName], rows: int) -> list[Task]:
-        """Return the task of each row, given one task for all rows or one task per row.
+    def of_rows(self, call: Call, task: TaskName | Sequence[TaskName], rows: int) -> Sequence[Task]:
+        """Return the task of each row, and note them in the call that is counted.
+
+        Args:
+            call: The call that asks.
+            task: One task for all rows, or one task per row.
+            rows: Number of rows.
 
         Raises:
             UnknownTaskError: No task is loaded under a name.
@@ -99,7 +105,7 @@ class LoadedTasks:
             )
         else:
             found = [self.find(name) for name in task]
-        self._recorder.asked(found)
+        call.tasks = found
         return found
 
     def load(self, name: str, path: Path, kind: str | None) -> None:

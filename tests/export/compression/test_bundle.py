@@ -30,7 +30,7 @@ from edge_prompt_export.compression import bundle as weights_bundle
 from edge_prompt_export.compression.bundle import compress_bundle
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import check_reference
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from tests.conftest import BuildOnce
 from tests.tiny.language import HIDDEN_SIZE, VOCAB_SIZE, write_tiny_language
 
@@ -159,7 +159,7 @@ def test_tied_embeddings_are_stored_once(tmp_path: Path) -> None:
 def test_deep_prompts_fold_in_full_precision(small: Small, tiny_image_bundle: Path, engine: str) -> None:
     deep = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
     bundles = small("tiny_image_bundle", "int4"), read_bundle(tiny_image_bundle)
-    found, wanted = (Folder(bundle, engine)(deep) for bundle in bundles)
+    found, wanted = (DeepPromptFolder(bundle, engine)(deep) for bundle in bundles)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

@@ -24,7 +24,7 @@ from edge_prompt_export.compression import quantize
 from edge_prompt_export.compression.quantize import MOST_IMAGES, quantize_bundle
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, check_reference, difference
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from tests.conftest import BuildOnce
 
 KINDS = ("soft", "deep", "prefix", "pixel")
@@ -88,7 +88,7 @@ def test_prompts_of_any_length_are_taken(
 
 def test_a_deep_prompt_folds_as_in_fp32(int8_bundle: Path, tiny_image_bundle: Path, engine: str) -> None:
     deep = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
-    found, wanted = (Folder(read_bundle(folder), engine)(deep) for folder in (int8_bundle, tiny_image_bundle))
+    found, wanted = (DeepPromptFolder(read_bundle(folder), engine)(deep) for folder in (int8_bundle, tiny_image_bundle))
     np.testing.assert_array_equal(found, wanted)
 
 

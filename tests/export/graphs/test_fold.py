@@ -29,7 +29,7 @@ from edge_prompt_export.modalities.image.network import ConditionedVision
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.reference import TOLERANCE, difference
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 
 LAYERS, HIDDEN_SIZE = 2, 32
 NUMBERS_A_LAYER = 2 * HIDDEN_SIZE + 2 * (HIDDEN_SIZE * HIDDEN_SIZE + HIDDEN_SIZE)
@@ -142,7 +142,7 @@ def test_an_engine_folds_to_what_torch_folds_to(
     deep = module.example_prompt("deep", length, seed=length)
     with torch.no_grad():
         reference = module.fold(deep).numpy()[:, :, 0]
-    assert difference({"prefix": Folder(bundle, engine)(deep.numpy())}, {"prefix": reference}) <= 1e-5
+    assert difference({"prefix": DeepPromptFolder(bundle, engine)(deep.numpy())}, {"prefix": reference}) <= 1e-5
 
 
 @pytest.mark.parametrize("length", [1, 7])

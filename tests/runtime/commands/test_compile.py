@@ -13,6 +13,7 @@ from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.commands.compile_ import command
 from edge_prompt_runtime.language.compiled_files import arrays_path, card_path
+from edge_prompt_runtime.language.model import LanguageModel
 from tests.conftest import MakePrompt
 
 
@@ -34,8 +35,8 @@ def test_a_compiled_prompt_is_used_as_it_was_written(compiled: Path, tiny_langua
     runtime.load("soft", compiled)
     assert runtime.load_all(compiled.parent) == ("soft",)
     arrays = read_npz(arrays_path(compiled, engine), frozenset("0123"))
-    assert runtime._language is not None
-    past = runtime._language.model.compiled.of(runtime.task("soft")).past
+    assert isinstance(runtime.network, LanguageModel)
+    past = runtime.network.compiled.of(runtime.task("soft")).past
     for index, part in enumerate(past):
         np.testing.assert_array_equal(part, arrays[str(index)])
     card_path(compiled, engine).unlink()

@@ -10,7 +10,7 @@ import pytest
 from edge_prompt import Head, read_bundle, read_prompt, write_prompt
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from tests.conftest import MakePrompt
 
 Command = Callable[..., tuple[int, str, str]]
@@ -79,7 +79,7 @@ def test_a_prompt_without_a_card_is_folded_and_gets_one(
     folded, bundle = read_prompt(tmp_path / "folded.npy"), read_bundle(tiny_image_bundle)
     assert folded.card is not None
     assert (folded.card.kind, folded.card.fingerprint) == ("prefix", bundle.manifest.backbone.fingerprint)
-    np.testing.assert_allclose(folded.array, Folder(bundle, "onnxruntime")(np.load(bare)), atol=1e-6)
+    np.testing.assert_allclose(folded.array, DeepPromptFolder(bundle, "onnxruntime")(np.load(bare)), atol=1e-6)
 
 
 def test_a_prompt_of_half_precision_stays_so(
@@ -90,7 +90,7 @@ def test_a_prompt_of_half_precision_stays_so(
     assert command("fold", tiny_image_bundle, tmp_path / "half.npy", "-o", tmp_path / "folded.npy")[0] == 0
     folded = np.load(tmp_path / "folded.npy")
     assert folded.dtype == np.float16
-    exact = Folder(read_bundle(tiny_image_bundle), "onnxruntime")(half.astype(np.float32))
+    exact = DeepPromptFolder(read_bundle(tiny_image_bundle), "onnxruntime")(half.astype(np.float32))
     np.testing.assert_allclose(folded.astype(np.float32), exact, atol=5e-3)
 
 

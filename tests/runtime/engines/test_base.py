@@ -20,8 +20,8 @@ from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import ENGINES, Engine, open_engine, open_graph
 from edge_prompt_runtime.engines.settings import PRECISIONS, EngineSettings
-from edge_prompt_runtime.execution.feeds import feeds_of
-from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.execution.network import GraphNetwork
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.tasks.task import base_task
 from tests.places import ROOT
 
@@ -29,9 +29,12 @@ OUTPUTS = ("features", "last_hidden_state")
 
 
 def feeds(bundle: Bundle, *ids: int, rows: int = 1) -> dict[str, NDArray[Any]]:
-    request = open_requests(bundle).take({"input_ids": np.array([[2, *ids, 3]] * rows)})
-    tasks, inputs = [base_task(bundle.manifest)] * rows, bundle.graph("onnxruntime").inputs
-    return dict(feeds_of(request.of_rows(range(rows)), tasks, inputs, masked=True))
+    never_run: Any = None
+    network = GraphNetwork(never_run, bundle.graph("onnxruntime").inputs, masked=True)
+    request = open_requests(bundle).read(
+        {"input_ids": np.array([[2, *ids, 3]] * rows)}, one_task(base_task(bundle.manifest))
+    )
+    return dict(network.switch(request.of_rows(range(rows)), request.tasks))
 
 
 def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:

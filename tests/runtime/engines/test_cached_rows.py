@@ -50,7 +50,7 @@ def held(request: pytest.FixtureRequest) -> HeldPast:
 def logits_of(engine: Engine, held: HeldPast, *parts: Int64) -> np.ndarray:
     run = engine.begin([held])
     try:
-        return np.concatenate([run.read([part], every=True)[0].copy() for part in parts])
+        return np.concatenate([run.forward([part], every=True)[0].copy() for part in parts])
     finally:
         run.close()
 
@@ -71,7 +71,7 @@ def test_how_tokens_are_cut_makes_no_difference(engine: Engine, held: HeldPast) 
 
 def test_only_the_last_is_the_last_of_every(engine: Engine, held: HeldPast) -> None:
     run = engine.begin([held])
-    last = run.read([tokens(7)])
+    last = run.forward([tokens(7)])
     run.close()
     np.testing.assert_allclose(last[0], logits_of(engine, held, tokens(7))[-1:], atol=2e-5)
 
@@ -81,9 +81,9 @@ def test_rows_of_different_pasts_and_lengths_are_themselves_alone(engine: Engine
     rows = [tokens(length, seed=length) for length in (9, 1, 40, 3, 2, 33)]
     more = [tokens(length, seed=99 + length) for length in (1, 4, 2, 1, 1, 3)]
     run = engine.begin(helds)
-    first = run.read(rows, every=True)
-    steps = [[part.copy() for part in run.read([tokens(1, seed=step)] * len(rows))] for step in range(3)]
-    second = run.read(more, every=True)
+    first = run.forward(rows, every=True)
+    steps = [[part.copy() for part in run.forward([tokens(1, seed=step)] * len(rows))] for step in range(3)]
+    second = run.forward(more, every=True)
     run.close()
     for row, own in enumerate(helds):
         alone = logits_of(engine, own, rows[row], *(tokens(1, seed=step) for step in range(3)), more[row])
@@ -97,10 +97,10 @@ def test_rows_are_dropped_and_repeated(engine: Engine, kept: list[int]) -> None:
     begun = [tokens(length, seed=length) for length in (4, 28, 32)]
     ends = [tokens(3, seed=50 + place) for place in range(len(kept))]
     run = engine.begin(helds)
-    run.read(begun)
+    run.forward(begun)
     run.keep(kept)
-    found = run.read(ends, every=True)
-    again = run.read(ends, every=True)
+    found = run.forward(ends, every=True)
+    again = run.forward(ends, every=True)
     run.close()
     for place, row in enumerate(kept):
         alone = logits_of(engine, helds[row], begun[row], ends[place], ends[place])
@@ -113,7 +113,7 @@ def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(e
     order = np.random.default_rng(0).integers(len(helds), size=(40, 3))
     for first, second, third in order:
         run = engine.begin([helds[first], helds[second], helds[first]])  # the same past twice: two rows append to it
-        run.read([tokens(30, seed=1), tokens(50, seed=2), tokens(20, seed=3)])
+        run.forward([tokens(30, seed=1), tokens(50, seed=2), tokens(20, seed=3)])
         run.close()
         for _ in range(2):
             again = logits_of(engine, helds[third], tokens(9), *tokens(40)[:, None])
@@ -143,10 +143,10 @@ def test_the_cache_of_a_soft_prompt_is_where_its_requests_begin(engine: Engine, 
     soft_prompt = np.random.default_rng(3).standard_normal((1, length, 32), np.float32)
     nothing = HeldPast(past_of(0))
     run = engine.begin([nothing])
-    reference = run.read([tokens(6)], every=True, soft_prompt=soft_prompt)[0]
+    reference = run.forward([tokens(6)], every=True, soft_prompt=soft_prompt)[0]
     run.close()
     run = engine.begin([nothing])
-    run.read([tokens(0)], soft_prompt=soft_prompt)
+    run.forward([tokens(0)], soft_prompt=soft_prompt)
     compiled = run.cache()
     run.close()
     assert [part.shape for part in compiled] == [(1, KV_HEADS, length, HEAD_DIM)] * (2 * LAYERS)
@@ -166,7 +166,7 @@ def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
     nothing = HeldPast([np.zeros((1, heads, 0, head_dim), np.float32)] * (2 * LAYERS))
     rows = [tokens(3), *(tokens(7, seed=seed) for seed in range(8))]
     run = opened.begin([full, *[nothing] * 8])
-    found = run.read(rows, every=True)
+    found = run.forward(rows, every=True)
     run.close()
     for own, row, logits in zip([full, nothing], rows, found, strict=False):
         np.testing.assert_allclose(logits, logits_of(opened, own, row), atol=2e-5)

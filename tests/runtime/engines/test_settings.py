@@ -27,8 +27,8 @@ import numpy as np
 from edge_prompt import read_bundle
 from edge_prompt_runtime.engines.base import open_graph
 from edge_prompt_runtime.engines.settings import EngineSettings
-from edge_prompt_runtime.execution.feeds import feeds_of
-from edge_prompt_runtime.inputs.requests import open_requests
+from edge_prompt_runtime.execution.network import GraphNetwork
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.tasks.task import base_task
 
 def tasks():
@@ -44,8 +44,9 @@ bundle, name = read_bundle(Path(sys.argv[1])), sys.argv[2]
 threads, cores, together = json.loads(sys.argv[3])
 outside = tasks()
 engine = open_graph(bundle, bundle.graph(name), EngineSettings(threads, cores=cores and tuple(cores)))
-request = open_requests(bundle).take({"input_ids": np.full((64, 40), 7)})
-feeds = feeds_of(request.of_rows(range(64)), [base_task(bundle.manifest)] * 64, bundle.graph(name).inputs, masked=True)
+request = open_requests(bundle).read({"input_ids": np.full((64, 40), 7)}, one_task(base_task(bundle.manifest)))
+network = GraphNetwork(engine, bundle.graph(name).inputs, masked=True)
+feeds = network.switch(request.of_rows(range(64)), request.tasks)
 stop, ready = Event(), []
 
 def ask():
@@ -193,7 +194,7 @@ def test_memory_of_a_large_request_is_given_back_if_that_is_asked_for(tiny_bundl
 )
 def test_spinning_reaches_the_session(tiny_bundle: Path, spinning: bool | None, entry: str, value: str) -> None:
     runtime = Runtime(tiny_bundle, "onnxruntime", threads=1, spinning=spinning)
-    session: Any = runtime._engine
+    session: Any = runtime.network.engine
     assert session._session.get_session_options().get_session_config_entry(entry) == value
 
 

@@ -21,7 +21,7 @@ LANGUAGE_TEXTS = ["the oil price", "x", "the meeting of the ministers of the oil
 
 def kept(runtime: Runtime, pool: str) -> int:
     """Number of idle infer requests on OpenVINO; ONNX Runtime has none."""
-    return len(getattr(runtime._engine, pool)) if runtime.engine == "openvino" else 0
+    return len(getattr(runtime.network.engine, pool)) if runtime.engine == "openvino" else 0
 
 
 def test_batches_of_any_tasks_and_lengths(runtime: Runtime, make_prompt: MakePrompt, assert_close: AssertClose) -> None:

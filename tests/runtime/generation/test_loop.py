@@ -50,6 +50,10 @@ class TorchDecoding:
         self.calls.append(f"keep {len(rows)}")
         self._caches = [self._caches[row] for row in rows]
 
+    def close(self) -> None:
+        self.calls.append("close")
+        self._caches = []
+
     def _logits(self, rows: Sequence[Int64]) -> Float32:
         with torch.no_grad():
             answers = [
@@ -146,7 +150,7 @@ def test_rows_that_end_are_dropped(model: Any) -> None:
     ]
     decoding = TorchDecoding(model)
     list(generate_pieces(decoding, requests, None))
-    assert decoding.calls == ["start 4", "keep 3", "step 3", "step 3", "keep 1", "step 1", "keep 0"]
+    assert decoding.calls == ["start 4", "keep 3", "step 3", "step 3", "keep 1", "step 1", "close"]
 
 
 def test_room_ends_a_row_before_its_limit(model: Any) -> None:
@@ -206,7 +210,7 @@ def test_cancelling_ends_every_row_with_what_it_has(model: Any, bytes_tokenizer:
     assert {row.finish_reason for row in rows} == {"cancelled"}
     assert [row.text for row in rows] == [bytes_tokenizer.decode(list(row.tokens)) for row in rows]
     assert [len(row.tokens) for row in rows] == [3] * 4
-    assert decoding.calls[-1] == "keep 0"
+    assert decoding.calls[-1] == "close"
 
 
 def test_cancelled_before_it_began_nothing_runs(model: Any) -> None:
@@ -224,7 +228,7 @@ def test_an_iterator_closed_early_lets_go_of_the_caches(model: Any) -> None:
     pieces = generate_pieces(decoding, requests_of(GenerationSettings(max_new_tokens=9)), None)
     next(pieces)
     pieces.close()
-    assert decoding.calls == ["start 4", "keep 0"]
+    assert decoding.calls == ["start 4", "close"]
     assert list(pieces) == []
 
 
@@ -242,7 +246,7 @@ def test_a_failure_lets_go_of_the_caches(model: Any) -> None:
     decoding = Broken(model)
     with pytest.raises(LogitsError):
         list(generate_pieces(decoding, requests_of(GenerationSettings(max_new_tokens=9)), None))
-    assert decoding.calls == ["start 4", "step 4", "keep 0"]
+    assert decoding.calls == ["start 4", "step 4", "close"]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
-from edge_prompt_runtime.inputs.requests import Requests, open_requests
+from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
+from edge_prompt_runtime.tasks.task import Task
 
+BASE = Task("", "", {}, None, (), "{text}", 0)
 INPUTS = {
     "signal": ArrayInput("float32", (None, 2, None)),
     "step": ArrayInput("int64", (None,)),
@@ -28,13 +30,13 @@ def requests(bundle: Bundle) -> Requests:
     return open_requests(replace(bundle, manifest=replace(bundle.manifest, preprocessing=ArrayPreprocessing(INPUTS))))
 
 
-def test_rows_of_arrays_are_not_masked(requests: Requests) -> None:
-    assert not requests.masked
+def take(requests: Requests, arrays: Any) -> Request:
+    return requests.read(arrays, lambda rows: [BASE] * rows)
 
 
 def test_arrays_are_taken_as_they_are(requests: Requests) -> None:
-    request = requests.take(ARRAYS)
-    assert (request.rows, request.offsets, request.sizes) == (3, (), ())
+    request = take(requests, ARRAYS)
+    assert (request.tasks, request.single, request.sizes) == ([BASE] * 3, False, ())
     for name, array in ARRAYS.items():
         assert request.arrays[name] is array
     for name, array in request.of_rows([0, 2]).items():
@@ -43,7 +45,7 @@ def test_arrays_are_taken_as_they_are(requests: Requests) -> None:
 
 def test_a_free_axis_takes_any_length(requests: Requests) -> None:
     signal = np.zeros((3, 2, 100), np.float32)
-    assert requests.take({**ARRAYS, "signal": signal}).arrays["signal"] is signal
+    assert take(requests, {**ARRAYS, "signal": signal}).arrays["signal"] is signal
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,13 @@ def test_a_free_axis_takes_any_length(requests: Requests) -> None:
 def test_a_dtype_of_the_same_kind_or_a_lesser_one_is_converted(
     requests: Requests, name: str, dtype: Any, wanted: Any
 ) -> None:
-    taken = requests.take({**ARRAYS, name: ARRAYS[name].astype(dtype)}).arrays[name]
+    taken = take(requests, {**ARRAYS, name: ARRAYS[name].astype(dtype)}).arrays[name]
     np.testing.assert_array_equal(taken, ARRAYS[name].astype(wanted), strict=True)
 
 
 def test_lists_of_numbers_are_arrays(requests: Requests) -> None:
     given: dict[str, Any] = {name: array.tolist() for name, array in ARRAYS.items()}
-    for name, array in requests.take(given).arrays.items():
+    for name, array in take(requests, given).arrays.items():
         np.testing.assert_array_equal(array, ARRAYS[name], strict=True)
 
 
@@ -88,18 +90,16 @@ def test_lists_of_numbers_are_arrays(requests: Requests) -> None:
 )
 def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found):
-        requests.take(arrays)
+        take(requests, arrays)
 
 
 def test_a_refusal_says_what_is_wanted(requests: Requests) -> None:
     wanted = r"signal float32 \[batch, 2, free\], step int64 \[batch\], seen bool \[batch, 4\]"
     with pytest.raises(InputError, match=wanted):
-        requests.take({})
+        take(requests, {})
 
 
 @pytest.mark.parametrize("inputs", ["a text", ["a text"], b"bytes", ARRAYS["signal"], 3])
 def test_nothing_but_arrays_by_name_is_taken(requests: Requests, inputs: Any) -> None:
     with pytest.raises(InputError, match=f"the request is of type {type(inputs).__name__}; wanted arrays by name"):
-        requests.items(inputs)
-    with pytest.raises(InputError, match="there are 1 requests; wanted arrays by name"):
-        requests.encode([inputs], [])
+        take(requests, inputs)

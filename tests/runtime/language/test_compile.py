@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 
 from edge_prompt_runtime import Runtime
+from edge_prompt_runtime.language.compile import CompiledPrompts
+from edge_prompt_runtime.language.model import LanguageModel
 from tests.conftest import MakePrompt
 from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS
 
 BYTES_A_TOKEN = LAYERS * 2 * KV_HEADS * HEAD_DIM * 4
 
 
+def compiled_prompts(runtime: Runtime) -> CompiledPrompts:
+    assert isinstance(runtime.network, LanguageModel)
+    return runtime.network.compiled
+
+
 def kept_bytes(runtime: Runtime) -> int:
-    assert runtime._language is not None
-    return runtime._language.model.compiled.kept_bytes
+    return runtime.stats().bytes_held["compiled"]
 
 
 @pytest.fixture
@@ -62,15 +68,13 @@ def test_the_least_recently_used_is_dropped_first(tiny_language_bundle: Path, se
     runtime.load("second", second)
     runtime.generate("the", "first", max_new_tokens=1)
     runtime.load("third", third)
-    assert runtime._language is not None
-    kept = [task.name for task in runtime._language.model.compiled._kept]
+    kept = [task.name for task in compiled_prompts(runtime)._kept]
     assert kept == ["first", "third"]
 
 
 def test_a_compiled_prompt_is_its_keys_and_values(language: Runtime, prompts: dict[str, Path]) -> None:
     language.load("soft", prompts["soft"])
-    assert language._language is not None
-    compiled = language._language.model.compiled.of(language.task("soft"))
+    compiled = compiled_prompts(language).of(language.task("soft"))
     past = compiled.past
     assert [part.shape for part in past] == [(1, KV_HEADS, 7, HEAD_DIM)] * (2 * LAYERS)
     assert compiled.size_bytes == 7 * BYTES_A_TOKEN

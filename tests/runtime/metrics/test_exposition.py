@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.metrics.counts import Call
 from edge_prompt_runtime.metrics.exposition import CONTENT_TYPE, Exposition, escaped, expose, text_of
 from edge_prompt_runtime.metrics.recorder import Recorder
 
@@ -67,8 +66,8 @@ class Service:
         self.stats = self.recorder.stats
 
     def answer(self) -> None:
-        call = self.recorder.begin("classify")
-        self.recorder.end(call)
+        with self.recorder.call("classify"):
+            pass
 
 
 def test_figures_are_served_over_http() -> None:
@@ -117,9 +116,8 @@ def test_an_address_where_one_cannot_listen_is_refused_in_one_sentence(port: int
 def test_whatever_a_task_is_called_the_text_is_of_the_format(names: list[str]) -> None:
     recorder = Recorder()
     for name in names:
-        call = Call("infer")
-        call.tasks = [type("Named", (), {"name": name})()]
-        recorder.end(call)
+        with recorder.call("infer") as call:
+            call.tasks = [type("Named", (), {"name": name})()]
     found = parsed(text_of(recorder.stats()))
     for name in filter(None, names):
         assert found["edge_prompt_task_requests_total", frozenset({("of", "task"), ("task", name)})] == 1

@@ -14,34 +14,32 @@ import pytest
 from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.results import Piece
-from edge_prompt_runtime.metrics.counts import Call
-from edge_prompt_runtime.metrics.instrumentation import recorded
-from edge_prompt_runtime.metrics.recorder import MOST_ERRORS, MOST_REFUSALS, Recorder
+from edge_prompt_runtime.metrics.recorder import MOST_ERRORS, MOST_REFUSALS, MOST_UNCOUNTED, Recorder
 from edge_prompt_runtime.tasks.task import Task, base_task
 
 PIECES = tuple(Piece(0, text, number) for number, text in enumerate("abc"))
 
 
 class Service:
-    """An object with recorded methods."""
+    """An object whose calls are counted."""
 
     def __init__(self, recorder: Recorder | None = None) -> None:
         self.recorder = recorder or Recorder()
 
-    @recorded
     def answer(self, *tasks: Task) -> int:
-        self.recorder.asked(tasks)
-        return len(tasks)
+        with self.recorder.call("answer") as call:
+            call.tasks = tasks
+            return len(tasks)
 
-    @recorded
     def fail(self, error: BaseException, *tasks: Task) -> None:
-        self.recorder.asked(tasks)
-        raise error
+        with self.recorder.call("fail") as call:
+            call.tasks = tasks
+            raise error
 
-    @recorded
     def stream(self, task: Task, error: Exception | None = None) -> Generator[Piece]:
-        self.recorder.asked([task])
-        return self.recorder.watched(self._pieces(error))
+        with self.recorder.call("stream") as call:
+            call.tasks = [task]
+            return call.watched(self._pieces(error))
 
     def _pieces(self, error: Exception | None) -> Generator[Piece]:
         yield from PIECES
@@ -184,16 +182,20 @@ def test_a_task_is_not_kept_by_having_been_asked_for(service: Service, base: Tas
     assert gone() is None
 
 
-def test_a_call_ends_once(service: Service) -> None:
-    call = Call("answer")
-    service.recorder.end(call)
-    service.recorder.end(call, ValueError())
+def test_a_call_ends_once(service: Service, base: Task) -> None:
+    pieces = service.stream(base)
+    assert tuple(pieces) == PIECES
+    pieces.close()
     stats = service.recorder.stats()
     assert (stats.total.requests, stats.total.errors) == (1, 0)
 
 
-def test_a_recorded_method_keeps_its_name() -> None:
-    assert Service.answer.__name__ == "answer"
+def test_calls_are_counted_together_and_before_statistics_are_read(service: Service, base: Task) -> None:
+    for number in range(1, 2 * MOST_UNCOUNTED + 3):
+        service.answer(base)
+        if number % 5 == 0:
+            assert service.recorder.stats().total.requests == number
+    assert service.recorder.stats().total.requests == 2 * MOST_UNCOUNTED + 2
 
 
 def test_the_last_refusals_are_remembered_on_one_line_each(service: Service, caplog: pytest.LogCaptureFixture) -> None:

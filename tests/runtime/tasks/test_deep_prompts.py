@@ -23,7 +23,7 @@ from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import Engine
 from edge_prompt_runtime.engines.settings import EngineSettings
 from edge_prompt_runtime.tasks import deep_prompts as folding
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 
 DEEP = np.random.default_rng(0).standard_normal((2, 5, 32), dtype=np.float32)
 
@@ -42,7 +42,7 @@ def folded_by_torch(bundle: Path, deep_prompt: NDArray[np.float32]) -> NDArray[n
 
 
 def test_an_engine_folds_to_the_prefix_that_torch_folds_to(images: Bundle, engine: str) -> None:
-    found = Folder(images, engine)(DEEP)
+    found = DeepPromptFolder(images, engine)(DEEP)
     assert (found.shape, found.dtype) == ((2, 2, 4, 5, 8), np.dtype(np.float32))
     assert found.flags.c_contiguous
     np.testing.assert_allclose(found, folded_by_torch(images.folder, DEEP), atol=1e-4)
@@ -72,7 +72,7 @@ def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, m
         return engines.open_graph(bundle, graph, settings)
 
     monkeypatch.setattr(folding, "open_graph", open_graph)
-    fold, together = Folder(images, engine, EngineSettings(1)), Barrier(4)
+    fold, together = DeepPromptFolder(images, engine, EngineSettings(1)), Barrier(4)
 
     def fold_together(_number: int) -> NDArray[np.float32]:
         together.wait()
@@ -82,7 +82,7 @@ def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, m
         found = list(pool.map(fold_together, range(4)))
     assert len(opened) == 1
     for prefix in found:
-        np.testing.assert_allclose(prefix, Folder(images, engine)(DEEP), atol=1e-5)
+        np.testing.assert_allclose(prefix, DeepPromptFolder(images, engine)(DEEP), atol=1e-5)
 
 
 def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
@@ -103,7 +103,7 @@ def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
 
 
 def test_one_object_folds_prompts_of_any_length(images: Bundle, engine: str) -> None:
-    fold = Folder(images, engine)
+    fold = DeepPromptFolder(images, engine)
     whole = fold(DEEP)
     for length in (1, 3):
         np.testing.assert_allclose(fold(DEEP[:, :length]), whole[:, :, :, :length], atol=1e-5)
@@ -112,7 +112,7 @@ def test_one_object_folds_prompts_of_any_length(images: Bundle, engine: str) -> 
 def test_nothing_is_opened_before_there_is_something_to_fold(tiny_image_bundle: Path, tmp_path: Path) -> None:
     bundle = read_bundle(shutil.copytree(tiny_image_bundle, tmp_path / "bundle"))
     (bundle.folder / bundle.fold_graph("onnxruntime").file).unlink()
-    fold = Folder(bundle, "onnxruntime")
+    fold = DeepPromptFolder(bundle, "onnxruntime")
     with pytest.raises(ManifestError, match="is missing"):
         fold(DEEP)
 
@@ -122,12 +122,12 @@ def test_an_altered_fold_graph_is_refused(tiny_image_bundle: Path, tmp_path: Pat
     with (bundle.folder / bundle.fold_graph(engine).file).open("ab") as stream:
         stream.write(b" ")
     with pytest.raises(ManifestError, match="is altered"):
-        Folder(bundle, engine)(DEEP)
+        DeepPromptFolder(bundle, engine)(DEEP)
 
 
 def test_a_bundle_without_a_fold_graph_folds_nothing(bundle: Bundle, engine: str) -> None:
     with pytest.raises(UnknownEngineError, match="no graph that folds deep prompts"):
-        Folder(bundle, engine)(DEEP)
+        DeepPromptFolder(bundle, engine)(DEEP)
 
 
 def test_the_reference_holds_a_deep_prompt_as_its_file_would(images: Bundle) -> None:

@@ -20,13 +20,13 @@ from edge_prompt.base.errors import (
 )
 from edge_prompt.formats.preprocessing import ImagePreprocessing, TextPreprocessing
 from edge_prompt.untrusted.npy import write_npy
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import BATCH_AXES, Task, as_inputs, base_task, load_task
 from tests.conftest import MakePrompt
 
 
 def load(bundle: Bundle, path: Path, kind: str | None = None) -> Task:
-    return load_task("x", path, kind, bundle, base_task(bundle.manifest), Folder(bundle, "onnxruntime"))
+    return load_task("x", path, kind, bundle, base_task(bundle.manifest), DeepPromptFolder(bundle, "onnxruntime"))
 
 
 def with_kinds(bundle: Bundle, **kinds: tuple[int | None, ...]) -> Bundle:

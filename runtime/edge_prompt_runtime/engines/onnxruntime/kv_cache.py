@@ -37,8 +37,10 @@ class BufferedRows:
         for row, (past, length) in enumerate(zip(held, self._lengths, strict=True)):
             self._buffer.write(row, past, past, 0, length)
 
-    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
-        """See `CachedRun.read`.
+    def forward(
+        self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None
+    ) -> list[Float32]:
+        """See `CachedRun.forward`.
 
         The operator reads either several new tokens of one row or one new token of several rows per run; this chooses
         whichever takes fewer runs.

@@ -151,8 +151,10 @@ class PagedRows:
         places = list(distinct)
         self.keep([places.index(id(past)) for past in held])
 
-    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
-        """See `CachedRun.read`."""
+    def forward(
+        self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None
+    ) -> list[Float32]:
+        """See `CachedRun.forward`."""
         embeddings = self._no_soft_prompt if soft_prompt is None else soft_prompt
         virtual = embeddings.shape[1]
         new = [virtual + len(tokens) for tokens in rows]

@@ -54,8 +54,10 @@ class StatefulRows:
         for state, part in zip(stateful.states, past_together(held), strict=True):
             state.state = openvino.Tensor(part, shared_memory=part.flags.writeable)
 
-    def read(self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None) -> list[Float32]:
-        """See `CachedRun.read`."""
+    def forward(
+        self, rows: Sequence[Int64], *, every: bool = False, soft_prompt: Float32 | None = None
+    ) -> list[Float32]:
+        """See `CachedRun.forward`."""
         embeddings = self._no_soft_prompt if soft_prompt is None else soft_prompt
         virtual = embeddings.shape[1]
         tokens, mask = tokens_together(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,70 +11,54 @@ from numpy.typing import NDArray
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import LanguagePreprocessing
-from edge_prompt_runtime.inputs.chat import ChatTemplate, Message, read_chat_template
-from edge_prompt_runtime.inputs.requests import Request
-from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens, fault_of_text, read_tokenizer, tokenizer_path
+from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
+from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
 from edge_prompt_runtime.tasks.task import Task
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 Int64 = NDArray[np.int64]
 
 
-class Reader:
-    """Reads texts, tokens and chats for a causal language model; see `Requests`."""
+class LanguageRequests:
+    """Reads texts, tokens and chats for a causal language model; see `Requests`.
+
+    Args:
+        bundle: The bundle, whose tokenizer is read when the first text is.
+        preprocessing: The sizes of the network.
+
+    Attributes:
+        tokenizer: The bundle's tokenizer and chat template.
+    """
 
     masked = True
 
-    def __init__(self, bundle: Bundle) -> None:
-        preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
-        self._bundle = bundle
+    def __init__(self, bundle: Bundle, preprocessing: LanguagePreprocessing) -> None:
         self._vocab_size = preprocessing.vocab_size
-        self._tokenizer: Tokenizer | None = None
-        self._chat_template: ChatTemplate | None = None
+        self.tokenizer = ChatTokenizer(bundle)
 
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The bundle's tokenizer.
+    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+        """Read a text, token ids or the messages of a chat, several of these, or token arrays by name.
 
-        Raises:
-            InputError: The bundle has no tokenizer.
-            ManifestError: The tokenizer is altered or cannot be read.
+        Texts are inserted into the template of their task; tokens and messages are not.
         """
-        if self._tokenizer is None:
-            self._tokenizer = read_tokenizer(tokenizer_path(self._bundle))
-        return self._tokenizer
+        if isinstance(inputs, Mapping):
+            tokens, single = self._checked(inputs), False
+            tasks = tasks_of_rows(len(tokens["input_ids"]))
+        else:
+            items, single = _items(inputs)
+            tasks = tasks_of_rows(len(items))
+            tokens = self._padded([self._tokens(row, item, tasks[row]) for row, item in enumerate(items)])
+        _require_room(tokens, tasks)
+        return Request(tokens, tasks, single)
 
-    def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Accept a text, token ids or the messages of a chat, or several of these."""
-        if isinstance(inputs, str):
-            return [inputs], True
-        if isinstance(inputs, np.ndarray):
-            return ([inputs], True) if inputs.ndim == 1 else (list(inputs), False)
-        if isinstance(inputs, Sequence) and not isinstance(inputs, bytes | bytearray):
-            single = bool(inputs) and isinstance(inputs[0], int | np.integer | Mapping)
-            return ([inputs], True) if single else (list(inputs), False)
-        raise InputError(
-            found=f"the request is of type {type(inputs).__name__}, which a language model cannot read",
-            wanted="a text, token ids, the messages of a chat, or several of these",
-            remedy="pass one of these",
-        )
-
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:
-        """Tokenise each row for its task: texts are inserted into its template, tokens and messages are not."""
-        rows = [self._tokens(row, item, task) for row, (item, task) in enumerate(zip(items, tasks, strict=True))]
+    def _padded(self, rows: Sequence[Int64]) -> dict[str, Int64]:
         shape = (len(rows), max(map(len, rows)))
         input_ids, mask = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, tokens in enumerate(rows):
             input_ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
-        request = self._request(input_ids, mask)
-        self.require_room(request, tasks)
-        return request
+        return self._known(input_ids, mask)
 
-    def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
+    def _checked(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Int64]:
         """Check token arrays: `input_ids [batch, sequence]` and, optionally, `attention_mask` of that shape."""
         unknown = arrays.keys() - {"input_ids", "attention_mask"}
         if unknown or "input_ids" not in arrays:
@@ -92,20 +76,10 @@ class Reader:
                     wanted="integers of shape [batch, sequence], neither of them 0, the same for both arrays",
                     remedy="add the batch dimension, or take both arrays from the same tokenizer call",
                 )
-        return self._request(input_ids.astype(np.int64, copy=False), mask.astype(np.int64, copy=False))
+        return self._known(input_ids.astype(np.int64, copy=False), mask.astype(np.int64, copy=False))
 
-    def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Check that the tokens of each row fit next to the prompt of its task."""
-        for row, task in enumerate(tasks):
-            length = int(request.arrays["attention_mask"][row].sum())
-            if length > task.max_tokens:
-                raise InputError(
-                    found=f"row {row} has {length} tokens for {task.described}",
-                    wanted=f"at most {task.max_tokens}",
-                    remedy="shorten the row, or use a shorter prompt",
-                )
-
-    def _request(self, input_ids: Int64, mask: Int64) -> Request:
+    def _known(self, input_ids: Int64, mask: Int64) -> dict[str, Int64]:
+        """The arrays by name, after a check of their values."""
         least, most = int(input_ids.min()), int(input_ids.max())
         if least < 0 or most >= self._vocab_size:
             raise InputError(
@@ -119,13 +93,13 @@ class Reader:
                 wanted="1 for real tokens, with at least one real token per row",
                 remedy="correct the mask",
             )
-        return Request({"input_ids": input_ids, "attention_mask": mask}, len(input_ids))
+        return {"input_ids": input_ids, "attention_mask": mask}
 
     def _tokens(self, row: int, item: Any, task: Task) -> Int64:
         if isinstance(item, str):
-            tokens = self.tokens_of_text(row, task.filled(item))
+            tokens = self.tokenizer.tokens_of_text(row, task.filled(item))
         elif _is_chat(item):
-            tokens = self.tokens_of_chat(item)
+            tokens = self.tokenizer.tokens_of_chat(item)
         else:
             tokens = np.asarray(item)
             if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
@@ -138,31 +112,33 @@ class Reader:
             raise InputError(found=f"row {row} has no tokens", wanted="at least one token", remedy="leave the row out")
         return tokens.astype(np.int64, copy=False)
 
-    def tokens_of_text(self, row: int, text: str) -> Int64:
-        """Return the tokens of a text with the beginning-of-text token; see `begun_tokens`."""
-        fault = fault_of_text(text)
-        if fault:
-            raise InputError(found=f"text {row} is {fault}", wanted="a non-empty string", remedy="leave that text out")
-        return np.array(begun_tokens(self.tokenizer, text), np.int64)
 
-    def tokens_of_chat(self, messages: Sequence[Message]) -> Int64:
-        """Return the tokens of a chat in the model's own template, up to where the model's answer begins.
+def _items(inputs: Any) -> tuple[Sequence[Any], bool]:
+    """The caller's inputs as a list, and whether the caller passed a single item."""
+    if isinstance(inputs, str):
+        return [inputs], True
+    if isinstance(inputs, np.ndarray):
+        return ([inputs], True) if inputs.ndim == 1 else (list(inputs), False)
+    if isinstance(inputs, Sequence) and not isinstance(inputs, bytes | bytearray):
+        single = bool(inputs) and isinstance(inputs[0], int | np.integer | Mapping)
+        return ([inputs], True) if single else (inputs, False)
+    raise InputError(
+        found=f"the request is of type {type(inputs).__name__}, which a language model cannot read",
+        wanted="a text, token ids, the messages of a chat, or several of these",
+        remedy="pass one of these",
+    )
 
-        Raises:
-            InputError: The bundle has no chat template, or the messages are malformed.
-            ChatTemplateError: The template rejects these messages.
-            MissingExtraError: jinja2 is not installed.
-        """
-        if self._chat_template is None:
-            self._chat_template = read_chat_template(self._bundle)
-        if self._chat_template is None:
+
+def _require_room(tokens: Mapping[str, Int64], tasks: Sequence[Task]) -> None:
+    """Check that the tokens of each row fit next to the prompt of its task."""
+    for row, task in enumerate(tasks):
+        length = int(tokens["attention_mask"][row].sum())
+        if length > task.max_tokens:
             raise InputError(
-                found=f"the request is a chat, but {self._bundle.folder} has no chat template",
-                wanted="a text",
-                remedy="format the text as the model was trained on it, or use a model tuned for chats",
+                found=f"row {row} has {length} tokens for {task.described}",
+                wanted=f"at most {task.max_tokens}",
+                remedy="shorten the row, or use a shorter prompt",
             )
-        text = self._chat_template.render(messages)
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
 
 
 def _is_chat(item: Any) -> bool:

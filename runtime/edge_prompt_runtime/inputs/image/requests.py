@@ -9,28 +9,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
-from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import ImagePreprocessing
-from edge_prompt_runtime.inputs.requests import Request
+from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
 from edge_prompt_runtime.tasks.task import Task
 
 
-class Reader:
-    """Reads images; see `Requests`."""
+class ImageRequests:
+    """Reads images; see `Requests`.
+
+    Args:
+        preprocessing: How an image becomes the inputs of the backbone.
+    """
 
     masked = False
 
-    def __init__(self, bundle: Bundle) -> None:
-        preprocessing = bundle.manifest.preprocessing
-        assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - this reader is chosen by the preprocessing
+    def __init__(self, preprocessing: ImagePreprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def items(self, inputs: Any) -> tuple[list[Any], bool]:
-        """Accept an image (a path, bytes, a Pillow image or an array), or a list of images."""
-        return (list(inputs), False) if isinstance(inputs, list | tuple) else ([inputs], True)
+    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+        """Preprocess an image (a path, bytes, a Pillow image or an array) or a list of them, or check `pixel_values`.
 
-    def encode(self, items: Sequence[Any], tasks: Sequence[Task]) -> Request:  # noqa: ARG002 - tasks do not matter
-        """Read and preprocess images."""
+        Any prompt fits next to any image.
+        """
+        if isinstance(inputs, Mapping):
+            pixel_values = self._checked(inputs)
+            return Request({"pixel_values": pixel_values}, tasks_of_rows(len(pixel_values)))
+        single = not isinstance(inputs, list | tuple)
+        items = [inputs] if single else inputs
+        return self._prepared(items, tasks_of_rows(len(items)), single=single)
+
+    def _prepared(self, items: Sequence[Any], tasks: Sequence[Task], *, single: bool) -> Request:
         from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - imports Pillow
 
         settings = self._preprocessing.settings
@@ -43,13 +51,10 @@ class Reader:
         prepared = [prepare_image(item, settings) for item in items]
         images = [image.pixel_values for image in prepared]
         alike = len({image.shape for image in images}) == 1
-        return Request(
-            {"pixel_values": np.stack(images) if alike else images},
-            len(images),
-            sizes=tuple(image.sizes.original for image in prepared),
-        )
+        arrays: dict[str, NDArray[Any] | list[NDArray[Any]]] = {"pixel_values": np.stack(images) if alike else images}
+        return Request(arrays, tasks, single, tuple(image.sizes.original for image in prepared))
 
-    def take(self, arrays: Mapping[str, NDArray[Any]]) -> Request:
+    def _checked(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Check preprocessed images."""
         preprocessing = self._preprocessing
         height, width = preprocessing.height or "height", preprocessing.width or "width"
@@ -75,7 +80,4 @@ class Reader:
                 wanted="finite numbers",
                 remedy="correct the preprocessing",
             )
-        return Request({"pixel_values": array}, len(array))
-
-    def require_room(self, request: Request, tasks: Sequence[Task]) -> None:
-        """Do nothing: any prompt fits next to any image."""
+        return array

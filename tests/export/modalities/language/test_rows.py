@@ -15,7 +15,7 @@ from edge_prompt_export.modalities.language.rows import LanguageRow, LanguageRow
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
-from edge_prompt_runtime.inputs.chat.requests import Reader
+from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
 from tests.tiny.language import POSITIONS, write_tiny_language
 
 PLAIN = TuneSettings(kind="soft", virtual_tokens=4)
@@ -23,40 +23,42 @@ END = 0
 
 
 @pytest.fixture(scope="module")
-def reader(tiny_language_bundle: Path) -> Reader:
-    """The device's own reader of requests."""
-    return Reader(read_bundle(tiny_language_bundle))
+def tokenizer(tiny_language_bundle: Path) -> ChatTokenizer:
+    """The device's own tokenizer of requests."""
+    return ChatTokenizer(read_bundle(tiny_language_bundle))
 
 
-def tokens(reader: Reader, text: str) -> list[int]:
-    found: list[int] = reader.tokens_of_text(0, text).tolist()
+def tokens(tokenizer: ChatTokenizer, text: str) -> list[int]:
+    found: list[int] = tokenizer.tokens_of_text(0, text).tolist()
     return found
 
 
 def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
-    loaded_language: LoadedBackbone, reader: Reader
+    loaded_language: LoadedBackbone, tokenizer: ChatTokenizer
 ) -> None:
     settings = replace(PLAIN, template="<|user|>{text}!")
     (row,) = language_rows(loaded_language, [Pair("the oil", "price rose")], (), settings).rows
-    said = tokens(reader, "price rose")
-    assert row == LanguageRow([*tokens(reader, "<|user|>the oil!"), *said, END], len(said) + 1)
+    said = tokens(tokenizer, "price rose")
+    assert row == LanguageRow([*tokens(tokenizer, "<|user|>the oil!"), *said, END], len(said) + 1)
 
 
-def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LoadedBackbone, tokenizer: ChatTokenizer) -> None:
     examples = [Example("price", "oil"), Example("meeting", "state")]
     rows = language_rows(loaded_language, examples, ("oil", "state"), PLAIN)
-    labels = [[*tokens(reader, label), END] for label in ("oil", "state")]
+    labels = [[*tokens(tokenizer, label), END] for label in ("oil", "state")]
     assert rows.label_tokens == labels
-    assert rows.rows[1] == LanguageRow([*tokens(reader, "meeting"), *labels[1]], len(labels[1]), 1)
+    assert rows.rows[1] == LanguageRow([*tokens(tokenizer, "meeting"), *labels[1]], len(labels[1]), 1)
 
 
-def test_a_chat_is_rendered_as_on_the_device(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_a_chat_is_rendered_as_on_the_device(loaded_language: LoadedBackbone, tokenizer: ChatTokenizer) -> None:
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "the price?"}]
     (row,) = language_rows(loaded_language, [Chat(tuple(messages), "rose")], (), PLAIN).rows
-    assert row.input_ids == [*reader.tokens_of_chat(messages).tolist(), *tokens(reader, "rose"), END]
+    assert row.input_ids == [*tokenizer.tokens_of_chat(messages).tolist(), *tokens(tokenizer, "rose"), END]
 
 
-def test_a_text_in_the_chat_template_is_the_message_of_a_user(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_a_text_in_the_chat_template_is_the_message_of_a_user(
+    loaded_language: LoadedBackbone, tokenizer: ChatTokenizer
+) -> None:
     asked = {"role": "user", "content": "the price?"}
     for settings, messages in (
         (replace(PLAIN, chat=True), [asked]),
@@ -65,8 +67,8 @@ def test_a_text_in_the_chat_template_is_the_message_of_a_user(loaded_language: L
         template = template_of(loaded_language, settings)
         assert template.endswith("<|user|>{text}<|end|><|assistant|>")
         (row,) = language_rows(loaded_language, [Pair("the price?", "rose")], (), settings).rows
-        chat = reader.tokens_of_chat(messages).tolist()
-        assert row.input_ids[: -row.completion] == chat == tokens(reader, template.replace("{text}", "the price?"))
+        chat = tokenizer.tokens_of_chat(messages).tolist()
+        assert row.input_ids[: -row.completion] == chat == tokens(tokenizer, template.replace("{text}", "the price?"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from edge_prompt_runtime.engines.settings import EngineSettings
 def test_a_request_that_failed_is_not_used_again(tiny_bundle: Path) -> None:
     runtime = Runtime(tiny_bundle, "openvino", threads=1)
     wanted = runtime.embed("w1 w2 w3")
-    engine: Any = runtime._engine
+    engine: Any = runtime.network.engine
     assert len(engine._idle) == 1
     with pytest.raises(RuntimeError):
         engine.run({"soft_prompt": np.zeros((1, 3, 7), np.float32)}, ("features",))

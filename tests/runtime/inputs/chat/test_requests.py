@@ -11,7 +11,9 @@ from edge_prompt import read_bundle
 from edge_prompt.base.errors import ChatTemplateError, InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.inputs.chat import ChatTemplate
-from edge_prompt_runtime.inputs.chat.requests import Reader
+from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
+from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.tasks.task import base_task
 
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the oil price"}]
 
@@ -31,11 +33,11 @@ def without_templates(bundle: Bundle) -> Bundle:
 
 
 def test_a_chat_is_what_its_text_is_without_a_token_added(bundle: Bundle) -> None:
-    reader = Reader(bundle)
+    tokenizer = ChatTokenizer(bundle)
     text = "<|system|>be brief<|end|><|user|>the oil price<|end|><|assistant|>"
-    wanted = reader.tokenizer.encode(text, add_special_tokens=False).ids
-    np.testing.assert_array_equal(reader.tokens_of_chat(CHAT), wanted)
-    assert reader.tokens_of_chat(CHAT).dtype == np.int64
+    wanted = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
+    np.testing.assert_array_equal(tokenizer.tokens_of_chat(CHAT), wanted)
+    assert tokenizer.tokens_of_chat(CHAT).dtype == np.int64
 
 
 @pytest.mark.parametrize(
@@ -43,22 +45,22 @@ def test_a_chat_is_what_its_text_is_without_a_token_added(bundle: Bundle) -> Non
     [(CHAT, 1, True), ([CHAT, CHAT], 2, False), ([CHAT, "a text", [1, 2]], 3, False), ([[1, 2], CHAT], 2, False)],
 )
 def test_one_chat_and_several_requests_are_told_apart(bundle: Bundle, inputs: Any, count: int, single: bool) -> None:
-    items, alone = Reader(bundle).items(inputs)
-    assert (len(items), alone) == (count, single)
+    request = open_requests(bundle).read(inputs, one_task(base_task(bundle.manifest)))
+    assert (len(request.tasks), request.single) == (count, single)
 
 
 def test_a_chat_to_a_model_without_a_template_is_refused(bundle: Bundle) -> None:
     with pytest.raises(InputError, match=r"the request is a chat, but .* has no chat template; wanted a text"):
-        Reader(without_templates(bundle)).tokens_of_chat(CHAT)
+        ChatTokenizer(without_templates(bundle)).tokens_of_chat(CHAT)
 
 
 def test_a_malformed_chat_is_refused(bundle: Bundle) -> None:
     with pytest.raises(InputError, match="message 1: 'content' is missing"):
-        Reader(bundle).tokens_of_chat([CHAT[0], {"role": "user"}])
+        ChatTokenizer(bundle).tokens_of_chat([CHAT[0], {"role": "user"}])
 
 
 def test_what_the_template_refuses_is_refused(bundle: Bundle) -> None:
-    reader = Reader(bundle)
-    reader._chat_template = ChatTemplate("{{ raise_exception('only two turns') }}", {})
+    tokenizer = ChatTokenizer(bundle)
+    tokenizer._chat_template = ChatTemplate("{{ raise_exception('only two turns') }}", {})
     with pytest.raises(ChatTemplateError, match="only two turns"):
-        reader.tokens_of_chat(CHAT)
+        tokenizer.tokens_of_chat(CHAT)

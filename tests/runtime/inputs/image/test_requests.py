@@ -14,9 +14,11 @@ from edge_prompt.base.errors import InputError, MissingFileError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_runtime.inputs.image import prepare_image
-from edge_prompt_runtime.inputs.requests import Requests, open_requests
+from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
+from edge_prompt_runtime.tasks.task import Task
 from tests.conftest import MakeImage
 
+BASE = Task("", "", {}, None, (), "{text}", 0)
 HALF = (0.5, 0.5, 0.5)
 SQUARE = ImageSettings("exact", (16, 24), 1, 2, (), 1 / 255, HALF, HALF, "none", ())
 FREE = ImageSettings("shortest_edge", (16,), 1, 2, (), 1 / 255, HALF, HALF, "batch", ())
@@ -33,26 +35,28 @@ def requests(bundle: Bundle) -> Requests:
     return reader(bundle, SQUARE)
 
 
-def test_rows_of_images_are_not_masked(requests: Requests) -> None:
-    assert not requests.masked
+def read(requests: Requests, inputs: Any) -> Request:
+    return requests.read(inputs, lambda rows: [BASE] * rows)
 
 
-@pytest.mark.parametrize("one", ["a.png", Path("a.png"), b"bytes", IMAGES[0], Image.new("RGB", (2, 2))])
-def test_an_image_is_one_and_a_list_several(requests: Requests, one: Any) -> None:
-    assert requests.items(one) == ([one], True)
-    items, single = requests.items([one, one])
-    assert (len(items), single) == (2, False)
-    assert requests.items((one,)) == ([one], False)
+def test_an_image_is_one_and_a_list_several(requests: Requests) -> None:
+    image = Image.new("RGB", (2, 2))
+    for single in (image, np.asarray(image)):
+        request = read(requests, single)
+        assert (len(request.tasks), request.single) == (1, True)
+    for several in ([image, image], (image, image)):
+        request = read(requests, several)
+        assert (len(request.tasks), request.single) == (2, False)
 
 
 def test_every_form_of_an_image_gives_the_same(requests: Requests, make_image: MakeImage) -> None:
     path = make_image("cat", 40, 30)
     picture = Image.open(path).convert("RGB")
     forms = [path, str(path), path.read_bytes(), picture, np.asarray(picture)]
-    request = requests.encode(forms, [])
+    request = read(requests, forms)
     pixel_values = request.arrays["pixel_values"]
     assert isinstance(pixel_values, np.ndarray)
-    assert (request.rows, pixel_values.shape, pixel_values.dtype) == (5, (5, 3, 16, 24), np.dtype(np.float32))
+    assert (len(request.tasks), pixel_values.shape, pixel_values.dtype) == (5, (5, 3, 16, 24), np.dtype(np.float32))
     for row in pixel_values:
         np.testing.assert_array_equal(row, prepare_image(path, SQUARE).pixel_values)
     assert request.sizes == ((40, 30),) * 5
@@ -62,16 +66,16 @@ def test_the_size_is_that_of_the_image_as_it_is_looked_at(requests: Requests) ->
     turned, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 50)).save(turned, "JPEG", exif=exif)
-    assert requests.encode([turned.getvalue()], []).sizes == ((30, 50),)
+    assert read(requests, [turned.getvalue()]).sizes == ((30, 50),)
 
 
 def test_images_of_one_size_are_one_batch_and_of_several_a_list(bundle: Bundle, make_image: MakeImage) -> None:
     requests = reader(bundle, FREE, None, None)
     tall, wide = make_image("tall", 64, 32), make_image("wide", 32, 64)
-    alike = requests.encode([tall, tall], [])
+    alike = read(requests, [tall, tall])
     assert isinstance(alike.arrays["pixel_values"], np.ndarray)
     assert alike.shape_of(0) == alike.shape_of(1) == ()
-    several = requests.encode([tall, wide, tall], [])
+    several = read(requests, [tall, wide, tall])
     assert several.shape_of(0) == several.shape_of(2) != several.shape_of(1)
     assert several.of_rows([0, 2])["pixel_values"].shape == (2, 3, 32, 16)
     assert several.of_rows([1])["pixel_values"].shape == (1, 3, 16, 32)
@@ -81,46 +85,46 @@ def test_images_of_one_size_are_one_batch_and_of_several_a_list(bundle: Bundle, 
 def test_an_image_is_not_padded_for_the_sake_of_others(bundle: Bundle, make_image: MakeImage) -> None:
     requests = reader(bundle, FREE, None, None)
     paths = [make_image("tall", 64, 32), make_image("wide", 32, 64)]
-    together = requests.encode(paths, []).arrays["pixel_values"]
+    together = read(requests, paths).arrays["pixel_values"]
     for path, row in zip(paths, together, strict=True):
-        np.testing.assert_array_equal(row, requests.encode([path], []).arrays["pixel_values"][0])
+        np.testing.assert_array_equal(row, read(requests, [path]).arrays["pixel_values"][0])
 
 
 @pytest.mark.parametrize("broken", [b"no image", None, 3, np.zeros((4, 4, 2), np.uint8)])
 def test_what_is_no_image_is_refused(requests: Requests, broken: Any) -> None:
     with pytest.raises(InputError):
-        requests.encode([broken], [])
+        read(requests, [broken])
 
 
 def test_a_missing_image_is_named(requests: Requests, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"nowhere\.png"):
-        requests.encode([tmp_path / "nowhere.png"], [])
+        read(requests, [tmp_path / "nowhere.png"])
 
 
 def test_a_backbone_that_did_not_say_how_takes_arrays_only(bundle: Bundle, make_image: MakeImage) -> None:
     requests = reader(bundle, None)
     with pytest.raises(InputError, match=r"without preprocessor_config\.json; wanted arrays instead of images"):
-        requests.encode([make_image("cat")], [])
-    assert requests.take({"pixel_values": IMAGES}).rows == 2
+        read(requests, [make_image("cat")])
+    assert read(requests, {"pixel_values": IMAGES}).tasks == [BASE] * 2
 
 
 def test_pixel_values_are_taken_as_they_are(requests: Requests) -> None:
-    request = requests.take({"pixel_values": IMAGES})
+    request = read(requests, {"pixel_values": IMAGES})
     assert request.arrays["pixel_values"] is IMAGES
     assert request.of_rows(range(2))["pixel_values"] is IMAGES
-    assert (request.rows, request.sizes) == (2, ())
+    assert (request.tasks, request.sizes) == ([BASE] * 2, ())
     np.testing.assert_array_equal(request.of_rows([1])["pixel_values"], IMAGES[1:])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_pixel_values_of_another_precision_become_float32(requests: Requests, dtype: Any) -> None:
-    taken = requests.take({"pixel_values": IMAGES.astype(dtype)}).arrays["pixel_values"]
+    taken = read(requests, {"pixel_values": IMAGES.astype(dtype)}).arrays["pixel_values"]
     np.testing.assert_array_equal(taken, IMAGES.astype(dtype).astype(np.float32), strict=True)
 
 
 def test_pixel_values_of_any_size_are_taken_where_images_vary(bundle: Bundle) -> None:
     requests = reader(bundle, FREE, None, None)
-    assert requests.take({"pixel_values": np.zeros((1, 3, 5, 7), np.float32)}).rows == 1
+    assert read(requests, {"pixel_values": np.zeros((1, 3, 5, 7), np.float32)}).tasks == [BASE]
 
 
 @pytest.mark.parametrize(
@@ -141,4 +145,4 @@ def test_pixel_values_of_any_size_are_taken_where_images_vary(bundle: Bundle) ->
 )
 def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found):
-        requests.take(arrays)
+        read(requests, arrays)

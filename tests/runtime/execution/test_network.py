@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle
-from edge_prompt_runtime.execution.feeds import feeds_of, prompt_feeds, rows_that_run_together
+from edge_prompt_runtime.execution.network import GraphNetwork, prompt_inputs, rows_by_shape
 from edge_prompt_runtime.inputs.requests import Request
-from edge_prompt_runtime.tasks.deep_prompts import Folder
+from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Task, base_task, load_task
+
+NEVER_RUN: Any = None
+"""In place of an engine, for tests of the inputs alone."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "soft_prompt", "prefix")
 MASK = np.array([[1, 1, 1], [1, 1, 0]])
@@ -28,7 +31,7 @@ TOKENS = {
 
 @pytest.fixture
 def tasks(bundle: Bundle, make_prompt: Callable[..., Path]) -> dict[str, Task]:
-    base, fold = base_task(bundle.manifest), Folder(bundle, "onnxruntime")
+    base, fold = base_task(bundle.manifest), DeepPromptFolder(bundle, "onnxruntime")
     paths = {
         "soft_2": make_prompt("soft_2", "soft", length=2),
         "soft_4": make_prompt("soft_4", "soft", length=4),
@@ -51,7 +54,7 @@ def image_task(name: str, *, soft: int = 0, prefix: int = 0, pixel: bool = False
 
 
 def masked(tasks: list[Task], inputs: tuple[str, ...] = INPUTS) -> dict[str, NDArray[Any]]:
-    return dict(feeds_of(TOKENS, tasks, inputs, masked=True))
+    return dict(GraphNetwork(NEVER_RUN, inputs, masked=True).switch(TOKENS, tasks))
 
 
 @pytest.mark.parametrize("name", ["base", "soft_4", "prefix_3"])
@@ -64,7 +67,8 @@ def test_a_swap_copies_nothing(tasks: dict[str, Task], name: str) -> None:
 
 def test_a_swap_copies_nothing_where_nothing_is_masked() -> None:
     task, images = image_task("a", soft=2, prefix=3, pixel=True), np.zeros((2, 3, 4, 5), np.float32)
-    feeds = feeds_of({"pixel_values": images}, [task] * 2, ("pixel_values", *task.prompts), masked=False)
+    network = GraphNetwork(NEVER_RUN, ("pixel_values", *task.prompts), masked=False)
+    feeds = network.switch({"pixel_values": images}, [task] * 2)
     assert feeds["pixel_values"] is images
     for name, array in task.prompts.items():
         assert feeds[name] is array
@@ -131,7 +135,7 @@ def test_only_the_inputs_of_the_graph_are_fed_in_their_order(tasks: dict[str, Ta
 @given(lengths=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.booleans()), min_size=1, max_size=5))
 def test_every_row_of_a_stack_is_its_own_prompt_filled_up_with_zeros(lengths: list[tuple[int, int, bool]]) -> None:
     tasks = [image_task(str(i), soft=s, prefix=p, pixel=x) for i, (s, p, x) in enumerate(lengths)]
-    stacked = prompt_feeds(tasks)
+    stacked = prompt_inputs(tasks)
     assert {array.dtype for array in stacked.values()} == {np.dtype(np.float32)}
     longest_soft, longest_prefix = max(s for s, _, _ in lengths), max(p for _, p, _ in lengths)
     assert {name: array.shape for name, array in stacked.items()} == {
@@ -149,44 +153,42 @@ def test_every_row_of_a_stack_is_its_own_prompt_filled_up_with_zeros(lengths: li
 
 def test_pixel_prompts_of_several_tasks_are_stacked_by_row() -> None:
     plain, coloured = image_task("plain"), image_task("coloured", pixel=True)
-    stacked = prompt_feeds([coloured, plain, coloured])["pixel_prompt"]
+    stacked = prompt_inputs([coloured, plain, coloured])["pixel_prompt"]
     assert stacked.shape == (3, 3, 4, 5)
     np.testing.assert_array_equal(stacked[0], coloured.prompts["pixel_prompt"][0])
     np.testing.assert_array_equal(stacked[1], 0)
     np.testing.assert_array_equal(stacked[2], stacked[0])
 
 
-def images(*sizes: tuple[int, int]) -> Request:
+def images(tasks: list[Task], *sizes: tuple[int, int]) -> Request:
     """A request with images of these sizes."""
-    return Request(
-        {"pixel_values": [np.full((3, *size), row, np.float32) for row, size in enumerate(sizes)]}, len(sizes)
-    )
+    return Request({"pixel_values": [np.full((3, *size), row, np.float32) for row, size in enumerate(sizes)]}, tasks)
 
 
 def test_rows_of_one_shape_and_length_run_together() -> None:
-    request = Request({"pixel_values": np.zeros((4, 3, 4, 5), np.float32)}, 4)
     tasks = [image_task(name, soft=2, pixel=name > "b") for name in "abcd"]
-    assert rows_that_run_together(request, tasks) == [[0, 1, 2, 3]]
+    request = Request({"pixel_values": np.zeros((4, 3, 4, 5), np.float32)}, tasks)
+    assert rows_by_shape(request) == [[0, 1, 2, 3]]
 
 
 def test_rows_are_grouped_by_the_lengths_of_their_prompts() -> None:
-    request = Request({"pixel_values": np.zeros((6, 3, 4, 5), np.float32)}, 6)
     base, soft, prefix = image_task("base"), image_task("soft", soft=2), image_task("prefix", prefix=2)
     tasks = [soft, base, prefix, image_task("other", soft=2), base, image_task("longer", soft=3)]
-    assert rows_that_run_together(request, tasks) == [[0, 3], [1, 4], [2], [5]]
+    request = Request({"pixel_values": np.zeros((6, 3, 4, 5), np.float32)}, tasks)
+    assert rows_by_shape(request) == [[0, 3], [1, 4], [2], [5]]
 
 
 def test_rows_are_grouped_by_the_shapes_of_their_images() -> None:
-    request, task = images((4, 5), (5, 4), (4, 5)), image_task("a")
-    assert rows_that_run_together(request, [task] * 3) == [[0, 2], [1]]
-    assert rows_that_run_together(request, [task, task, image_task("b", soft=1)]) == [[0], [1], [2]]
+    sizes, task = ((4, 5), (5, 4), (4, 5)), image_task("a")
+    assert rows_by_shape(images([task] * 3, *sizes)) == [[0, 2], [1]]
+    assert rows_by_shape(images([task, task, image_task("b", soft=1)], *sizes)) == [[0], [1], [2]]
 
 
 @given(rows=st.lists(st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8))
 def test_every_row_is_in_one_group_with_all_that_are_like_it(rows: list[tuple[int, int, int]]) -> None:
-    request = images(*((height, 3) for height, _, _ in rows))
     tasks = [image_task(str(number), soft=s, prefix=p) for number, (_, s, p) in enumerate(rows)]
-    groups = rows_that_run_together(request, tasks)
+    request = images(tasks, *((height, 3) for height, _, _ in rows))
+    groups = rows_by_shape(request)
     assert sorted(row for group in groups for row in group) == list(range(len(rows)))
     for group in groups:
         assert group == sorted(group)
