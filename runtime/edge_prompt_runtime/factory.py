@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.engines.base import Engine, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings
@@ -63,7 +64,7 @@ def open_bundle(
     requests = open_requests(bundle)
     language = None
     network: Network
-    if bundle.manifest.cache:
+    if isinstance(bundle.manifest, LanguageManifest):
         from edge_prompt_runtime.language.factory import open_language  # noqa: PLC0415 - only language models need it
 
         language = open_language(bundle, name, graph, requests, compiled_budget_bytes)

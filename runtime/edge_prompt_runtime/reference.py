@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import ManifestError, ParityError
 from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.formats.manifest import MANIFEST_NAME, Graph
+from edge_prompt.formats.manifest import MANIFEST_NAME, Graph, LanguageManifest
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_npz
 from edge_prompt_runtime.engines.base import open_engine
@@ -91,7 +91,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     _, opened = open_engine(bundle, engine)
     network: Network = GraphNetwork(opened, graph.inputs, masked=requests.masked)
     read: Any = ...
-    if bundle.manifest.cache:
+    if isinstance(bundle.manifest, LanguageManifest):
         network = LanguageModel(bundle.manifest, opened, 0)
         read = arrays["attention_mask"] > 0  # padded positions have no output
     figures = {}
@@ -165,8 +165,8 @@ def _request(bundle: Bundle, graph: Graph, arrays: Mapping[str, FloatArray]) -> 
 
 def _request_names(bundle: Bundle, graph: Graph) -> list[str]:
     """The request arrays that this network reads, including the mask when the graph takes lengths instead of it."""
-    names = bundle.manifest.preprocessing.input_names
-    return [name for name in names if name in graph.inputs or bundle.manifest.cache]
+    names, is_language = bundle.manifest.preprocessing.input_names, isinstance(bundle.manifest, LanguageManifest)
+    return [name for name in names if name in graph.inputs or is_language]
 
 
 def _reference(bundle: Bundle, graph: Graph) -> Mapping[str, FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.engines.base import Engine
 from edge_prompt_runtime.inputs.chat.requests import Reader
 from edge_prompt_runtime.inputs.requests import Requests
@@ -22,5 +23,6 @@ def open_language(
         requests: The reader of its requests.
         compiled_budget_bytes: Memory budget for the keys and values of compiled soft prompts.
     """
+    assert isinstance(bundle.manifest, LanguageManifest)  # noqa: S101 - opened only for one
     assert isinstance(requests, Reader)  # noqa: S101 - the reader of every bundle with a KV cache
     return LanguageAnswers(bundle, name, LanguageModel(bundle.manifest, engine, compiled_budget_bytes), requests)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.formats.manifest import Manifest
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.engines.base import Engine, Float32, Int64
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.language.compile import CompiledPrompts
@@ -28,9 +28,9 @@ class LanguageModel:
         compiled: The compiled prompts.
     """
 
-    def __init__(self, manifest: Manifest, engine: Engine, budget_bytes: int) -> None:
+    def __init__(self, manifest: LanguageManifest, engine: Engine, budget_bytes: int) -> None:
         self._engine = engine
-        self.compiled = CompiledPrompts(engine, manifest.cache, budget_bytes)
+        self.compiled = CompiledPrompts(engine, manifest.kv_cache, budget_bytes)
 
     def begin(self, tasks: Sequence[Task]) -> Rows:
         """Return rows that start from the prompts of `tasks`, one task per row; release them with `keep([])`."""
