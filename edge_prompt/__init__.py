@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from edge_prompt.base.errors import EdgePromptError
     from edge_prompt.formats.bundle import Bundle, read_bundle
     from edge_prompt.formats.card import Card
-    from edge_prompt.formats.manifest import Manifest
+    from edge_prompt.formats.manifest import EncoderManifest, LanguageManifest, Manifest
     from edge_prompt.formats.prompt import Dense, Head, Prompt, read_prompt, write_prompt
 else:
     __getattr__, __dir__ = lazily(
@@ -19,7 +19,7 @@ else:
             **dict.fromkeys(("Bundle", "read_bundle"), "edge_prompt.formats.bundle"),
             "Card": "edge_prompt.formats.card",
             "EdgePromptError": "edge_prompt.base.errors",
-            "Manifest": "edge_prompt.formats.manifest",
+            **dict.fromkeys(("EncoderManifest", "LanguageManifest", "Manifest"), "edge_prompt.formats.manifest"),
             **dict.fromkeys(("Dense", "Head", "Prompt", "read_prompt", "write_prompt"), "edge_prompt.formats.prompt"),
         },
     )
@@ -31,7 +31,9 @@ __all__ = [
     "Card",
     "Dense",
     "EdgePromptError",
+    "EncoderManifest",
     "Head",
+    "LanguageManifest",
     "Manifest",
     "Prompt",
     "__version__",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, KindShape
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
 from edge_prompt.formats.preprocessing import (
     ArrayPreprocessing,
+    EncoderPreprocessing,
     LanguagePreprocessing,
     Preprocessing,
     preprocessing_as_json,
@@ -82,16 +83,14 @@ class Graph:
     compression: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """The contents of a manifest. `docs/reference/formats.md` describes the format.
+@dataclass(frozen=True, kw_only=True)
+class BaseManifest:
+    """What every manifest contains. `docs/reference/formats.md` describes the format.
 
     Attributes:
         backbone: The network.
         graphs: Its graphs, by engine.
         fold_graphs: The graphs that fold a deep prompt into a prefix, by engine; empty if deep prompts are unsupported.
-        cache: `(num_kv_heads, head_dim)` of the cached keys and values of a causal language model, one pair per layer;
-            empty for other networks.
         kinds: The kinds of prompt that it supports, and their shapes.
         refused_kinds: The reason why a kind that its family could support is not supported, by kind.
         preprocessing: How a request becomes inputs.
@@ -109,12 +108,40 @@ class Manifest:
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
     fold_graphs: Mapping[str, Graph] = field(default_factory=dict)
-    cache: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderManifest(BaseManifest):
+    """The manifest of a network that reads a request as a whole: a text, an image, or arrays of its own.
+
+    Attributes:
+        preprocessing: How a request becomes inputs.
+    """
+
+    preprocessing: EncoderPreprocessing
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageManifest(BaseManifest):
+    """The manifest of a causal language model, which continues a text token by token.
+
+    Attributes:
+        preprocessing: How a text becomes inputs.
+        kv_cache: `(num_kv_heads, head_dim)` of the cached keys and values, one pair per layer.
+    """
+
+    preprocessing: LanguagePreprocessing
+    kv_cache: tuple[tuple[int, int], ...]
+
+
+Manifest = EncoderManifest | LanguageManifest
+"""The contents of a manifest, by what the network is."""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into the folder of a bundle, atomically."""
     value = asdict(manifest)
+    value["cache"] = value.pop("kv_cache", ())
     value["graphs"] = list(value["graphs"].values())
     value["fold_graphs"] = list(value["fold_graphs"].values())
     value["preprocessing"] = preprocessing_as_json(manifest.preprocessing)
@@ -168,19 +195,30 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
             _require_prompt_inputs(fields, graph, kinds)
     if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
         fields.refuse("deep prompts that cannot be folded", "one fold graph per engine, and the kind prefix")
-    manifest = Manifest(
-        backbone=_backbone(fields.inside("backbone")),
-        graphs=graphs,
-        kinds=kinds,
-        refused_kinds=fields.string_values("refused_kinds"),
-        preprocessing=preprocessing,
-        files=_digests(fields.inside("files")),
-        parity=fields.take("parity", dict),
-        versions=fields.string_values("versions"),
-        fold_graphs=fold_graphs,
-        cache=cache,
-    )
-    return manifest, sha256
+    shared: dict[str, Any] = {
+        "backbone": _backbone(fields.inside("backbone")),
+        "graphs": graphs,
+        "kinds": kinds,
+        "refused_kinds": fields.string_values("refused_kinds"),
+        "files": _digests(fields.inside("files")),
+        "parity": fields.take("parity", dict),
+        "versions": fields.string_values("versions"),
+        "fold_graphs": fold_graphs,
+    }
+    return manifest_of(preprocessing, cache, **shared), sha256
+
+
+def manifest_of(preprocessing: Preprocessing, kv_cache: Sequence[tuple[int, int]], **shared: Any) -> Manifest:
+    """Return the manifest of a network by how its requests become inputs.
+
+    Args:
+        preprocessing: How a request becomes inputs.
+        kv_cache: The layers of a causal language model; not used for other networks.
+        **shared: The fields of `BaseManifest`.
+    """
+    if isinstance(preprocessing, LanguagePreprocessing):
+        return LanguageManifest(preprocessing=preprocessing, kv_cache=tuple(kv_cache), **shared)
+    return EncoderManifest(preprocessing=preprocessing, **shared)
 
 
 def _backbone(fields: Fields) -> Backbone:

@@ -148,7 +148,10 @@ class ArrayPreprocessing:
         return self.inputs[name].dtype
 
 
-Preprocessing = TextPreprocessing | LanguagePreprocessing | ImagePreprocessing | ArrayPreprocessing
+EncoderPreprocessing = TextPreprocessing | ImagePreprocessing | ArrayPreprocessing
+"""How a request becomes the inputs of a network that reads it as a whole."""
+
+Preprocessing = EncoderPreprocessing | LanguagePreprocessing
 
 MODALITIES: dict[str, type[Preprocessing]] = {
     "text": TextPreprocessing,

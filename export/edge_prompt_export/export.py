@@ -17,7 +17,15 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.base.version import __version__
 from edge_prompt.formats.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
 from edge_prompt.formats.kv_cache_names import shared_form, stateful_form
-from edge_prompt.formats.manifest import FOLD_INPUTS, FOLD_OUTPUTS, Backbone, Graph, Manifest, write_manifest
+from edge_prompt.formats.manifest import (
+    FOLD_INPUTS,
+    FOLD_OUTPUTS,
+    Backbone,
+    Graph,
+    Manifest,
+    manifest_of,
+    write_manifest,
+)
 from edge_prompt.storage.files import folder_written_atomically, sha256_of
 from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
@@ -232,7 +240,9 @@ def _write_files(backbone: LoadedBackbone, folder: Path) -> None:
 
 def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Sequence[str], folder: Path) -> Manifest:
     config, module = backbone.config, backbone.module
-    return Manifest(
+    return manifest_of(
+        backbone.preprocessing,
+        module.layer_shapes if module.cache_names else (),
         backbone=Backbone(
             source=backbone.source_name,
             revision=backbone.options.revision,
@@ -247,7 +257,6 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Seq
         graphs=graphs,
         kinds=module.kinds,
         refused_kinds=module.refused_kinds,
-        preprocessing=backbone.preprocessing,
         files={
             name: sha256_of(folder / name)
             for name in (*COPIED_FILES, REFERENCE_NAME, *others)
@@ -255,5 +264,4 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Seq
         },
         parity={},
         versions={"edge-prompt": __version__} | {name: version(name) for name in _VERSIONS_OF},
-        cache=tuple(module.layer_shapes) if module.cache_names else (),
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_prompt.formats.bundle import Bundle
-from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
+from edge_prompt.formats.manifest import LanguageManifest
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.engines.base import Engine, open_engine
 from edge_prompt_runtime.engines.settings import EngineSettings
@@ -68,12 +69,11 @@ def open_network(
     bundle: Bundle, name: str, graph: Engine, compiled_budget_bytes: int
 ) -> tuple[Requests, Network, Answers]:
     """Return what reads, runs and answers requests to `bundle` on its open graph for the engine `name`."""
-    preprocessing = bundle.manifest.preprocessing
-    if isinstance(preprocessing, LanguagePreprocessing):
+    if isinstance(bundle.manifest, LanguageManifest):
         from edge_prompt_runtime.language.factory import open_language  # noqa: PLC0415 - only language models need it
 
-        return open_language(bundle, preprocessing, name, graph, compiled_budget_bytes)
-    masked = isinstance(preprocessing, TextPreprocessing)
+        return open_language(bundle, bundle.manifest, name, graph, compiled_budget_bytes)
+    masked = isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     network = GraphNetwork(graph, bundle.graph(name).inputs, masked=masked)
     return open_requests(bundle), network, Answers(bundle, bundle.graph(name), network)
 

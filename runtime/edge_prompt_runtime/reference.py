@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import ManifestError, ParityError
 from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.formats.manifest import MANIFEST_NAME, Graph
+from edge_prompt.formats.manifest import MANIFEST_NAME, Graph, LanguageManifest
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_npz
 from edge_prompt_runtime.engines.base import open_engine
@@ -87,7 +87,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
     }
     requests, network, _ = open_network(bundle, *open_engine(bundle, engine), compiled_budget_bytes=0)
     read: Any = ...
-    if bundle.manifest.cache:
+    if isinstance(bundle.manifest, LanguageManifest):
         read = arrays["attention_mask"] > 0  # padded positions have no output
     figures = {}
     for kind, task in tasks.items():
@@ -161,7 +161,7 @@ def _request(bundle: Bundle, graph: Graph, arrays: Mapping[str, FloatArray]) -> 
 def _request_names(bundle: Bundle, graph: Graph) -> list[str]:
     """The request arrays that this network reads, including the mask when the graph takes lengths instead of it."""
     names = bundle.manifest.preprocessing.input_names
-    return [name for name in names if name in graph.inputs or bundle.manifest.cache]
+    return [name for name in names if name in graph.inputs or isinstance(bundle.manifest, LanguageManifest)]
 
 
 def _reference(bundle: Bundle, graph: Graph) -> Mapping[str, FloatArray]:

@@ -12,7 +12,7 @@ import pytest
 
 from edge_prompt.base.errors import CardError, ManifestError
 from edge_prompt.formats.kinds import KIND_AXES
-from edge_prompt.formats.manifest import MANIFEST_NAME, read_manifest
+from edge_prompt.formats.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt.formats.prompt import read_prompt
 
@@ -48,6 +48,12 @@ def test_a_bundle_of_an_earlier_version_is_read(folder: Path) -> None:
     assert [*manifest.graphs] == [graph["engine"] for graph in written["graphs"]]
     assert [*manifest.fold_graphs] == [graph["engine"] for graph in written["fold_graphs"]]
     assert manifest.kinds.keys() == written["kinds"].keys()
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=named)
+def test_a_manifest_is_written_back_byte_for_byte(tmp_path: Path, folder: Path) -> None:
+    write_manifest(tmp_path, read_manifest(folder))
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == (folder / MANIFEST_NAME).read_bytes()
 
 
 @pytest.mark.parametrize("path", PROMPTS, ids=named)

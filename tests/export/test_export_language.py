@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt.formats.kv_cache_names import past_names, present_names
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_export import export_backbone
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
@@ -76,7 +77,8 @@ def test_the_graphs_have_the_ecosystems_names(tiny_language_bundle: Path) -> Non
     model = openvino.Core().read_model(tiny_language_bundle / "openvino_model.xml")
     assert {port.any_name for port in model.inputs} == {*tokens, "beam_idx"}
     assert [port.any_name for port in model.outputs] == ["logits"]
-    assert bundle.manifest.cache == ((KV_HEADS, HEAD_DIM),) * LAYERS
+    assert isinstance(bundle.manifest, LanguageManifest)
+    assert bundle.manifest.kv_cache == ((KV_HEADS, HEAD_DIM),) * LAYERS
     assert bundle.manifest.kinds["prefix"] == (LAYERS, 2, KV_HEADS, None, HEAD_DIM)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_prompt.formats.manifest import Backbone, Graph, Manifest
+from edge_prompt.formats.manifest import Backbone, EncoderManifest, Graph, LanguageManifest, Manifest
 from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 from tests.fuzzing.mutations import pack
 
@@ -22,14 +22,14 @@ LENGTH, WIDTH, LAYERS, HEADS = 2, 4, 1, 2
 TEXT = TextPreprocessing(16, 32, 100, 2, 0, "pooler", normalize=False)
 
 
-def text_manifest(model_type: str = "bert") -> Manifest:
+def text_manifest(model_type: str = "bert") -> EncoderManifest:
     """The manifest of a tiny text encoder that takes soft prompts and prefixes."""
     inputs, outputs = ("input_ids", "attention_mask", "soft_prompt", "prefix"), ("features",)
     graphs = {
         "onnxruntime": Graph("onnxruntime", "model.onnx", "fp32", inputs, outputs, {"model.onnx": DIGEST}),
         "openvino": Graph("openvino", "m.xml", "fp32", inputs, outputs, {"m.xml": DIGEST, "m.bin": DIGEST}, "m.bin"),
     }
-    return Manifest(
+    return EncoderManifest(
         backbone=Backbone("x", None, model_type, "M", "text-classification", 9, WIDTH, DIGEST, ("a", "b")),
         graphs=graphs,
         kinds={"soft": (None, WIDTH), "prefix": (LAYERS, 2, HEADS, None, WIDTH // HEADS)},
@@ -41,7 +41,7 @@ def text_manifest(model_type: str = "bert") -> Manifest:
     )
 
 
-def language_manifest() -> Manifest:
+def language_manifest() -> LanguageManifest:
     """The manifest of a tiny language model."""
     past = tuple(f"past_key_values.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value"))
     present = tuple(f"present.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value"))
@@ -51,7 +51,7 @@ def language_manifest() -> Manifest:
         "openvino": Graph("openvino", "m.xml", "fp32", inputs, ("logits",), {"m.xml": DIGEST}),
         "onnxruntime": Graph("onnxruntime", "m.onnx", "fp32", shared, ("logits", *present), {"m.onnx": DIGEST}),
     }
-    return Manifest(
+    return LanguageManifest(
         backbone=Backbone("x", "main", "llama", "M", "text-generation", 9, WIDTH, DIGEST, ()),
         graphs=graphs,
         kinds={"soft": (None, WIDTH)},
@@ -60,7 +60,7 @@ def language_manifest() -> Manifest:
         files={},
         parity={},
         versions={},
-        cache=((HEADS, WIDTH // HEADS),) * LAYERS,
+        kv_cache=((HEADS, WIDTH // HEADS),) * LAYERS,
     )
 
 

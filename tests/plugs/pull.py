@@ -29,6 +29,7 @@ import numpy as np
 from edge_prompt import Head, read_bundle, read_prompt, write_prompt
 from edge_prompt.base.errors import AdapterError, MissingFileError
 from edge_prompt.cli import COMMANDS, main
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.storage.files import folder_written_atomically, read_json, sha256_of
 from edge_prompt.untrusted.npy import read_npz, write_npz
 from edge_prompt_runtime.language.compiled_files import arrays_path, card_path, read_compiled
@@ -316,7 +317,7 @@ def _prompt(path: Path, bundle: Path, kind: str, seed: int = 0, *, headless: boo
     numbers = np.random.default_rng(seed)
     head: Head | None = None
     labels: tuple[str, ...] = ()
-    if not manifest.cache and not headless:
+    if not isinstance(manifest, LanguageManifest) and not headless:
         weight = numbers.standard_normal((2, manifest.backbone.feature_size), dtype=np.float32)
         head, labels = Head(weight, np.zeros(2, np.float32)), (f"yes{seed}", f"no{seed}")
     array = numbers.standard_normal(shape, dtype=np.float32)

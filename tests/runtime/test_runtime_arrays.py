@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_prompt import Head, write_prompt
 from edge_prompt.base.errors import InputError
-from edge_prompt.formats.manifest import Backbone, Graph, Manifest, write_manifest
+from edge_prompt.formats.manifest import Backbone, EncoderManifest, Graph, write_manifest
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime import Runtime
@@ -35,7 +35,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         onnx.save(graph(), folder / "model.onnx")
         inputs = ("signal", "soft_prompt")
         digests = {"model.onnx": sha256_of(folder / "model.onnx")}
-        manifest = Manifest(
+        manifest = EncoderManifest(
             backbone=Backbone("mine", None, "", "Mine", "", 0, 3, FINGERPRINT, ()),
             graphs={"onnxruntime": Graph("onnxruntime", "model.onnx", "fp32", inputs, outputs, digests)},
             kinds={"soft": (None, 3)},

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.answers.encoder import CLASSIFICATION_TASKS
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
@@ -34,7 +35,7 @@ def answer_to(runtime: Runtime, arrays: Arrays, task: TaskName) -> Callable[[], 
     A language model generates one token. A network with a head, its own or the task's, classifies. A network with only
     features returns an embedding. Otherwise, all outputs of the graph are returned.
     """
-    if runtime.bundle.manifest.cache:
+    if isinstance(runtime.bundle.manifest, LanguageManifest):
         return lambda: runtime.generate(arrays, task, max_new_tokens=1, temperature=0, ignore_eos=True)
     found, backbone = runtime.task(task), runtime.bundle.manifest.backbone
     if found.labels and (found.head is not None or backbone.task in CLASSIFICATION_TASKS):

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_prompt.base.errors import InputError, MissingExtraError, UnknownEngineError
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.formats.preprocessing import ImagePreprocessing, modality_of
 from edge_prompt_runtime.bench.answers import Arrays
 from edge_prompt_runtime.bench.inputs import request_of
@@ -62,7 +63,7 @@ class Setting:
     @property
     def language(self) -> bool:
         """Whether the network is a causal language model."""
-        return bool(self.runtimes[0].bundle.manifest.cache)
+        return isinstance(self.runtimes[0].bundle.manifest, LanguageManifest)
 
     def rounds(self, one_round: Callable[[], object], share: float = 1) -> int:
         """Run one round, and return how many rounds fit into a share of the time limit."""
@@ -88,7 +89,7 @@ def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Settin
     threads = plan.threads or len(plan.cores or available_cores())
     runtimes, left_out = _runtimes(bundle, plan, threads)
     load(runtimes, given)
-    new_tokens = plan.new_tokens if bundle.manifest.cache else 0
+    new_tokens = plan.new_tokens if isinstance(bundle.manifest, LanguageManifest) else 0
     tasks: list[TaskName] = [None, *(prompt.name for prompt in given)]
     room = min(runtimes[0].task(task).max_tokens for task in tasks) - new_tokens
     arrays = request_of(bundle, plan, room)

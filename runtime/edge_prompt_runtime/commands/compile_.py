@@ -8,6 +8,7 @@ import click
 
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import read_bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.engines.base import ENGINES, open_engine
 from edge_prompt_runtime.language.compile import CompiledPrompts
 from edge_prompt_runtime.language.compiled_files import write_compiled
@@ -26,7 +27,7 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
     specific to one engine. It is rejected if the graph, the weights or the prompt change.
     """
     opened = read_bundle(bundle)
-    if not opened.manifest.cache:
+    if not isinstance(opened.manifest, LanguageManifest):
         raise InputError(
             found=f"{bundle} is a bundle for {opened.manifest.backbone.task}",
             wanted="a causal language model",
@@ -41,7 +42,7 @@ def command(bundle: Path, prompt: Path, engine: str | None) -> None:
             wanted="a soft prompt",
             remedy="use it as it is: it already consists of keys and values",
         )
-    past = CompiledPrompts(graph, opened.manifest.cache, 0).compile(task)
+    past = CompiledPrompts(graph, opened.manifest.kv_cache, 0).compile(task)
     path = write_compiled(prompt, task.sha256, opened, name, past)
     length = task.length("soft_prompt")
     click.echo(f"wrote {path}: {length} virtual tokens for {name}, {path.stat().st_size:,} bytes")

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 from edge_prompt.base.errors import InputError
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_runtime.answers.results import Segmentation
 from edge_prompt_runtime.commands.engine_options import cores_option
@@ -203,7 +204,7 @@ _FORM_BY_BACKBONE_TASK = {
 
 def _form(runtime: Runtime, task: TaskName) -> _Form:
     found = runtime.task(task)
-    if found.head is not None or (found.labels and runtime.bundle.manifest.cache):
+    if found.head is not None or (found.labels and isinstance(runtime.bundle.manifest, LanguageManifest)):
         return _CLASSIFICATION
     return _FORM_BY_BACKBONE_TASK.get(runtime.bundle.manifest.backbone.task, _EMBEDDING)
 

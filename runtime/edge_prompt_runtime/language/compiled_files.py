@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_prompt.base.errors import CardError
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.formats.signed_files import signature_path
 from edge_prompt.storage.files import read_hashed_json
 from edge_prompt.storage.transaction import read_as_named, read_unchanged, write_together
@@ -80,10 +81,10 @@ def read_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str,
         TrustError: The bundle must be signed, but the compiled form is not.
     """
     card, path = card_path(prompt, engine), arrays_path(prompt, engine)
-    if not card.exists():
+    if not card.exists() or not isinstance(bundle.manifest, LanguageManifest):
         return None
     belongs = _belongs_to(prompt_sha256, bundle, engine)
-    wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.cache for _ in range(2)]
+    wanted_shapes = [(1, heads, length, size) for heads, size in bundle.manifest.kv_cache for _ in range(2)]
     past, digests = read_unchanged(lambda: (card, path), lambda: _read(card, path, belongs, wanted_shapes))
     if bundle.signatures is not None:
         bundle.signatures.require(signature_path(card), digests)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.engines.base import Arrays, Engine, Float32, Int64
 from edge_prompt_runtime.execution.network import Outputs
 from edge_prompt_runtime.inputs.requests import Request
@@ -22,6 +23,7 @@ class LanguageModel:
 
     Args:
         bundle: The bundle.
+        manifest: Its manifest.
         name: Name of the engine.
         engine: The open graph.
         budget_bytes: Memory budget; see `CompiledPrompts`.
@@ -31,11 +33,13 @@ class LanguageModel:
         compiled: The compiled prompts.
     """
 
-    def __init__(self, bundle: Bundle, name: str, engine: Engine, budget_bytes: int) -> None:
+    def __init__(
+        self, bundle: Bundle, manifest: LanguageManifest, name: str, engine: Engine, budget_bytes: int
+    ) -> None:
         self._bundle = bundle
         self._name = name
         self.engine = engine
-        self.compiled = CompiledPrompts(engine, bundle.manifest.cache, budget_bytes)
+        self.compiled = CompiledPrompts(engine, manifest.kv_cache, budget_bytes)
 
     @property
     def bytes_held(self) -> Mapping[str, Callable[[], int]]:

@@ -14,7 +14,7 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt.formats.fingerprint import require_fingerprint
 from edge_prompt.formats.kinds import kind_of
-from edge_prompt.formats.manifest import PROMPT_INPUTS, Manifest
+from edge_prompt.formats.manifest import PROMPT_INPUTS, LanguageManifest, Manifest
 from edge_prompt.formats.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
 from edge_prompt.formats.prompt import Head, Prompt
 from edge_prompt.formats.signed_files import read_signed_prompt
@@ -161,7 +161,7 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
     """The class names: the card's, or else the network's own, or else numbered as in transformers."""
     own = () if prompt.card is None else prompt.card.labels
     if prompt.head is None:
-        if manifest.cache:
+        if isinstance(manifest, LanguageManifest):
             return own  # a language model classifies with the texts of the labels
         if own and len(own) != len(manifest.backbone.labels):
             raise HeadError(

@@ -19,6 +19,7 @@ from edge_prompt.formats.manifest import (
     MANIFEST_NAME,
     PROMPT_INPUTS,
     Backbone,
+    EncoderManifest,
     Graph,
     Manifest,
     read_manifest,
@@ -27,15 +28,15 @@ from edge_prompt.formats.manifest import (
 from edge_prompt.formats.preprocessing import (
     ArrayInput,
     ArrayPreprocessing,
+    EncoderPreprocessing,
     ImagePreprocessing,
-    Preprocessing,
     TextPreprocessing,
 )
 
 DIGEST = "0123456789abcdef" * 4
 INPUTS = ("input_ids", "attention_mask", "soft_prompt", "prefix")
 GRAPH = Graph("onnxruntime", "model.onnx", "fp32", INPUTS, ("features",), {"model.onnx": DIGEST})
-VALID = Manifest(
+VALID = EncoderManifest(
     backbone=Backbone("tiny", None, "bert", "BertModel", "feature-extraction", 1000, 32, DIGEST, ("a", "b")),
     graphs={"onnxruntime": GRAPH},
     kinds={"soft": (None, 32), "prefix": (2, 2, 4, None, 8)},
@@ -93,15 +94,15 @@ def kind_shapes(draw: st.DrawFn) -> dict[str, tuple[int | None, ...]]:
 
 
 @st.composite
-def manifests(draw: st.DrawFn) -> Manifest:
-    preprocessing: Preprocessing = draw(text_preprocessings | image_preprocessings | array_preprocessings)
+def manifests(draw: st.DrawFn) -> EncoderManifest:
+    preprocessing: EncoderPreprocessing = draw(text_preprocessings | image_preprocessings | array_preprocessings)
     kinds = draw(kind_shapes())
     further = draw(st.sets(st.sampled_from(sorted(preprocessing.input_names))))
     prompts = [name for kind, name in PROMPT_INPUTS.items() if kind in kinds]
     inputs = (*sorted(preprocessing.required_inputs | further), *prompts)
     engines = draw(st.lists(texts, min_size=1, max_size=3, unique=True))
     folds = "deep" in kinds or draw(st.booleans())
-    return Manifest(
+    return EncoderManifest(
         backbone=draw(
             st.builds(Backbone, texts, st.none() | texts, texts, texts, texts, st.integers(), some, digests, labels)
         ),

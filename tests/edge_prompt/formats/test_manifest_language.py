@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_prompt.base.errors import ManifestError
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
-from edge_prompt.formats.manifest import Backbone, Graph, Manifest, read_manifest, write_manifest
+from edge_prompt.formats.manifest import Backbone, Graph, LanguageManifest, Manifest, read_manifest, write_manifest
 from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
 
 DIGEST = "0123456789abcdef" * 4
@@ -20,7 +20,7 @@ TEXT = TextPreprocessing(48, 64, 200, 2, 0, "mean", normalize=True)
 CACHE = ((2, 8), (2, 8))
 
 
-def manifest_of(cache: tuple[tuple[int, int], ...]) -> Manifest:
+def manifest_of(cache: tuple[tuple[int, int], ...]) -> LanguageManifest:
     inputs, outputs = (*TOKEN_INPUTS, *past_names(len(cache))), ("logits", *present_names(len(cache)))
     graphs = {
         engine: Graph(engine, "m", "fp32", *form(inputs, outputs), {"m": DIGEST})
@@ -29,7 +29,7 @@ def manifest_of(cache: tuple[tuple[int, int], ...]) -> Manifest:
     kinds: dict[str, tuple[int | None, ...]] = {"soft": (None, 32)}
     if len(set(cache)) == 1:
         kinds["prefix"] = (len(cache), 2, cache[0][0], None, cache[0][1])
-    return Manifest(
+    return LanguageManifest(
         backbone=Backbone("tiny", None, "llama", "LlamaForCausalLM", "text-generation", 9, 32, DIGEST, ()),
         graphs=graphs,
         kinds=kinds,
@@ -38,7 +38,7 @@ def manifest_of(cache: tuple[tuple[int, int], ...]) -> Manifest:
         files={},
         parity={},
         versions={},
-        cache=cache,
+        kv_cache=cache,
     )
 
 
@@ -61,11 +61,11 @@ def without(manifest: Manifest, name: str) -> dict[str, Graph]:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"cache": ()}, "only one of a cache and language preprocessing"),
+        ({"kv_cache": ()}, "only one of a cache and language preprocessing"),
         ({"preprocessing": TEXT}, "only one of a cache and language preprocessing"),
-        ({"cache": ((2, 8),) * 3}, "wanted one of a language model with 3 layers"),
-        ({"cache": ((2, 8), (2, 0))}, r"a cache of \[2, 0\] in a layer"),
-        ({"cache": ((2, 8), (2,))}, r"a cache of \[2\] in a layer"),
+        ({"kv_cache": ((2, 8),) * 3}, "wanted one of a language model with 3 layers"),
+        ({"kv_cache": ((2, 8), (2, 0))}, r"a cache of \[2, 0\] in a layer"),
+        ({"kv_cache": ((2, 8), (2,))}, r"a cache of \[2\] in a layer"),
         ({"graphs": without(manifest_of(CACHE), "soft_prompt")}, "a graph from"),
         ({"graphs": without(manifest_of(CACHE), "past_key_values.1.value")}, "a graph from"),
         ({"kinds": {}}, "of a language model; wanted soft"),

@@ -9,8 +9,8 @@ import pytest
 
 from edge_prompt import read_bundle
 from edge_prompt.formats.image_settings import ImageSettings
-from edge_prompt.formats.manifest import write_manifest
-from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing, ImagePreprocessing, Preprocessing
+from edge_prompt.formats.manifest import EncoderManifest, write_manifest
+from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing, EncoderPreprocessing, ImagePreprocessing
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -86,9 +86,10 @@ def test_a_bundle_of_arrays(command: Command, bundle_copy: Path) -> None:
         assert wanted in out
 
 
-def with_preprocessing(folder: Path, preprocessing: Preprocessing, *inputs: str) -> None:
+def with_preprocessing(folder: Path, preprocessing: EncoderPreprocessing, *inputs: str) -> None:
     """Say in the manifest that requests are something else; the graphs are not looked at."""
     manifest = read_bundle(folder).manifest
+    assert isinstance(manifest, EncoderManifest)
     graphs = {
         name: replace(graph, inputs=(*inputs, "soft_prompt", "prefix")) for name, graph in manifest.graphs.items()
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_prompt import read_bundle
-from edge_prompt.formats.manifest import write_manifest
+from edge_prompt.formats.manifest import EncoderManifest, write_manifest
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.cores import available_cores
@@ -226,6 +226,7 @@ def test_a_text_for_images_and_an_image_for_texts_are_refused(
 
 def test_a_backbone_of_arrays_is_asked_from_python(command: Command, bundle_copy: Path) -> None:
     manifest = read_bundle(bundle_copy).manifest
+    assert isinstance(manifest, EncoderManifest)
     graphs = {name: replace(graph, inputs=("x", "soft_prompt", "prefix")) for name, graph in manifest.graphs.items()}
     arrays = ArrayPreprocessing({"x": ArrayInput("float32", (None, 3))})
     write_manifest(bundle_copy, replace(manifest, graphs=graphs, preprocessing=arrays))

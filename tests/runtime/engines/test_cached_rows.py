@@ -11,6 +11,7 @@ import openvino
 import pytest
 
 from edge_prompt import read_bundle
+from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime.engines.base import Engine, HeldPast, Int64, Past, open_engine
 from edge_prompt_runtime.engines.openvino.paged_attention import as_cache, as_float32
@@ -159,7 +160,8 @@ def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
     write_tiny_language(tmp_path / "network", "gpt2")
     bundle = export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("onnx",))
     opened = open_engine(bundle, "onnxruntime", EngineSettings(1))[1]
-    (heads, head_dim), *_ = bundle.manifest.cache
+    assert isinstance(bundle.manifest, LanguageManifest)
+    (heads, head_dim), *_ = bundle.manifest.kv_cache
     random = np.random.default_rng(0)
     shape = (1, heads, POSITIONS - 3, head_dim)
     full = HeldPast([random.standard_normal(shape, np.float32) for _ in range(2 * LAYERS)])

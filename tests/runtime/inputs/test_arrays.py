@@ -8,6 +8,7 @@ import pytest
 
 from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError
+from edge_prompt.formats.manifest import EncoderManifest
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
 from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
 from edge_prompt_runtime.tasks.task import Task
@@ -27,6 +28,7 @@ ARRAYS = {
 
 @pytest.fixture
 def requests(bundle: Bundle) -> Requests:
+    assert isinstance(bundle.manifest, EncoderManifest)
     return open_requests(replace(bundle, manifest=replace(bundle.manifest, preprocessing=ArrayPreprocessing(INPUTS))))
 
 

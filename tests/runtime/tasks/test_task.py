@@ -18,6 +18,7 @@ from edge_prompt.base.errors import (
     PromptShapeError,
     UnknownEngineError,
 )
+from edge_prompt.formats.manifest import EncoderManifest
 from edge_prompt.formats.preprocessing import ImagePreprocessing, TextPreprocessing
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
@@ -57,6 +58,7 @@ def test_the_base_model_has_no_prompt_of_a_kind_that_the_bundle_does_not_take(bu
 
 
 def test_a_backbone_that_takes_no_text_has_no_room_for_it(bundle: Bundle, tmp_path: Path) -> None:
+    assert isinstance(bundle.manifest, EncoderManifest)
     image = ImagePreprocessing(3, 8, 6, None, "cls", normalize=False)
     images = replace(bundle, manifest=replace(bundle.manifest, preprocessing=image))
     assert base_task(images.manifest).max_tokens == 0

@@ -12,6 +12,7 @@ from PIL import Image
 from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError, MissingFileError
 from edge_prompt.formats.image_settings import ImageSettings
+from edge_prompt.formats.manifest import EncoderManifest
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_runtime.inputs.image import prepare_image
 from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
@@ -26,6 +27,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 3, 16, 24)).astype(np.float32)
 
 
 def reader(bundle: Bundle, settings: ImageSettings | None, height: int | None = 16, width: int | None = 24) -> Requests:
+    assert isinstance(bundle.manifest, EncoderManifest)
     preprocessing = ImagePreprocessing(3, height, width, settings, "cls", normalize=False)
     return open_requests(replace(bundle, manifest=replace(bundle.manifest, preprocessing=preprocessing)))
 
