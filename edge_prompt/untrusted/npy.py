@@ -1,7 +1,8 @@
 """Reading and writing NPY and NPZ files. Reading never allocates memory based on an unchecked header.
 
 NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). The page
-`docs/reference/formats.md` describes which contents are allowed.
+`docs/reference/formats.md` describes which contents are allowed. Not `numpy.load`, because it allocates what a header
+claims before it looks at the length of the file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Checks of an untrusted ONNX file before an engine opens it: only known operators, and weights only in known files.
 
 An ONNX file is a protobuf message (https://protobuf.dev/programming-guides/encoding/). This module walks through its
-bytes field by field: it checks every length, skips the weights, and builds no objects.
+bytes field by field: it checks every length, skips the weights, and builds no objects. Not the `onnx` package, because
+devices do not install it, and it reads the weights into memory before anything can be checked.
 """
 
 from __future__ import annotations

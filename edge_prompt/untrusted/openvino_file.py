@@ -1,7 +1,8 @@
 """Checks of an untrusted OpenVINO IR before an engine opens it: only OpenVINO's own operators, and no entities.
 
 An IR is an XML file next to a file of weights. This module checks its bytes without building a tree: expat checks that
-it is well-formed, and the depth and the layers are counted.
+it is well-formed, and the depth and the layers are counted. Not `xml.etree` or `defusedxml.ElementTree`, because their
+tree takes about fourteen times the memory of the file.
 """
 
 from __future__ import annotations
