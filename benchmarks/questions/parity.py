@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.kinds import PROMPT_INPUTS
 from edge_prompt.untrusted.npy import write_npy
 from edge_prompt_export import export_backbone
 from edge_prompt_export.backbone.conditioned_module import Tensors

@@ -1,4 +1,7 @@
-"""Names of a package that are imported on first access (PEP 562), which keeps importing the package cheap."""
+"""Names of a package that are imported on first access (PEP 562), which keeps importing the package cheap.
+
+Not `lazy_loader`, because a device would install a package for these few lines.
+"""
 
 from __future__ import annotations
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from edge_prompt.base.errors import CardError
 from edge_prompt.formats.head import ACTIVATIONS
 from edge_prompt.formats.kinds import KIND_AXES
 from edge_prompt.storage.files import read_hashed_json, write_json
-from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.json_fields import NEWER, Fields
+from edge_prompt.untrusted.records import (
+    OMITTABLE,
+    Count,
+    DistinctStrings,
+    Positive,
+    Sha256,
+    one_of,
+    read_record,
+    require_consistent,
+)
 
 CARD_FORMAT_VERSION = 1
 CARD_SUFFIX = ".json"
@@ -32,8 +42,8 @@ class HeadFile:
     """
 
     file: str
-    sha256: str
-    activation: str | None = None
+    sha256: Sha256
+    activation: Annotated[str, one_of(ACTIVATIONS, NEWER)] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,15 +63,15 @@ class Card:
         provenance: The origin and the quality of the prompt; free-form, for people.
     """
 
-    kind: str
-    shape: tuple[int, ...]
-    sha256: str
-    fingerprint: str
-    labels: tuple[str, ...] = ()
-    template: str = TEMPLATE_FIELD
+    kind: Annotated[str, one_of(KIND_AXES)]
+    shape: tuple[Positive, ...]
+    sha256: Sha256
+    fingerprint: Sha256
+    labels: Annotated[DistinctStrings, OMITTABLE] = ()
+    template: Annotated[str, OMITTABLE] = TEMPLATE_FIELD
     head: HeadFile | None = None
-    max_tokens: int | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: Count | None = None
+    provenance: Annotated[Mapping[str, Any], OMITTABLE] = field(default_factory=dict)
 
 
 def card_path(prompt_path: Path) -> Path:
@@ -84,37 +94,16 @@ def read_hashed_card(path: Path) -> tuple[Card, str]:
     value, sha256 = read_hashed_json(path, CardError)
     fields = Fields(value, str(path), CardError)
     fields.require_version(CARD_FORMAT_VERSION)
-    kind = fields.take("kind", str)
-    if kind not in KIND_AXES:
-        fields.refuse(f"kind {kind[:40]!r}", f"one of {', '.join(KIND_AXES)}")
-    shape = fields.take("shape", list)
-    if len(shape) != len(KIND_AXES[kind]) or not all(type(length) is int and 0 < length < 2**31 for length in shape):
-        fields.refuse(f"shape {str(shape)[:80]}", f"the {len(KIND_AXES[kind])} lengths of a {kind} prompt")
-    template = fields.optional("template", str) or TEMPLATE_FIELD
-    if template.count(TEMPLATE_FIELD) != 1:
-        fields.refuse(f"template {template[:80]!r}", f"a text that contains {TEMPLATE_FIELD} exactly once")
-    labels = fields.distinct("labels") if fields.value.get("labels") is not None else ()
-    head = None
-    if fields.value.get("head") is not None:
-        head_fields = fields.inside("head")
-        activation = head_fields.optional("activation", str)
-        if activation is not None and activation not in ACTIVATIONS:
-            head_fields.refuse(
-                f"activation {activation[:40]!r}", f"one of {', '.join(ACTIVATIONS)}", "install a newer edge-prompt"
-            )
-        head = HeadFile(head_fields.take("file", str), head_fields.sha256("sha256"), activation)
-    card = Card(
-        kind=kind,
-        shape=tuple(shape),
-        sha256=fields.sha256("sha256"),
-        fingerprint=fields.sha256("fingerprint"),
-        labels=labels,
-        template=template,
-        head=head,
-        max_tokens=None if fields.value.get("max_tokens") is None else fields.size("max_tokens"),
-        provenance=fields.optional("provenance", dict) or {},
-    )
-    return card, sha256
+    return read_record(Card, fields), sha256
+
+
+@require_consistent.register
+def _require_shape_and_template(card: Card, fields: Fields) -> None:
+    axes = len(KIND_AXES[card.kind])
+    if len(card.shape) != axes:
+        fields.refuse(f"shape {str(list(card.shape))[:80]}", f"the {axes} lengths of a {card.kind} prompt")
+    if card.template.count(TEMPLATE_FIELD) != 1:
+        fields.refuse(f"template {card.template[:80]!r}", f"a text that contains {TEMPLATE_FIELD} exactly once")
 
 
 def write_card(path: Path, card: Card) -> None:
@@ -124,19 +113,7 @@ def write_card(path: Path, card: Card) -> None:
 
 def card_fields(card: Card) -> dict[str, Any]:
     """Return a card as a JSON object."""
-    head = None
-    if card.head is not None:
-        activation = {} if card.head.activation is None else {"activation": card.head.activation}
-        head = {"file": card.head.file, "sha256": card.head.sha256} | activation
-    return {
-        "format_version": CARD_FORMAT_VERSION,
-        "kind": card.kind,
-        "shape": list(card.shape),
-        "sha256": card.sha256,
-        "fingerprint": card.fingerprint,
-        "labels": list(card.labels),
-        "template": card.template,
-        "head": head,
-        "max_tokens": card.max_tokens,
-        "provenance": dict(card.provenance),
-    }
+    value = {"format_version": CARD_FORMAT_VERSION, **asdict(card)}
+    if card.head is not None and card.head.activation is None:
+        del value["head"]["activation"]
+    return value

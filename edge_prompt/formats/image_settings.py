@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 from edge_prompt.base.errors import InputError
-from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.json_fields import NEWER, Fields
+from edge_prompt.untrusted.records import number, one_of, require_consistent
 
 Size = tuple[int, int]
 """A height and a width in pixels."""
@@ -21,6 +22,8 @@ MAX_EDGE = 8192
 
 MAX_NUMBER = 1e6
 """The limit of means, standard deviations and scales and of their inverses, which keeps float32 from overflowing."""
+
+ChannelNumber = Annotated[float, number(-MAX_NUMBER, MAX_NUMBER)]
 
 RESAMPLES = range(6)
 """Pillow's filters by number: nearest, Lanczos, bilinear, bicubic, box, Hamming."""
@@ -44,15 +47,15 @@ class ImageSettings:
         pad_size: The parameters of that rule: height and width, or the divisor.
     """
 
-    resize: str
+    resize: Annotated[str, one_of(RESIZE_LAWS, NEWER)]
     size: tuple[int, ...]
     multiple: int
     resample: int
     crop_size: tuple[int, ...]
     rescale_factor: float
-    image_mean: tuple[float, float, float]
-    image_std: tuple[float, float, float]
-    pad: str
+    image_mean: tuple[ChannelNumber, ChannelNumber, ChannelNumber]
+    image_std: tuple[ChannelNumber, ChannelNumber, ChannelNumber]
+    pad: Annotated[str, one_of(PAD_LAWS, NEWER)]
     pad_size: tuple[int, ...]
 
     @property
@@ -63,40 +66,22 @@ class ImageSettings:
             return _pair(self.pad_size)
         return None if content is None else PAD_LAWS[self.pad][1](self, *content)
 
-    @classmethod
-    def from_fields(cls, fields: Fields) -> ImageSettings:
-        """Read settings in the form of `dataclasses.asdict` from an untrusted file. All fields are required.
 
-        Raises:
-            ManifestError: A field is missing, has another type, or is out of range.
-        """
-        resize, pad = _one_of(fields, "resize", RESIZE_LAWS), _one_of(fields, "pad", PAD_LAWS)
-        return checked(
-            cls(
-                resize=resize,
-                size=_integers(fields, "size", RESIZE_LAWS[resize][0]),
-                multiple=fields.take("multiple", int),
-                resample=fields.take("resample", int),
-                crop_size=_integers(fields, "crop_size", 2 if fields.take("crop_size", list) else 0),
-                rescale_factor=number(fields, "rescale_factor"),
-                image_mean=by_channel(fields, "image_mean", fields.take("image_mean", list)),
-                image_std=by_channel(fields, "image_std", fields.take("image_std", list)),
-                pad=pad,
-                pad_size=_integers(fields, "pad_size", PAD_LAWS[pad][0]),
-            ),
-            fields,
-        )
-
-
-def checked(settings: ImageSettings, fields: Fields) -> ImageSettings:
-    """Return `settings`, which were read from `fields`, after checking that every number is in range.
-
-    Raises:
-        ManifestError: A number is out of range.
-    """
-    lengths = (*settings.size, *settings.crop_size, *settings.pad_size, settings.multiple)
-    if not all(1 <= length <= MAX_EDGE for length in lengths):
-        fields.refuse(f"a size among {str(lengths)[:80]}", f"sizes from 1 to {MAX_EDGE}")
+@require_consistent.register
+def _require_counts_and_ranges(settings: ImageSettings, fields: Fields) -> None:
+    counts = {
+        "size": (settings.size, (RESIZE_LAWS[settings.resize][0],)),
+        "crop_size": (settings.crop_size, (0, 2)),
+        "pad_size": (settings.pad_size, (PAD_LAWS[settings.pad][0],)),
+    }
+    for name, (lengths, accepted) in counts.items():
+        if len(lengths) not in accepted:
+            fields.refuse(
+                f"{name!r} is {str(list(lengths))[:80]}", f"a list of {' or '.join(map(str, accepted))} integers"
+            )
+    all_lengths = (*settings.size, *settings.crop_size, *settings.pad_size, settings.multiple)
+    if not all(1 <= length <= MAX_EDGE for length in all_lengths):
+        fields.refuse(f"a size among {str(all_lengths)[:80]}", f"sizes from 1 to {MAX_EDGE}")
     if settings.resample not in RESAMPLES:
         fields.refuse(f"the filter {str(settings.resample)[:20]}", "Pillow's number of a filter, 0 to 5")
     # NaN fails this comparison
@@ -105,31 +90,6 @@ def checked(settings: ImageSettings, fields: Fields) -> ImageSettings:
             f"'rescale_factor' {settings.rescale_factor} and 'image_std' {str(settings.image_std)[:80]}",
             f"numbers from {1 / MAX_NUMBER} to {MAX_NUMBER}",
         )
-    return settings
-
-
-def number(fields: Fields, name: str) -> float:
-    """Return the field `name` as a number that fits in float32.
-
-    Raises:
-        ManifestError: It is not such a number.
-    """
-    found = fields.value.get(name)
-    if type(found) is int and abs(found) > MAX_NUMBER:  # it may be too large for a float
-        fields.refuse(f"{name!r} is {str(found)[:20]}", f"a number up to {MAX_NUMBER}")
-    return fields.take(name, float)
-
-
-def by_channel(fields: Fields, name: str, found: Sequence[Any]) -> tuple[float, float, float]:
-    """Return `found`, the contents of the field `name`, as one number each for red, green and blue.
-
-    Raises:
-        ManifestError: It is something else.
-    """
-    if len(found) != 3 or not all(type(item) in {int, float} and abs(item) <= MAX_NUMBER for item in found):
-        fields.refuse(f"{name!r} is {str(found)[:80]}", f"3 numbers from -{MAX_NUMBER} to {MAX_NUMBER}")
-    red, green, blue = map(float, found)
-    return red, green, blue
 
 
 def output_size(settings: ImageSettings, height: int, width: int) -> Size:
@@ -302,17 +262,3 @@ def _fixed_resize(settings: ImageSettings) -> Size | None:
 def _pair(numbers: tuple[int, ...]) -> Size:
     height, width = numbers
     return height, width
-
-
-def _one_of(fields: Fields, name: str, laws: dict[str, tuple[int, Law]]) -> str:
-    law = fields.take(name, str)
-    if law not in laws:
-        fields.refuse(f"{name!r} is {law[:40]!r}", f"one of {', '.join(laws)}", "install a newer edge-prompt")
-    return law
-
-
-def _integers(fields: Fields, name: str, count: int) -> tuple[int, ...]:
-    found = fields.take(name, list)
-    if len(found) != count or not all(type(number) is int for number in found):
-        fields.refuse(f"{name!r} is {str(found)[:80]}", f"a list of {count} integers")
-    return tuple(found)

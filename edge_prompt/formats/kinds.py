@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edge_prompt.base.errors import PromptKindError, PromptShapeError
+from edge_prompt.untrusted.json_fields import Fields
 
 KIND_AXES: Mapping[str, tuple[str, ...]] = {
     "soft": ("num_virtual_tokens", "hidden_size"),
@@ -16,6 +17,12 @@ KIND_AXES: Mapping[str, tuple[str, ...]] = {
 
 FREE_AXIS = "num_virtual_tokens"
 """The axis whose length each prompt chooses; the bundle fixes all other lengths."""
+
+PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix", "pixel": "pixel_prompt"}
+"""The graph input for a prompt, by kind. A deep prompt is first folded into a prefix."""
+
+FOLD_INPUTS, FOLD_OUTPUTS = ("deep_prompt",), ("prefix",)
+"""The inputs and outputs of a fold graph."""
 
 KindShape = tuple[int | None, ...]
 """The shape that a bundle accepts for a kind: one length per axis, None for the free axis."""
@@ -85,3 +92,40 @@ def describe(kind: str, wanted: KindShape) -> str:
     """Format a kind and its shape for people, e.g. `soft [num_virtual_tokens, 384]`."""
     lengths = (axis if want is None else str(want) for axis, want in zip(KIND_AXES[kind], wanted, strict=True))
     return f"{kind} [{', '.join(lengths)}]"
+
+
+def read_kinds(outer: Fields, name: str) -> dict[str, KindShape]:
+    """Read the field `name` of a manifest, which contains the shape of each kind.
+
+    Raises:
+        ManifestError: A kind is unknown, or its shape is malformed.
+    """
+    fields = outer.inside(name)
+    kinds: dict[str, KindShape] = {}
+    for kind in fields.value:
+        axes = KIND_AXES.get(kind, ())
+        lengths = fields.take(kind, list)
+        if not axes or len(lengths) != len(axes):
+            fields.refuse(
+                f"{kind[:40]!r} with {len(lengths)} axes", f"one of the kinds {', '.join(KIND_AXES)}, with its axes"
+            )
+        free = [axis == FREE_AXIS for axis in axes]
+        if not all(
+            length == FREE_AXIS if is_free else type(length) is int and 0 < length < 2**31
+            for is_free, length in zip(free, lengths, strict=True)
+        ):
+            fields.refuse(
+                f"{kind!r} with lengths {str(lengths)[:80]}", f"one length per axis, and {FREE_AXIS!r} for its own axis"
+            )
+        if kind == "prefix" and lengths[1] != 2:
+            fields.refuse(f"a prefix with {lengths[1]} parts per layer", "2, keys and values")
+        kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
+    return kinds
+
+
+def kinds_as_json(kinds: Mapping[str, KindShape]) -> dict[str, list[int | str]]:
+    """Return the shapes of kinds as in a manifest, where the free axis is the word `FREE_AXIS`."""
+    return {
+        kind: [axis if length is None else length for axis, length in zip(KIND_AXES[kind], shape, strict=True)]
+        for kind, shape in kinds.items()
+    }

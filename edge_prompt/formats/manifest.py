@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NoReturn
 
 from edge_prompt.base.errors import ManifestError
-from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, KindShape
-from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names, shared_form, stateful_form
+from edge_prompt.formats.kinds import KindShape, kinds_as_json, read_kinds
+from edge_prompt.formats.manifest_checks import (
+    require_fold_graph,
+    require_language_graph,
+    require_language_kinds,
+    require_prompt_inputs,
+    require_request_inputs,
+)
 from edge_prompt.formats.preprocessing import (
-    ArrayPreprocessing,
+    MODALITIES,
     EncoderPreprocessing,
     LanguagePreprocessing,
     Preprocessing,
@@ -20,15 +26,19 @@ from edge_prompt.formats.preprocessing import (
 )
 from edge_prompt.storage.files import read_hashed_json, write_json
 from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.records import (
+    OMITTABLE,
+    DistinctStrings,
+    Named,
+    Positive,
+    ReadBy,
+    Sha256,
+    read_record,
+    require_consistent,
+)
 
 MANIFEST_NAME = "edge_prompt.json"
 MANIFEST_FORMAT_VERSION = 1
-
-PROMPT_INPUTS = {"soft": "soft_prompt", "prefix": "prefix", "pixel": "pixel_prompt"}
-"""The graph input for a prompt, by kind. A deep prompt is first folded into a prefix."""
-
-FOLD_INPUTS, FOLD_OUTPUTS = ("deep_prompt",), ("prefix",)
-"""The inputs and outputs of a fold graph."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +63,9 @@ class Backbone:
     architecture: str
     task: str
     num_parameters: int
-    feature_size: int
-    fingerprint: str
-    labels: tuple[str, ...]
+    feature_size: Positive
+    fingerprint: Sha256
+    labels: DistinctStrings
 
 
 @dataclass(frozen=True)
@@ -76,11 +86,23 @@ class Graph:
     engine: str
     file: str
     weights: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    sha256: Mapping[str, str]
+    inputs: DistinctStrings
+    outputs: DistinctStrings
+    sha256: Mapping[str, Sha256]
     weights_file: str | None = None
-    compression: Mapping[str, Any] = field(default_factory=dict)
+    compression: Annotated[Mapping[str, Any], OMITTABLE] = field(default_factory=dict)
+
+
+def _graphs_by_engine(fields: Fields, name: str) -> dict[str, Graph]:
+    """Read a list of graphs, one per engine."""
+    items = fields.items(name)
+    graphs = [read_record(Graph, items.inside(key)) for key in items.value]
+    if len({graph.engine for graph in graphs}) != len(graphs):
+        fields.refuse(f"{len(graphs)} {name}, several of them for the same engine", "one per engine")
+    return {graph.engine: graph for graph in graphs}
+
+
+GraphsByEngine = Annotated[Mapping[str, Graph], ReadBy(_graphs_by_engine)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +122,14 @@ class BaseManifest:
     """
 
     backbone: Backbone
-    graphs: Mapping[str, Graph]
-    kinds: Mapping[str, KindShape]
+    graphs: GraphsByEngine
+    kinds: Annotated[Mapping[str, KindShape], ReadBy(read_kinds)]
     refused_kinds: Mapping[str, str]
     preprocessing: Preprocessing
-    files: Mapping[str, str]
+    files: Mapping[str, Sha256]
     parity: Mapping[str, Any]
     versions: Mapping[str, str]
-    fold_graphs: Mapping[str, Graph] = field(default_factory=dict)
+    fold_graphs: GraphsByEngine = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +140,7 @@ class EncoderManifest(BaseManifest):
         preprocessing: How a request becomes inputs.
     """
 
-    preprocessing: EncoderPreprocessing
+    preprocessing: Annotated[EncoderPreprocessing, ReadBy(read_preprocessing)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +153,7 @@ class LanguageManifest(BaseManifest):
     """
 
     preprocessing: LanguagePreprocessing
-    kv_cache: tuple[tuple[int, int], ...]
+    kv_cache: Annotated[tuple[tuple[Positive, Positive], ...], Named("cache")]
 
 
 Manifest = EncoderManifest | LanguageManifest
@@ -145,10 +167,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     value["graphs"] = list(value["graphs"].values())
     value["fold_graphs"] = list(value["fold_graphs"].values())
     value["preprocessing"] = preprocessing_as_json(manifest.preprocessing)
-    value["kinds"] = {
-        kind: [axis if length is None else length for axis, length in zip(KIND_AXES[kind], shape, strict=True)]
-        for kind, shape in manifest.kinds.items()
-    }
+    value["kinds"] = kinds_as_json(manifest.kinds)
     write_json(folder / MANIFEST_NAME, {"format_version": MANIFEST_FORMAT_VERSION, **value})
 
 
@@ -168,44 +187,10 @@ def read_hashed_manifest(folder: Path) -> tuple[Manifest, str]:
     value, sha256 = read_hashed_json(path, ManifestError)
     fields = Fields(value, str(path), ManifestError)
     fields.require_version(MANIFEST_FORMAT_VERSION)
-    preprocessing = read_preprocessing(fields.inside("preprocessing"))
-    graphs = _graphs(fields, "graphs")
-    cache = _cache(fields)
-    if bool(cache) is not isinstance(preprocessing, LanguagePreprocessing):
-        fields.refuse("only one of a cache and language preprocessing", "both or neither")
-    for graph in graphs.values():
-        if cache:
-            _require_language_model(fields, graph, len(cache))
-        else:
-            _require_request_inputs(fields, graph, preprocessing)
-    fold_graphs = _graphs(fields, "fold_graphs")
-    for graph in fold_graphs.values():
-        if graph.inputs != FOLD_INPUTS or graph.outputs != FOLD_OUTPUTS:
-            fields.refuse(
-                f"a fold graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:9]}",
-                "one from deep_prompt to prefix",
-            )
-    if not graphs:
-        fields.refuse("no graphs", "at least one")
-    kinds = _kinds(fields.inside("kinds"))
-    if cache:
-        _require_cached_kinds(fields, kinds, cache)
-    else:
-        for graph in graphs.values():
-            _require_prompt_inputs(fields, graph, kinds)
-    if "deep" in kinds and ("prefix" not in kinds or not fold_graphs.keys() >= graphs.keys()):
-        fields.refuse("deep prompts that cannot be folded", "one fold graph per engine, and the kind prefix")
-    shared: dict[str, Any] = {
-        "backbone": _backbone(fields.inside("backbone")),
-        "graphs": graphs,
-        "kinds": kinds,
-        "refused_kinds": fields.string_values("refused_kinds"),
-        "files": _digests(fields.inside("files")),
-        "parity": fields.take("parity", dict),
-        "versions": fields.string_values("versions"),
-        "fold_graphs": fold_graphs,
-    }
-    return manifest_of(preprocessing, cache, **shared), sha256
+    modality = fields.inside("preprocessing").take("modality", str)
+    if MODALITIES.get(modality) is LanguagePreprocessing:
+        return read_record(LanguageManifest, fields), sha256
+    return read_record(EncoderManifest, fields), sha256
 
 
 def manifest_of(preprocessing: Preprocessing, kv_cache: Sequence[tuple[int, int]], **shared: Any) -> Manifest:
@@ -214,136 +199,50 @@ def manifest_of(preprocessing: Preprocessing, kv_cache: Sequence[tuple[int, int]
     Args:
         preprocessing: How a request becomes inputs.
         kv_cache: The layers of a causal language model; not used for other networks.
-        **shared: The fields of `BaseManifest`.
+        **shared: The other fields of `BaseManifest`.
     """
     if isinstance(preprocessing, LanguagePreprocessing):
         return LanguageManifest(preprocessing=preprocessing, kv_cache=tuple(kv_cache), **shared)
     return EncoderManifest(preprocessing=preprocessing, **shared)
 
 
-def _backbone(fields: Fields) -> Backbone:
-    return Backbone(
-        source=fields.take("source", str),
-        revision=fields.optional("revision", str),
-        model_type=fields.take("model_type", str),
-        architecture=fields.take("architecture", str),
-        task=fields.take("task", str),
-        num_parameters=fields.take("num_parameters", int),
-        feature_size=fields.size("feature_size", least=1),
-        fingerprint=fields.sha256("fingerprint"),
-        labels=fields.distinct("labels"),
-    )
-
-
-def _graphs(fields: Fields, name: str) -> dict[str, Graph]:
-    """Read the graphs in the list `name`, one per engine."""
-    graphs = [_graph(each) for each in fields.objects(name)]
-    if len({graph.engine for graph in graphs}) != len(graphs):
-        fields.refuse(f"{len(graphs)} {name}, several of them for the same engine", "one per engine")
-    return {graph.engine: graph for graph in graphs}
-
-
-def _graph(fields: Fields) -> Graph:
-    graph = Graph(
-        engine=fields.take("engine", str),
-        file=fields.take("file", str),
-        weights=fields.take("weights", str),
-        inputs=fields.distinct("inputs"),
-        outputs=fields.distinct("outputs"),
-        sha256=_digests(fields.inside("sha256")),
-        weights_file=fields.optional("weights_file", str),
-        compression=fields.optional("compression", dict) or {},
-    )
+@require_consistent.register
+def _require_digests(graph: Graph, fields: Fields) -> None:
     for file in (graph.file, graph.weights_file):
         if file is not None and file not in graph.sha256:
             fields.refuse(f"no digest of {file[:80]!r}", "a digest for every file of the graph")
-    return graph
 
 
-def _require_request_inputs(fields: Fields, graph: Graph, preprocessing: Preprocessing) -> None:
-    """Check that a request and a prompt provide all inputs of a graph."""
-    names, known = set(graph.inputs), {*preprocessing.input_names, *PROMPT_INPUTS.values()}
-    if len(known) < len(preprocessing.input_names) + len(PROMPT_INPUTS):
-        fields.refuse(
-            f"requests with the arrays {list(preprocessing.input_names)[:9]}", "names that are not prompt inputs"
-        )
-    if not preprocessing.required_inputs <= names <= known:
-        needed = ", ".join(sorted(preprocessing.required_inputs))
-        fields.refuse(
-            f"the inputs {list(graph.inputs)[:9]}", f"{needed}, and otherwise only {', '.join(sorted(known))}"
-        )
-    if not isinstance(preprocessing, ArrayPreprocessing) and "features" not in graph.outputs:
-        fields.refuse(f"the outputs {list(graph.outputs)[:9]}", "outputs that include 'features'")
+@require_consistent.register
+def _require_encoder(manifest: EncoderManifest, fields: Fields) -> None:
+    if fields.optional("cache", list):
+        _refuse_cache(fields)
+    for graph in manifest.graphs.values():
+        require_request_inputs(fields, graph.inputs, graph.outputs, manifest.preprocessing)
+        require_prompt_inputs(fields, graph.inputs, manifest.kinds)
+    _require_graphs(manifest, fields)
 
 
-def _require_prompt_inputs(fields: Fields, graph: Graph, kinds: Mapping[str, KindShape]) -> None:
-    """Check that a graph has exactly one prompt input for each kind of the bundle, so that no prompt is ignored."""
-    found = set(graph.inputs) & set(PROMPT_INPUTS.values())
-    wanted = {PROMPT_INPUTS[kind] for kind in kinds if kind in PROMPT_INPUTS}
-    if found != wanted:
-        fields.refuse(
-            f"the inputs {list(graph.inputs)[:9]} and the kinds {list(kinds)}", "an input for each kind, and no others"
-        )
+@require_consistent.register
+def _require_language(manifest: LanguageManifest, fields: Fields) -> None:
+    if not manifest.kv_cache:
+        _refuse_cache(fields)
+    for graph in manifest.graphs.values():
+        require_language_graph(fields, graph.inputs, graph.outputs, len(manifest.kv_cache))
+    require_language_kinds(fields, manifest.kinds, manifest.kv_cache)
+    _require_graphs(manifest, fields)
 
 
-def _require_language_model(fields: Fields, graph: Graph, num_layers: int) -> None:
-    """Check that a graph is a causal language model with `num_layers` layers, with shared buffers or stateful."""
-    inputs = (*TOKEN_INPUTS, *past_names(num_layers))
-    outputs = ("logits", *present_names(num_layers))
-    forms = (shared_form(inputs, outputs), stateful_form(inputs, outputs))
-    if not any(set(graph.inputs) == set(ins) and set(graph.outputs) == set(outs) for ins, outs in forms):
-        fields.refuse(
-            f"a graph from {list(graph.inputs)[:9]} to {list(graph.outputs)[:3]}",
-            f"one of a language model with {num_layers} layers",
-        )
+def _refuse_cache(fields: Fields) -> NoReturn:
+    fields.refuse("only one of a cache and language preprocessing", "both or neither")
 
 
-def _require_cached_kinds(fields: Fields, kinds: Mapping[str, KindShape], cache: tuple[tuple[int, int], ...]) -> None:
-    """Check that all kinds enter through the embeddings or the cache of the graph."""
-    heads, head_dim = cache[0]
-    wanted = {"soft": kinds.get("soft"), "prefix": (len(cache), 2, heads, None, head_dim)}
-    uniform = len(set(cache)) == 1
-    if (
-        "soft" not in kinds
-        or any(shape != wanted.get(kind) for kind, shape in kinds.items())
-        or ("prefix" in kinds and not uniform)
-    ):
-        fields.refuse(
-            f"the kinds {dict(kinds)} of a language model", "soft, and optionally a prefix that matches the cache"
-        )
-
-
-def _cache(fields: Fields) -> tuple[tuple[int, int], ...]:
-    layers = fields.optional("cache", list) or []
-    for layer in layers:
-        sizes = layer if isinstance(layer, list) else []
-        if len(sizes) != 2 or not all(type(size) is int and 0 < size < 2**31 for size in sizes):
-            fields.refuse(f"a cache of {str(layer)[:40]} in a layer", "the number of heads and their size")
-    return tuple((heads, head_dim) for heads, head_dim in layers)
-
-
-def _kinds(fields: Fields) -> dict[str, KindShape]:
-    kinds: dict[str, KindShape] = {}
-    for kind in fields.value:
-        axes = KIND_AXES.get(kind, ())
-        lengths = fields.take(kind, list)
-        if not axes or len(lengths) != len(axes):
-            fields.refuse(
-                f"{kind[:40]!r} with {len(lengths)} axes", f"one of the kinds {', '.join(KIND_AXES)}, with its axes"
-            )
-        free = [axis == FREE_AXIS for axis in axes]
-        if not all(
-            length == FREE_AXIS if is_free else type(length) is int and 0 < length < 2**31
-            for is_free, length in zip(free, lengths, strict=True)
-        ):
-            fields.refuse(
-                f"{kind!r} with lengths {str(lengths)[:80]}", f"one length per axis, and {FREE_AXIS!r} for its own axis"
-            )
-        if kind == "prefix" and lengths[1] != 2:
-            fields.refuse(f"a prefix with {lengths[1]} parts per layer", "2, keys and values")
-        kinds[kind] = tuple(None if is_free else length for is_free, length in zip(free, lengths, strict=True))
-    return kinds
-
-
-def _digests(fields: Fields) -> dict[str, str]:
-    return {name: fields.sha256(name) for name in fields.value}
+def _require_graphs(manifest: Manifest, fields: Fields) -> None:
+    """Check that there is a graph, and that deep prompts can be folded for every graph."""
+    if not manifest.graphs:
+        fields.refuse("no graphs", "at least one")
+    for graph in manifest.fold_graphs.values():
+        require_fold_graph(fields, graph.inputs, graph.outputs)
+    can_fold = "prefix" in manifest.kinds and manifest.fold_graphs.keys() >= manifest.graphs.keys()
+    if "deep" in manifest.kinds and not can_fold:
+        fields.refuse("deep prompts that cannot be folded", "one fold graph per engine, and the kind prefix")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from edge_prompt.formats.image_settings import ImageSettings
-from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.json_fields import NEWER, Fields
 from edge_prompt.untrusted.npy import MAX_RANK
+from edge_prompt.untrusted.records import Check, Count, Positive, count, one_of, read_record, require_consistent
 
 LEAST_TOKENS = 3
 """The fewest tokens of an input: two special tokens and one token of text."""
@@ -36,11 +37,11 @@ class TextPreprocessing:
         normalize: Whether embeddings are L2-normalised, as the backbone's configuration says.
     """
 
-    max_tokens: int
-    max_positions: int | None
-    vocab_size: int
-    num_token_types: int
-    pad_token_id: int
+    max_tokens: Annotated[int, count(LEAST_TOKENS)]
+    max_positions: Count | None
+    vocab_size: Positive
+    num_token_types: Positive
+    pad_token_id: Count
     pooling: str
     normalize: bool
 
@@ -63,8 +64,8 @@ class LanguagePreprocessing:
         vocab_size: The size of the vocabulary.
     """
 
-    max_positions: int
-    vocab_size: int
+    max_positions: Annotated[int, count(LEAST_TOKENS)]
+    vocab_size: Positive
 
     input_names = ("input_ids", "attention_mask")
     """The arrays of a request; see `edge_prompt.formats.kv_cache_names` for the inputs of the graph."""
@@ -95,9 +96,9 @@ class ImagePreprocessing:
         normalize: Whether embeddings are L2-normalised.
     """
 
-    channels: int
-    height: int | None
-    width: int | None
+    channels: Positive
+    height: Positive | None
+    width: Positive | None
     settings: ImageSettings | None
     pooling: str
     normalize: bool
@@ -119,8 +120,8 @@ class ArrayInput:
         shape: One length per axis; None where each request chooses the length. The first axis is the batch.
     """
 
-    dtype: str
-    shape: tuple[int | None, ...]
+    dtype: Annotated[str, one_of(ARRAY_DTYPES)]
+    shape: tuple[Positive | None, ...]
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class ArrayPreprocessing:
         inputs: The arrays of a request, by name.
     """
 
-    inputs: Mapping[str, ArrayInput]
+    inputs: Annotated[Mapping[str, ArrayInput], Check(len, "at least one array")]
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -172,80 +173,34 @@ def preprocessing_as_json(preprocessing: Preprocessing) -> dict[str, Any]:
     return {"modality": modality_of(preprocessing), **asdict(preprocessing)}
 
 
-def read_preprocessing(fields: Fields) -> Preprocessing:
-    """Read and check the preprocessing in a manifest.
+def read_preprocessing(manifest: Fields, name: str) -> Preprocessing:
+    """Read the field `name` of a manifest, whose `modality` says what its other fields are.
 
     Raises:
         ManifestError: It is malformed, or its modality is unknown.
     """
+    fields = manifest.inside(name)
     modality = fields.take("modality", str)
-    if modality not in _READERS:
-        fields.refuse(f"modality {modality[:40]!r}", f"one of {', '.join(_READERS)}", "install a newer edge-prompt")
-    return _READERS[modality](fields)
+    if modality not in MODALITIES:
+        fields.refuse(f"modality {modality[:40]!r}", f"one of {', '.join(MODALITIES)}", NEWER)
+    return read_record(MODALITIES[modality], fields)
 
 
-def _read_text(fields: Fields) -> TextPreprocessing:
-    return TextPreprocessing(
-        max_tokens=fields.size("max_tokens", least=LEAST_TOKENS),
-        max_positions=_optional_size(fields, "max_positions", 0),
-        vocab_size=fields.size("vocab_size", least=1),
-        num_token_types=fields.size("num_token_types", least=1),
-        pad_token_id=fields.size("pad_token_id"),
-        pooling=fields.take("pooling", str),
-        normalize=fields.take("normalize", bool),
-    )
-
-
-def _read_language(fields: Fields) -> LanguagePreprocessing:
-    return LanguagePreprocessing(
-        max_positions=fields.size("max_positions", least=LEAST_TOKENS), vocab_size=fields.size("vocab_size", least=1)
-    )
-
-
-def _read_image(fields: Fields) -> ImagePreprocessing:
-    height, width = _optional_size(fields, "height", 1), _optional_size(fields, "width", 1)
-    if (height is None) is not (width is None):
+@require_consistent.register
+def _require_size_of_settings(image: ImagePreprocessing, fields: Fields) -> None:
+    said = [image.channels, image.height, image.width]
+    if (image.height is None) is not (image.width is None):
         fields.refuse("only one of height and width", "both or neither")
-    channels = fields.size("channels", least=1)
-    settings = None if fields.value.get("settings") is None else ImageSettings.from_fields(fields.inside("settings"))
-    said = [channels, height, width]
-    made = said if settings is None else [_CHANNELS_OF_SETTINGS, *(settings.fixed_size or (None, None))]
+    if image.settings is None:
+        return
+    made = [_CHANNELS_OF_SETTINGS, *(image.settings.fixed_size or (None, None))]
     if made != said:
         fields.refuse(f"settings that produce {made}", f"the declared channels, height and width {said}")
-    return ImagePreprocessing(
-        channels=channels,
-        height=height,
-        width=width,
-        settings=settings,
-        pooling=fields.take("pooling", str),
-        normalize=fields.take("normalize", bool),
-    )
 
 
-def _read_arrays(fields: Fields) -> ArrayPreprocessing:
-    inputs = fields.inside("inputs")
-    if not inputs.value:
-        inputs.refuse("no arrays", "at least one")
-    return ArrayPreprocessing({name: _read_array(inputs.inside(name)) for name in inputs.value})
-
-
-def _read_array(fields: Fields) -> ArrayInput:
-    dtype, lengths = fields.take("dtype", str), fields.take("shape", list)
-    if dtype not in ARRAY_DTYPES:
-        fields.refuse(f"dtype {dtype[:20]!r}", f"one of {', '.join(ARRAY_DTYPES)}")
-    fits = all(length is None or (type(length) is int and 0 < length < 2**31) for length in lengths)
-    if not lengths or lengths[0] is not None or len(lengths) > MAX_RANK or not fits:
-        fields.refuse(f"shape {str(lengths)[:80]}", f"1 to {MAX_RANK} lengths or nulls, with null first for the batch")
-    return ArrayInput(dtype, tuple(lengths))
-
-
-def _optional_size(fields: Fields, name: str, least: int) -> int | None:
-    return None if fields.value.get(name) is None else fields.size(name, least)
-
-
-_READERS: dict[str, Callable[[Fields], Preprocessing]] = {
-    "text": _read_text,
-    "language": _read_language,
-    "image": _read_image,
-    "arrays": _read_arrays,
-}
+@require_consistent.register
+def _require_batch_axis(array: ArrayInput, fields: Fields) -> None:
+    if not 1 <= len(array.shape) <= MAX_RANK or array.shape[0] is not None:
+        fields.refuse(
+            f"shape {str(list(array.shape))[:80]}", f"1 to {MAX_RANK} lengths or nulls, with null first for the batch"
+        )

@@ -40,7 +40,7 @@ MAX_NAME_LENGTH = 255
 JsonError = ManifestError | CardError | AdapterError | TrustError | ResultsError
 """The errors about a malformed JSON file, depending on what the file belongs to."""
 
-FileState = tuple[int, int, int]
+FileStat = tuple[int, int, int]
 """The inode, the size in bytes, and the modification time in nanoseconds."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,126}")
@@ -282,8 +282,8 @@ def resolve_inside(folder: Path, name: str) -> Path:
     return path
 
 
-def state_inside(path: Path) -> FileState | None:
-    """Return the state of the regular file at `path`, whose last part is a plain name; None if it does not exist.
+def stat_inside(path: Path) -> FileStat | None:
+    """Return the stat of the regular file at `path`, whose last part is a plain name; None if it does not exist.
 
     Raises:
         UnsafePathError: It is a link that leaves its folder.
@@ -293,11 +293,11 @@ def state_inside(path: Path) -> FileState | None:
     except OSError:
         return None
     if stat.S_ISREG(found.st_mode):
-        return _state(found)
+        return _file_stat(found)
     if not stat.S_ISLNK(found.st_mode):
         return None
     target = resolve_inside(path.parent, path.name)
-    return state_of(target) if target.is_file() else None
+    return stat_of(target) if target.is_file() else None
 
 
 def sha256_of(path: Path) -> str:
@@ -311,15 +311,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def state_of(path: Path | str) -> FileState | None:
-    """Return the state that distinguishes a file from its replacement; None if the file does not exist."""
+def stat_of(path: Path | str) -> FileStat | None:
+    """Return the stat that distinguishes a file from its replacement; None if the file does not exist."""
     try:
-        return _state(os.stat(path))  # noqa: PTH116 - called often: a store checks all files of a prompt on every read
+        return _file_stat(os.stat(path))  # noqa: PTH116 - called often: a store checks all files of a prompt on every read
     except (OSError, ValueError):
         return None
 
 
-def _state(found: os.stat_result) -> FileState:
+def _file_stat(found: os.stat_result) -> FileStat:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 

@@ -3,7 +3,7 @@
 Each one has a numbered name next to its target, `.NAME.0.tmp`, `.NAME.1.tmp`, …, and stays locked while its writer is
 alive: the system releases the lock when the process ends. The next writer of the same target removes unlocked
 leftovers, and finds them without listing the folder. Without such locks (Windows, some network file systems), only the
-writer itself removes its temporary files.
+writer itself removes its temporary files. Not `tempfile`, because its files stay forever when a process is killed.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from edge_prompt.base.errors import CardError, EdgePromptError, MissingFileError
-from edge_prompt.storage.files import explained, filled, json_bytes, read_json, sha256_of, state_of, sync_folder
+from edge_prompt.storage.files import explained, filled, json_bytes, read_json, sha256_of, stat_of, sync_folder
 from edge_prompt.storage.temporaries import Temporary, one_writer_in, temporary_file
 
 Write = Callable[[BinaryIO], object]
@@ -114,7 +114,7 @@ def read_unchanged(paths: Callable[[], Sequence[Path]], read: Callable[[], Value
         try:
             return read()
         except EdgePromptError:
-            found = [state_of(place) for path in paths() for place in (path, pending_path(path))]
+            found = [stat_of(place) for path in paths() for place in (path, pending_path(path))]
             if found == seen:
                 raise
             seen = found

@@ -11,6 +11,12 @@ from edge_prompt.base.errors import AdapterError, CardError, ManifestError, Resu
 
 T = TypeVar("T", str, int, float, bool, dict[str, Any], list[Any])
 
+RESTORE = "restore the file or write it again"
+"""The remedy for a malformed file."""
+
+NEWER = "install a newer edge-prompt"
+"""The remedy for a file of a later version."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,20 +59,6 @@ class Fields:
             self.refuse(f"{name!r} is {str(count)[:20]}", f"a count from {least} to 2147483647")
         return count
 
-    def strings(self, name: str) -> tuple[str, ...]:
-        """Return the field `name`, which must be a list of strings."""
-        found = self.take(name, list)
-        if not all(isinstance(item, str) for item in found):
-            self.refuse(f"{name!r} has items that are not strings", "a list of strings")
-        return tuple(found)
-
-    def distinct(self, name: str) -> tuple[str, ...]:
-        """Return the field `name`, which must be a list of distinct strings."""
-        found = self.strings(name)
-        if len(set(found)) != len(found):
-            self.refuse(f"{name!r} has duplicate strings", "distinct strings")
-        return found
-
     def sha256(self, name: str) -> str:
         """Return the field `name`, which must be a SHA-256 in hexadecimal."""
         found = self.take(name, str)
@@ -78,24 +70,17 @@ class Fields:
         """Return the fields of the object in field `name`."""
         return Fields(self.take(name, dict), f"{self.where}: {name}", self.error)
 
-    def string_values(self, name: str) -> dict[str, str]:
-        """Return the object in field `name`, whose values must be strings."""
-        inside = self.inside(name)
-        return {key: inside.take(key, str) for key in inside.value}
-
-    def objects(self, name: str) -> list[Fields]:
-        """Return the fields of each object in the list `name`."""
+    def items(self, name: str) -> Fields:
+        """Return the items of the list in field `name` as fields whose names are `name[0]`, `name[1]` and so on."""
         found = self.take(name, list)
-        if not all(isinstance(item, dict) for item in found):
-            self.refuse(f"{name!r} has items that are not objects", "a list of objects")
-        return [Fields(item, f"{self.where}: {name}[{place}]", self.error) for place, item in enumerate(found)]
+        return Fields({f"{name}[{place}]": item for place, item in enumerate(found)}, self.where, self.error)
 
     def require_version(self, newest: int) -> None:
         """Check that this code supports the `format_version`."""
         version = self.take("format_version", int)
         if not 1 <= version <= newest:
-            self.refuse(f"format version {str(version)[:20]}", f"1 to {newest}", "install a newer edge-prompt")
+            self.refuse(f"format version {str(version)[:20]}", f"1 to {newest}", NEWER)
 
-    def refuse(self, found: str, wanted: str, remedy: str = "restore the file or write it again") -> NoReturn:
+    def refuse(self, found: str, wanted: str, remedy: str = RESTORE) -> NoReturn:
         """Raise an error about this object."""
         raise self.error(found=f"{self.where}: {found}", wanted=wanted, remedy=remedy)

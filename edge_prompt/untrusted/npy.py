@@ -1,7 +1,8 @@
 """Reading and writing NPY and NPZ files. Reading never allocates memory based on an unchecked header.
 
 NPY is numpy's format (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html). The page
-`docs/reference/formats.md` describes which contents are allowed.
+`docs/reference/formats.md` describes which contents are allowed. Not `numpy.load`, because it allocates what a header
+claims before it looks at the length of the file.
 """
 
 from __future__ import annotations
@@ -132,12 +133,12 @@ def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> 
         with zipfile.ZipFile(stream) as archive:
             members = {member.filename: member for member in archive.infolist()}
             if sorted(members) != sorted(f"{name}.npy" for name in names) or len(archive.infolist()) != len(names):
-                _refuse(str(path), f"members {sorted(members)[:8]}", f"exactly {sorted(names)}")
+                _refuse_array(str(path), f"members {sorted(members)[:8]}", f"exactly {sorted(names)}")
             arrays = {}
             for name in sorted(names):
                 member = members[f"{name}.npy"]
                 if member.compress_type != zipfile.ZIP_STORED or member.file_size > size_bytes:
-                    _refuse(f"{path}[{name}]", "a compressed member", "uncompressed members (numpy.savez)")
+                    _refuse_array(f"{path}[{name}]", "a compressed member", "uncompressed members (numpy.savez)")
                 with archive.open(member) as opened_member:
                     arrays[name] = _read_stream(opened_member, member.file_size, f"{path}[{name}]")
             return arrays
@@ -151,7 +152,7 @@ def _read_archive(stream: BufferedReader, path: Path, names: frozenset[str]) -> 
         ValueError,
         struct.error,
     ) as error:  # zipfile raises all of these
-        _refuse(str(path), f"not a readable zip archive ({error})", "an .npz file", error)
+        _refuse_array(str(path), f"not a readable zip archive ({error})", "an .npz file", error)
 
 
 def require_writable(path: Path, array: FloatArray) -> None:
@@ -161,9 +162,9 @@ def require_writable(path: Path, array: FloatArray) -> None:
         ArrayFileError: It is not of 1 to 6 dimensions of finite float32 or float16 numbers, or is empty.
     """
     if (array.dtype.kind, array.dtype.itemsize) not in {("f", 4), ("f", 2)} or not 1 <= array.ndim <= MAX_RANK:
-        _refuse(str(path), f"{array.ndim} dimensions of {array.dtype}", "float32 or float16, 1 to 6 dimensions")
+        _refuse_array(str(path), f"{array.ndim} dimensions of {array.dtype}", "float32 or float16, 1 to 6 dimensions")
     if 0 in array.shape or not np.isfinite(array).all():
-        _refuse(
+        _refuse_array(
             str(path),
             "the array is empty or contains NaN or infinity",
             "finite numbers",
@@ -175,15 +176,15 @@ def _read_stream(stream: IO[bytes], size_bytes: int, name: str) -> FloatArray:
     descr, shape, fortran_order, data_bytes = _read_header(stream, size_bytes, name)
     dtype, count = np.dtype(descr), math.prod(shape)
     if count * dtype.itemsize != data_bytes:
-        _refuse(name, f"{data_bytes} bytes of data", f"the {count * dtype.itemsize} that its shape {shape} needs")
+        _refuse_array(name, f"{data_bytes} bytes of data", f"the {count * dtype.itemsize} that its shape {shape} needs")
     array = np.frombuffer(_read_exactly(stream, data_bytes, name), dtype=dtype)
     if not np.isfinite(array).all():
-        _refuse(name, "NaN or infinity", "finite numbers")
+        _refuse_array(name, "NaN or infinity", "finite numbers")
     if _DTYPES[descr] != dtype:
         with np.errstate(over="ignore"):
             array = array.astype(_DTYPES[descr])
         if not np.isfinite(array).all():
-            _refuse(name, "float64 numbers beyond float32", "numbers that float32 can hold")
+            _refuse_array(name, "float64 numbers beyond float32", "numbers that float32 can hold")
     return np.ascontiguousarray(array.reshape(shape, order="F" if fortran_order else "C"))
 
 
@@ -191,21 +192,25 @@ def _read_header(stream: IO[bytes], size_bytes: int, name: str) -> tuple[str, tu
     """Return the dtype, shape, order and number of data bytes, each checked before it is used."""
     start = stream.read(8)
     if len(start) < 8 or start[:6] != _MAGIC:
-        _refuse(name, "not an NPY file", "a file written by numpy.save")
+        _refuse_array(name, "not an NPY file", "a file written by numpy.save")
     length_field_bytes = _LENGTH_FIELD_BYTES.get(start[6])
     if length_field_bytes is None or start[7] != 0:
-        _refuse(name, f"NPY version {start[6]}.{start[7]}", "NPY 1.0, 2.0 or 3.0")
+        _refuse_array(name, f"NPY version {start[6]}.{start[7]}", "NPY 1.0, 2.0 or 3.0")
     header_bytes = int.from_bytes(_read_exactly(stream, length_field_bytes, name), "little")
     data_bytes = size_bytes - 8 - length_field_bytes - header_bytes
     if header_bytes > MAX_HEADER_BYTES or data_bytes < 0:
-        _refuse(name, f"a header of {header_bytes} bytes", f"at most {MAX_HEADER_BYTES}, and no more than the file has")
+        _refuse_array(
+            name, f"a header of {header_bytes} bytes", f"at most {MAX_HEADER_BYTES}, and no more than the file has"
+        )
     descr, fortran_order, shape = _parse_header(_read_exactly(stream, header_bytes, name), name)
     if not isinstance(descr, str) or descr not in _DTYPES:
         kind = "pickled objects" if descr == "|O" else f"dtype {str(descr)[:80]}"
-        _refuse(name, kind, "little-endian float32 or float16 (<f4, <f2)", remedy="convert it with array.astype('<f4')")
+        _refuse_array(
+            name, kind, "little-endian float32 or float16 (<f4, <f2)", remedy="convert it with array.astype('<f4')"
+        )
     lengths = tuple(length for length in shape if type(length) is int and 0 < length < 2**31)
     if not 1 <= len(shape) <= MAX_RANK or len(lengths) < len(shape):
-        _refuse(name, f"shape {str(shape)[:80]}", f"1 to {MAX_RANK} dimensions, each of at least 1")
+        _refuse_array(name, f"shape {str(shape)[:80]}", f"1 to {MAX_RANK} dimensions, each of at least 1")
     return descr, lengths, fortran_order, data_bytes
 
 
@@ -218,22 +223,22 @@ def _parse_header(header: bytes, name: str) -> tuple[object, bool, tuple[object,
     try:
         fields = ast.literal_eval(header.decode("latin1"))
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        _refuse(name, "a malformed NPY header", "a file written by numpy.save", error)
+        _refuse_array(name, "a malformed NPY header", "a file written by numpy.save", error)
     if not isinstance(fields, dict) or fields.keys() != _FIELDS:
-        _refuse(name, "a malformed NPY header", "a file written by numpy.save")
+        _refuse_array(name, "a malformed NPY header", "a file written by numpy.save")
     if type(fields["fortran_order"]) is not bool or not isinstance(fields["shape"], tuple):
-        _refuse(name, "a malformed NPY header", "a file written by numpy.save")
+        _refuse_array(name, "a malformed NPY header", "a file written by numpy.save")
     return fields["descr"], fields["fortran_order"], fields["shape"]
 
 
 def _read_exactly(stream: IO[bytes], count: int, name: str) -> bytes:
     content = stream.read(count)
     if len(content) != count:
-        _refuse(name, "a truncated file", "a complete NPY file")
+        _refuse_array(name, "a truncated file", "a complete NPY file")
     return content
 
 
-def _refuse(
+def _refuse_array(
     name: str, found: str, wanted: str, cause: BaseException | None = None, remedy: str = "write the file again"
 ) -> NoReturn:
     raise ArrayFileError(found=f"{name}: {found}", wanted=wanted, remedy=remedy) from cause

@@ -1,7 +1,8 @@
 """Checks of an untrusted ONNX file before an engine opens it: only known operators, and weights only in known files.
 
 An ONNX file is a protobuf message (https://protobuf.dev/programming-guides/encoding/). This module walks through its
-bytes field by field: it checks every length, skips the weights, and builds no objects.
+bytes field by field: it checks every length, skips the weights, and builds no objects. Not the `onnx` package, because
+devices do not install it, and it reads the weights into memory before anything can be checked.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def require_known_onnx(path: Path, file: str, sizes: Mapping[str, int]) -> None:
         try:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file cannot be mapped
-            _refuse(str(path), "an empty file", "an ONNX model")
+            _refuse_onnx(str(path), "an empty file", "an ONNX model")
         with content:
             require_known_model(content, str(path), file, sizes)
 
@@ -113,7 +114,7 @@ class _Walk:
     def message(self, kind: str, start: int, end: int, depth: int) -> dict[str, str]:
         """Walk through a message and those inside it, and return the strings that are checked."""
         if depth > MAX_DEPTH:
-            _refuse(self.where, f"graphs nested more than {MAX_DEPTH} deep", "a model as export writes it")
+            _refuse_onnx(self.where, f"graphs nested more than {MAX_DEPTH} deep", "a model as export writes it")
         inside, named = _INSIDE[kind], _TEXTS.get(kind, {})
         texts: dict[str, str] = {}
         external: dict[str, str] = {}
@@ -172,14 +173,14 @@ class _Walk:
     def text(self, start: int, end: int) -> str:
         """Return a string of bounded length."""
         if end - start > MOST_TEXT_BYTES:
-            _refuse(self.where, f"a name of {end - start} bytes", f"at most {MOST_TEXT_BYTES}")
+            _refuse_onnx(self.where, f"a name of {end - start} bytes", f"at most {MOST_TEXT_BYTES}")
         return self.content[start:end].decode("utf-8", "replace")
 
     def add_entry(self, external: dict[str, str], entry: Mapping[str, str]) -> None:
         """Add a key and its value to the description of a tensor's external data."""
         key = entry.get("key", "")
         if key not in _EXTERNAL_KEYS or key in external:
-            _refuse(
+            _refuse_onnx(
                 self.where,
                 f"external data with the key {key[:40]!r}",
                 f"{', '.join(sorted(_EXTERNAL_KEYS))}, each once",
@@ -189,28 +190,30 @@ class _Walk:
     def require_known_operator(self, domain: str, operator: str) -> None:
         """Refuse a custom operator, which is third-party code, or one that export does not write."""
         if domain not in STANDARD_DOMAINS and not (domain == _MICROSOFT and operator in MICROSOFT_OPERATORS):
-            _refuse(self.where, f"the operator {operator[:80]!r} of {domain[:80]!r}", "operators that export writes")
+            _refuse_onnx(
+                self.where, f"the operator {operator[:80]!r} of {domain[:80]!r}", "operators that export writes"
+            )
 
     def require_known_place(self, external: Mapping[str, str]) -> None:
         """Refuse weights in a file that the manifest does not list for this graph, or beyond the end of the file."""
         location = external.get("location", "")
         name = str(self.folder / location)
         if name not in self.sizes or not location:
-            _refuse(self.where, f"weights in {location[:200]!r}", "files that the manifest lists for this graph")
+            _refuse_onnx(self.where, f"weights in {location[:200]!r}", "files that the manifest lists for this graph")
         numbers = [external.get(key, "0") for key in _OFFSETS]
         if not all(number.isascii() and number.isdecimal() and len(number) < 20 for number in numbers):
-            _refuse(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "an offset and a length in bytes")
+            _refuse_onnx(self.where, f"weights at {' and '.join(numbers)[:80]!r}", "an offset and a length in bytes")
         if sum(map(int, numbers)) > self.sizes[name]:
-            _refuse(
+            _refuse_onnx(
                 self.where, f"weights at {numbers[0]} of {location!r}", f"weights within its {self.sizes[name]} bytes"
             )
 
     def refuse_malformed(self) -> NoReturn:
         """Refuse content that is not a protobuf message, is ambiguous, or is too long."""
-        _refuse(self.where, "a malformed ONNX file", "an ONNX model")
+        _refuse_onnx(self.where, "a malformed ONNX file", "an ONNX model")
 
 
-def _refuse(where: str, found: str, wanted: str) -> NoReturn:
+def _refuse_onnx(where: str, found: str, wanted: str) -> NoReturn:
     raise ManifestError(
         found=f"{where}: {found}",
         wanted=wanted,

@@ -16,16 +16,9 @@ from transformers.utils import cached_file
 from edge_prompt.base.errors import InputError
 from edge_prompt.base.version import __version__
 from edge_prompt.formats.bundle import REFERENCE_NAME, TOKENIZER_NAME, Bundle, read_bundle
+from edge_prompt.formats.kinds import FOLD_INPUTS, FOLD_OUTPUTS
 from edge_prompt.formats.kv_cache_names import shared_form, stateful_form
-from edge_prompt.formats.manifest import (
-    FOLD_INPUTS,
-    FOLD_OUTPUTS,
-    Backbone,
-    Graph,
-    Manifest,
-    manifest_of,
-    write_manifest,
-)
+from edge_prompt.formats.manifest import Backbone, Graph, Manifest, manifest_of, write_manifest
 from edge_prompt.storage.files import folder_written_atomically, sha256_of
 from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule

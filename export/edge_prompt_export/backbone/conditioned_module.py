@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.formats.kinds import KindShape
-from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.kinds import PROMPT_INPUTS, KindShape
 from edge_prompt.formats.preprocessing import Preprocessing
 
 Tensors = dict[str, Tensor]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edge_prompt.formats.manifest import FOLD_INPUTS
+from edge_prompt.formats.kinds import FOLD_INPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 
 _TRACE_VIRTUAL_TOKENS = 5

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from edge_prompt.base.errors import ResultsError
 from edge_prompt.storage.files import read_json, written_atomically
 from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.records import Check, DistinctStrings, read_record, require_consistent
 from edge_prompt_runtime.bench.statistics import Interval, median, paired_ratio, ratio
 
 FORMAT_VERSION = 1
@@ -23,6 +24,12 @@ DIGITS = 6
 
 LARGEST = 1e18
 """The largest number, and the inverse of the smallest one, for which all computations stay finite."""
+
+Measured = Annotated[
+    float,
+    Check(lambda found: found == 0 or 1 / LARGEST <= abs(found) <= LARGEST, f"0, or a number up to {LARGEST:g}"),
+]
+"""A number with which all computations stay finite."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Series:
 
     name: str
     unit: str
-    samples: tuple[float, ...]
+    samples: Annotated[tuple[Measured, ...], Check(len, "at least one sample")]
     line: str = ""
     x: float | None = None
     higher_is_better: bool = False
@@ -92,10 +99,10 @@ class Chart:
     """
 
     title: str
-    series: tuple[str, ...]
+    series: DistinctStrings
     x: str = ""
     log: bool = False
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,84 +184,26 @@ def read_results(path: Path) -> Results:
     """
     fields = Fields(read_json(path, ResultsError), str(path), ResultsError)
     fields.require_version(FORMAT_VERSION)
-    series = tuple(map(_series, fields.objects("series")))
-    units = {one.name: one.unit for one in series}
-    if len(units) < len(series):
+    return read_record(Results, fields)
+
+
+@require_consistent.register
+def _require_names_and_units(results: Results, fields: Fields) -> None:
+    units = {one.name: one.unit for one in results.series}
+    if len(units) < len(results.series):
         fields.refuse("two series with the same name", "distinct names")
-    ratios, charts = tuple(map(_ratio, fields.objects("ratios"))), tuple(map(_chart, fields.objects("charts")))
-    for named in (*((one.top, one.bottom) for one in ratios), *(one.series for one in charts)):
+    for named in (*((one.top, one.bottom) for one in results.ratios), *(one.series for one in results.charts)):
         if len({units.get(name) for name in named} - {None}) != 1 or not units.keys() >= set(named):
             fields.refuse(
                 f"a ratio or chart of the series {', '.join(named)[:200]}",
                 "series of this file that all have the same unit",
             )
-    lengths = {one.name: len(one.samples) for one in series}
-    around_zero = {one.name for one in series if min(one.samples) <= 0 <= max(one.samples)}
-    for one in ratios:
+    lengths = {one.name: len(one.samples) for one in results.series}
+    around_zero = {one.name for one in results.series if min(one.samples) <= 0 <= max(one.samples)}
+    for one in results.ratios:
         if one.bottom in around_zero:
             fields.refuse(f"{one.name!r} divides by samples around 0", "samples that all have the same sign")
         if one.paired and lengths[one.top] != lengths[one.bottom]:
             fields.refuse(
                 f"{one.name!r} pairs {lengths[one.top]} samples with {lengths[one.bottom]}", "equal numbers of samples"
             )
-    return Results(
-        name=fields.take("name", str),
-        question=fields.take("question", str),
-        begun=fields.take("begun", str),
-        seconds=fields.take("seconds", float),
-        machine=fields.take("machine", dict),
-        versions=fields.string_values("versions"),
-        settings=fields.take("settings", dict),
-        series=series,
-        ratios=ratios,
-        charts=charts,
-        left_out=fields.string_values("left_out"),
-        notes=fields.strings("notes"),
-        commit=fields.take("commit", str),
-    )
-
-
-def _series(fields: Fields) -> Series:
-    return Series(
-        name=fields.take("name", str),
-        unit=fields.take("unit", str),
-        samples=_numbers(fields, fields.take("samples", list)),
-        line=fields.take("line", str),
-        x=fields.optional("x", float),
-        higher_is_better=fields.take("higher_is_better", bool),
-    )
-
-
-def _ratio(fields: Fields) -> Ratio:
-    return Ratio(
-        name=fields.take("name", str),
-        top=fields.take("top", str),
-        bottom=fields.take("bottom", str),
-        paired=fields.take("paired", bool),
-        goal=fields.optional("goal", float),
-        at_least=fields.take("at_least", bool),
-    )
-
-
-def _chart(fields: Fields) -> Chart:
-    limits = fields.take("limits", dict)
-    values = _numbers(fields, list(limits.values())) if limits else ()
-    return Chart(
-        title=fields.take("title", str),
-        series=fields.distinct("series"),
-        x=fields.take("x", str),
-        log=fields.take("log", bool),
-        limits=dict(zip(limits, values, strict=True)),
-    )
-
-
-def _numbers(fields: Fields, found: list[Any]) -> tuple[float, ...]:
-    if not found or not all(isinstance(one, int | float) and not isinstance(one, bool) for one in found):
-        fields.refuse("no samples, or samples that are not numbers", "a list of numbers")
-    try:
-        numbers = tuple(map(float, found))
-    except OverflowError:
-        fields.refuse("an integer that is too large for a float", "numbers")
-    if not all(number == 0 or 1 / LARGEST <= abs(number) <= LARGEST for number in numbers):
-        fields.refuse("a number that is not finite, or too large or too small", f"numbers up to {LARGEST:g}")
-    return numbers

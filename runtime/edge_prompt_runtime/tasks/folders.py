@@ -12,16 +12,16 @@ from edge_prompt.base.errors import MissingFileError
 from edge_prompt.formats.card import CARD_SUFFIX
 from edge_prompt.formats.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
 from edge_prompt.formats.signed_files import SIGNATURE_SUFFIX
-from edge_prompt.storage.files import FileState, state_inside, state_of
+from edge_prompt.storage.files import FileStat, stat_inside, stat_of
 
-Signature = tuple[FileState | None, ...]
+Signature = tuple[FileStat | None, ...]
 """Identifies the current files of a prompt, so that replaced files are noticed; None for a file that is missing."""
 
 _BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
 """Suffixes of a prompt's other files, except its signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
-"""File names that are accepted, without the suffix; see `edge_prompt.storage.files.state_inside`."""
+"""File names that are accepted, without the suffix; see `edge_prompt.storage.files.stat_inside`."""
 
 
 class Found(NamedTuple):
@@ -66,10 +66,10 @@ class PromptFolders:
             return None
         for folder in self.folders:
             path = folder / (name + PROMPT_SUFFIX)
-            state = state_inside(path)
+            state = stat_inside(path)
             if state is not None:
                 stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
-                return Found(path, (state, *[state_of(stem + suffix) for suffix in self._beside]))
+                return Found(path, (state, *[stat_of(stem + suffix) for suffix in self._beside]))
         return None
 
     def names(self) -> list[str]:

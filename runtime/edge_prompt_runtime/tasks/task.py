@@ -13,8 +13,8 @@ from edge_prompt.base.errors import CardError, HeadError, PromptShapeError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt.formats.fingerprint import require_fingerprint
-from edge_prompt.formats.kinds import kind_of
-from edge_prompt.formats.manifest import PROMPT_INPUTS, LanguageManifest, Manifest
+from edge_prompt.formats.kinds import PROMPT_INPUTS, kind_of
+from edge_prompt.formats.manifest import LanguageManifest, Manifest
 from edge_prompt.formats.preprocessing import LEAST_TOKENS, LanguagePreprocessing, TextPreprocessing
 from edge_prompt.formats.prompt import Head, Prompt
 from edge_prompt.formats.signed_files import read_signed_prompt

@@ -33,8 +33,8 @@ from edge_prompt.storage.files import (
     require_file,
     resolve_inside,
     sha256_of,
-    state_inside,
-    state_of,
+    stat_inside,
+    stat_of,
     write_json,
     written_atomically,
 )
@@ -349,11 +349,11 @@ def test_a_link_beside_prompts_is_a_file_only_if_it_stays(tmp_path: Path) -> Non
     (folder / "inner").symlink_to("file")
     (folder / "outer").symlink_to(tmp_path / "outside")
     (folder / "inside").mkdir()
-    here = state_of(folder / "file")
+    here = stat_of(folder / "file")
     assert here is not None
-    assert [state_inside(folder / name) for name in ("file", "inner", "inside", "none")] == [here, here, None, None]
+    assert [stat_inside(folder / name) for name in ("file", "inner", "inside", "none")] == [here, here, None, None]
     with pytest.raises(UnsafePathError):
-        state_inside(folder / "outer")
+        stat_inside(folder / "outer")
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -69,14 +69,11 @@ def test_a_count_out_of_bounds_is_refused(count: int) -> None:
         fields(x=count).size("x")
 
 
-def test_strings_are_taken_in_order() -> None:
-    assert fields(x=["b", "a"]).strings("x") == ("b", "a")
-
-
-@pytest.mark.parametrize("value", [[1], ["a", None], [["a"]]])
-def test_a_list_of_more_than_strings_is_refused(value: list[Any]) -> None:
-    with pytest.raises(CardError, match="'x' has items that are not strings"):
-        fields(x=value).strings("x")
+def test_items_are_fields_by_their_places() -> None:
+    items = fields(x=["b", 3]).items("x")
+    assert items.value == {"x[0]": "b", "x[1]": 3}
+    with pytest.raises(CardError, match=r"x\.json: 'x\[1\]' is int; wanted 'x\[1\]' as str"):
+        items.take("x[1]", str)
 
 
 def test_a_sha256_is_taken() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
-from edge_prompt.formats.manifest import FOLD_OUTPUTS
+from edge_prompt.formats.kinds import FOLD_OUTPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.graphs.export_args import Positional

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
-from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES
-from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, PROMPT_INPUTS
 from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
 from edge_prompt.untrusted.npy import MAX_RANK
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors

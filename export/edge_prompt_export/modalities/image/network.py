@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
-from edge_prompt.formats.kinds import KindShape
-from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.kinds import PROMPT_INPUTS, KindShape
 from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import (

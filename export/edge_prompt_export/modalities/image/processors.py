@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from edge_prompt.base.errors import ManifestError
-from edge_prompt.formats.image_settings import ImageSettings, by_channel, checked, number
+from edge_prompt.formats.image_settings import MAX_NUMBER, ImageSettings
 from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.records import require_consistent
 
 _CONVNEXT_WARPS_FROM = 384
 """ConvNeXT resizes and crops for sizes below this, and warps for this size and above."""
@@ -155,7 +156,9 @@ def settings_of(config: Mapping[str, Any], where: str = "preprocessor_config.jso
         given = fields.value.get("pad_size") is not None
         size = _height_and_width(fields, "pad_size", None) if given else ()
         settings = replace(settings, pad="exact" if given else "batch", pad_size=size)
-    return checked(family.own(fields, settings), fields)
+    settings = family.own(fields, settings)
+    require_consistent(settings, fields)
+    return settings
 
 
 def _family(fields: Fields) -> _Family:
@@ -229,11 +232,15 @@ def _height_and_width(fields: Fields, name: str, otherwise: int | None) -> tuple
 def _by_channel(fields: Fields, name: str, otherwise: tuple[float, float, float]) -> tuple[float, float, float]:
     found = fields.value.get(name)
     found = otherwise if found is None else found
-    return by_channel(fields, name, found if isinstance(found, (list, tuple)) else [found] * 3)
+    found = found if isinstance(found, (list, tuple)) else [found] * 3
+    if len(found) != 3 or not all(type(item) in {int, float} and abs(item) <= MAX_NUMBER for item in found):
+        fields.refuse(f"{name!r} is {str(found)[:80]}", f"3 numbers from -{MAX_NUMBER} to {MAX_NUMBER}")
+    red, green, blue = map(float, found)
+    return red, green, blue
 
 
 def _optional_number(fields: Fields, name: str, otherwise: float) -> float:
-    return otherwise if fields.value.get(name) is None else number(fields, name)
+    return _or(fields.optional(name, float), otherwise)
 
 
 def _on(fields: Fields, name: str, *, otherwise: bool = True) -> bool:

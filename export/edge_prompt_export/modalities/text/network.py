@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
-from edge_prompt.formats.manifest import PROMPT_INPUTS
+from edge_prompt.formats.kinds import PROMPT_INPUTS
 from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import ATTENTION_NAME, conditioned_on

@@ -14,6 +14,7 @@ from PIL import Image
 from edge_prompt.base.errors import InputError, ManifestError, MissingFileError
 from edge_prompt.formats.image_settings import ImageSettings, output_size
 from edge_prompt.untrusted.json_fields import Fields
+from edge_prompt.untrusted.records import read_record
 from edge_prompt_export.modalities.image.processors import settings_of
 from edge_prompt_runtime.inputs.image import ImageSizes, prepare_image, prepare_images, preprocess
 
@@ -108,7 +109,7 @@ def test_what_a_processor_writes_of_itself_gives_the_same_settings(
 @pytest.mark.parametrize(("family", "fields"), CASES, ids=CASE_NAMES)
 def test_settings_in_a_manifest_are_read_as_they_were_written(family: str, fields: dict[str, Any]) -> None:
     settings = settings_for(family, **fields)
-    read = ImageSettings.from_fields(Fields(json.loads(json.dumps(asdict(settings))), "a manifest", ManifestError))
+    read = read_record(ImageSettings, Fields(json.loads(json.dumps(asdict(settings))), "a manifest", ManifestError))
     assert read == settings
     assert asdict(read) == asdict(settings)
 
