@@ -134,13 +134,14 @@ def export_backbone(
             if fold is not None:
                 fold_graphs[fold.engine] = fold
         _copy_files(backbone, folder)
-        write_reference(folder, backbone.module, backbone.preprocessing)
+        requests = backbone.parity_requests()
+        write_reference(folder, backbone.module, requests)
         manifest = replace(_manifest(backbone, graphs, others, folder), fold_graphs=fold_graphs)
         write_manifest(folder, manifest)
         parity = {}
         for engine in graphs:
             logger.info("comparing %s with torch", engine)
-            parity[engine] = measure_parity(read_bundle(folder), backbone.module, engine)
+            parity[engine] = measure_parity(read_bundle(folder), backbone.module, requests, engine)
         write_manifest(folder, replace(manifest, parity={"tolerance": TOLERANCE, **parity}))
         if weights != "fp32":
             compress_bundle(folder, weights, _feeds(backbone, manifest, calibrate))

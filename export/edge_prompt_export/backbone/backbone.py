@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from edge_prompt.base.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.formats.fingerprint import Weight, fingerprint_of
-from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
-from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt.formats.preprocessing import Preprocessing
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.base.quiet import quiet
 
 LABELLED_TASKS = frozenset(
@@ -61,8 +62,8 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
-class LoadedBackbone:
-    """A backbone in memory.
+class LoadedBackbone(ABC):
+    """A backbone in memory. Each modality has a subclass that narrows the types of the module and the preprocessing.
 
     Attributes:
         source: Folder or hub name that it was loaded from; for a module of the user's own, its name.
@@ -101,65 +102,45 @@ class LoadedBackbone:
             return ()
         return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
 
-    @property
-    def text(self) -> TextPreprocessing:
-        """How a text becomes the module's inputs.
-
-        Raises:
-            BackboneError: The backbone does not take text.
-        """
-        if not isinstance(self.preprocessing, TextPreprocessing):
-            raise BackboneError(
-                found=f"{self.source} does not take text", wanted="a text encoder", remedy="choose another backbone"
-            )
-        return self.preprocessing
-
-    @property
-    def max_positions(self) -> int | None:
-        """Number of learned positions, shared by prefix, virtual tokens and tokens; None if there are none."""
-        return self.text.max_positions
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens per text, special tokens included."""
-        return self.text.max_tokens
+    @abstractmethod
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
 
 
 class Checkpoint(NamedTuple):
     """A network as loaded by transformers.
 
     Attributes:
-        module: The network, conditioned and frozen.
-        preprocessing: How a request becomes the module's inputs.
-        tokenizer: Its tokenizer, if it has one.
+        backbone: The network, conditioned and frozen.
         missing: Names of the network's weights that the checkpoint lacks.
     """
 
-    module: ConditionedModule
-    preprocessing: Preprocessing
-    tokenizer: PreTrainedTokenizerBase | None
+    backbone: LoadedBackbone
     missing: set[str]
 
 
-def conditioned_backbone(
-    source: str,
-    options: LoadOptions,
-    module: ConditionedModule,
-    preprocessing: Preprocessing,
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> LoadedBackbone:
-    """Make a backbone of a conditioned module; its fingerprint covers the weights that the outputs depend on."""
+class Identity(NamedTuple):
+    """What identifies the weights that a module's outputs depend on.
+
+    Attributes:
+        fingerprint: See `edge_prompt.formats.fingerprint`.
+        num_parameters: Their number of parameters.
+    """
+
+    fingerprint: str
+    num_parameters: int
+
+
+def identity_of(module: ConditionedModule) -> Identity:
+    """Run a conditioned module once, and identify the weights that its outputs depend on."""
     with running(type(module.model).__name__), quiet():
         reached = reached_weights(module)
-    return LoadedBackbone(
-        source=source,
-        options=options,
-        module=module,
-        preprocessing=preprocessing,
-        tokenizer=tokenizer,
-        fingerprint=fingerprint_of(weights_of(reached)),
-        num_parameters=sum(weight.numel() for weight in reached.values()),
-    )
+    return identity_of_weights(reached)
+
+
+def identity_of_weights(weights: Mapping[str, Tensor]) -> Identity:
+    """Identify weights by name."""
+    return Identity(fingerprint_of(weights_of(weights)), sum(weight.numel() for weight in weights.values()))
 
 
 def reached_weights(module: ConditionedModule) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from edge_prompt.formats.kinds import KindShape
 from edge_prompt.formats.manifest import PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import Preprocessing
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of a graph input or output."""
@@ -63,10 +62,6 @@ class ConditionedModule(nn.Module, ABC):
     @abstractmethod
     def trace_inputs(self) -> Tensors:
         """Example inputs for a tracer. Dynamic axes have distinct lengths above 1, so none is taken for a constant."""
-
-    @abstractmethod
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
-        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
         """A random prompt with the axes of a prompt file, scaled like the network's own values."""

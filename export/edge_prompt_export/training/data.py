@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, Protocol, TextIO
 
 from edge_prompt.base.errors import TrainingDataError
 from edge_prompt.storage.files import require_file
@@ -18,6 +18,14 @@ _LONGEST_FIELD = 1 << 24
 
 Refuse = Callable[[Path, int, str], NoReturn]
 """Raises an error that names the file, the line, and what was found there."""
+
+
+class HasLabel(Protocol):
+    """An example with a class."""
+
+    @property
+    def label(self) -> str:
+        """The name of its class."""
 
 
 class Example(NamedTuple):
@@ -55,7 +63,7 @@ def read_examples(path: Path) -> list[Example]:
     return examples
 
 
-def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
+def labels_of(examples: Sequence[HasLabel], path: Path) -> tuple[str, ...]:
     """The classes of `examples`, sorted.
 
     Raises:
@@ -71,7 +79,7 @@ def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
     return labels
 
 
-def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path: Path) -> None:
+def require_known_labels(examples: Sequence[HasLabel], labels: tuple[str, ...], path: Path) -> None:
     """Refuse examples of a class that is not among `labels`."""
     unknown = Counter(example.label for example in examples if example.label not in labels)
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -46,7 +47,10 @@ class Figures:
         return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
-Measure = Callable[[nn.Module, Examples, str], Figures]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ExamplesT = TypeVar("ExamplesT", bound=Examples)
+
+Measure = Callable[[ModuleT, ExamplesT, str], Figures]
 """Measures a module on examples in a precision, a key of `PRECISIONS`."""
 
 

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_prompt_export.training.examples import Batch, Examples
-from edge_prompt_export.training.figures import Figures, Measure, accuracy_figures, in_precision
+from edge_prompt_export.training.examples import Batch
+from edge_prompt_export.training.figures import ExamplesT, Figures, Measure, ModuleT, accuracy_figures, in_precision
 from edge_prompt_export.training.schedule import SCHEDULES
 
 LARGEST_GRADIENT_NORM = 1.0
@@ -88,13 +88,13 @@ class Outcome:
 
 
 def train(
-    module: nn.Module,
+    module: ModuleT,
     groups: Sequence[dict[str, Any]],
-    training: Examples,
-    validation: Examples | None,
+    training: ExamplesT,
+    validation: ExamplesT | None,
     settings: LoopSettings,
     observer: Observer | None = None,
-    measure: Measure = accuracy_figures,
+    measure: Measure[ModuleT, ExamplesT] = accuracy_figures,
 ) -> Outcome:
     """Train the parameters in `groups`, and leave the module in evaluation mode with the best or the last parameters.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
 from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES
 from edge_prompt.formats.manifest import PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
+from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing
 from edge_prompt.untrusted.npy import MAX_RANK
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import rows_of
@@ -112,8 +112,8 @@ class ConditionedCustom(ConditionedModule):
         """See `ConditionedModule.trace_inputs`."""
         return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - not needed
-        """See `ConditionedModule.parity_requests`."""
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
         return [self._request(batch, length, seed) for seed, (batch, length) in enumerate(((1, 3), (3, 7)))]
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:

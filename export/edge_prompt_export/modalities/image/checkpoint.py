@@ -18,8 +18,9 @@ from edge_prompt.base.errors import BackboneError, ManifestError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt.storage.files import read_json
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running, task_of
+from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, identity_of, running, task_of
 from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
 from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
 from edge_prompt_export.modalities.image.processors import settings_of
@@ -40,6 +41,16 @@ TASK_OF_HEAD = {
     "ForSemanticSegmentation": "semantic-segmentation",
 }
 """The task of a checkpoint, by the ending of its architecture's name; all others are loaded for feature extraction."""
+
+
+def accepts_checkpoint(config: PreTrainedConfig, task: str | None, _options: LoadOptions) -> bool:
+    """Whether the network takes images; for a network that takes images and texts, the task or its head decides."""
+    if getattr(config, "vision_config", None) is not None:
+        asked = task or task_of(config, TASK_OF_HEAD, "")
+        return asked in AUTO_CLASSES or getattr(config, "text_config", None) is None
+    network = AutoModel._model_mapping.get(type(config), None)
+    network = network[0] if isinstance(network, tuple) else network
+    return getattr(network, "main_input_name", "") == "pixel_values"
 
 
 def load(
@@ -67,7 +78,8 @@ def load(
         module.eval()
     height, width = image_size or (None, None)
     preprocessing = ImagePreprocessing(module.num_channels, height, width, settings, module.pooling, normalize=False)
-    return Checkpoint(module, preprocessing, None, set(info["missing_keys"]))
+    backbone = ImageBackbone(source, options, module, preprocessing, None, *identity_of(module))
+    return Checkpoint(backbone, set(info["missing_keys"]))
 
 
 def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:

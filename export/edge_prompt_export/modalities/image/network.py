@@ -11,7 +11,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import KindShape
 from edge_prompt.formats.manifest import PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import (
     UNMASKED_ATTENTION_NAME,
@@ -168,8 +167,8 @@ class ConditionedVision(ConditionedModule):
         """See `ConditionedModule.trace_inputs`."""
         return self.under({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - images have no length
-        """See `ConditionedModule.parity_requests`."""
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
         return [{"pixel_values": self._example_images(batch, seed)} for seed, batch in enumerate((1, 2))]
 
     def as_input(self, kind: str, array: Tensor) -> dict[str, Tensor]:

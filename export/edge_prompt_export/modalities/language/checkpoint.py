@@ -7,8 +7,9 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from edge_prompt.base.errors import BackboneError
 from edge_prompt.formats.preprocessing import LanguagePreprocessing
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running
+from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, identity_of, running
 from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 from edge_prompt_export.modalities.text.checkpoint import load_tokenizer
 
@@ -17,6 +18,14 @@ AUTO_CLASSES = {"text-generation": AutoModelForCausalLM}
 _EXPERTS = "batched_mm"
 """How a mixture of experts is computed: the only implementation in transformers that both converters support. It
 gathers the weights of each token's experts, which decoding reads anyway, but long requests need more memory."""
+
+
+def accepts_checkpoint(config: PreTrainedConfig, task: str | None, options: LoadOptions) -> bool:
+    """Whether to load the network as a causal language model: decided by the task, or by the checkpoint without one."""
+    if task is not None:
+        return task in AUTO_CLASSES
+    architecture = next(iter(config.architectures or ()), "")
+    return options.gguf_file is not None or architecture.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def load(
@@ -43,4 +52,5 @@ def load(
         max_positions=module.max_positions,
         vocab_size=int(module.embedding.weight.shape[0]),
     )
-    return Checkpoint(module, preprocessing, tokenizer, set(info["missing_keys"]))
+    backbone = LanguageBackbone(source, options, module, preprocessing, tokenizer, *identity_of(module))
+    return Checkpoint(backbone, set(info["missing_keys"]))

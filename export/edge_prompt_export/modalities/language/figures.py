@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from edge_prompt_export.modalities.language.prompted import PromptedLanguageModel
+from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
 from edge_prompt_export.modalities.language.rows import LanguageRows
-from edge_prompt_export.training.examples import Examples
 from edge_prompt_export.training.figures import Figures, measuring
 
 _BATCH_SIZE = 16
 
 
-def language_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
+def language_figures(module: PromptedLanguageModel, examples: LanguageRows, precision: str) -> Figures:
     """The loss of a language model, with its accuracy on labels or its exact match on free completions.
 
     Greedy decoding produces the completion exactly if the most likely token is correct at every position.
     """
-    assert isinstance(module, PromptedLanguageModel)  # noqa: S101 - the module of this modality
-    assert isinstance(examples, LanguageRows)  # noqa: S101 - the examples of this modality
     with measuring(module, precision):
         return _of_labels(module, examples) if examples.label_tokens else _of_completions(module, examples)
 

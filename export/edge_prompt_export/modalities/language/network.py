@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names
-from edge_prompt.formats.preprocessing import LanguagePreprocessing, Preprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import rows_of
 from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
@@ -104,10 +103,9 @@ class ConditionedCausalLM(ConditionedModule):
         }
         return inputs | self._past([torch.randn(2, batch, h, past_length, d) for h, d in self.layer_shapes])
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
+    def parity_requests(self) -> list[Tensors]:
         """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
-        assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - made for this family
-        room = preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1]
+        room = self.max_positions - PARITY_VIRTUAL_TOKENS[-1]
         return [self._tokens(batch, min(tokens, room), seed) for seed, (batch, tokens) in enumerate(PARITY_SIZES)]
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:

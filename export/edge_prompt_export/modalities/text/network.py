@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.manifest import PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import ATTENTION_NAME, conditioned_on
 from edge_prompt_export.conditioning.virtual_tokens import JoinedSequence, join, take_slots
@@ -142,9 +142,8 @@ class ConditionedTextEncoder(ConditionedModule):
         """See `ConditionedModule.trace_inputs`."""
         return self.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
+    def parity_requests(self, preprocessing: TextPreprocessing) -> list[Tensors]:
         """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
-        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - made for this family
         room = preprocessing.max_tokens
         if preprocessing.max_positions is not None:
             room = min(room, preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1])

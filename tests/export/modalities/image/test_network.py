@@ -218,9 +218,9 @@ def test_images_of_any_size_take_every_kind_but_pixel(image_network: Network) ->
     assert tuple(module.kinds) == ("soft", "deep", "prefix")
     assert module.refused_kinds == {"pixel": "its images vary in size"}
     assert module.dynamic_axes()["pixel_values"] == {0: "batch", 2: "height", 3: "width"}
-    sizes = [tuple(request["pixel_values"].shape) for request in module.parity_requests(None)]  # type: ignore[arg-type]
+    sizes = [tuple(request["pixel_values"].shape) for request in module.parity_requests()]
     assert sizes == [(1, 3, 32, 48), (2, 3, 40, 40)]
-    for request in module.parity_requests(None):  # type: ignore[arg-type]
+    for request in module.parity_requests():
         base = module.outputs_under(request, "", None)
         for name, output in module.untouched(request).items():
             assert torch.equal(base[name], output)
@@ -237,7 +237,7 @@ def test_images_of_one_size_have_that_size_in_the_graph(vision: Vision) -> None:
         "prefix": {2: "prefix_batch", 4: "prefix_length"},
         "pixel_prompt": {0: "pixel_prompt_batch"},
     }
-    assert [tuple(r["pixel_values"].shape) for r in module.parity_requests(None)] == [(1, 3, 32, 32), (2, 3, 32, 32)]  # type: ignore[arg-type]
+    assert [tuple(r["pixel_values"].shape) for r in module.parity_requests()] == [(1, 3, 32, 32), (2, 3, 32, 32)]
     assert {name: tuple(tensor.shape) for name, tensor in module.trace_inputs().items()} == {
         "pixel_values": (2, 3, 32, 32),
         "soft_prompt": (1, 3, 32),

@@ -9,7 +9,7 @@ import pytest
 
 from edge_prompt.base.errors import InputError, TrainingDataError
 from edge_prompt.formats.bundle import read_bundle
-from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.data import Chat, Pair
 from edge_prompt_export.modalities.language.rows import LanguageRow, LanguageRows, language_rows, template_of
 from edge_prompt_export.modalities.registry import load_backbone
@@ -34,7 +34,7 @@ def tokens(reader: Reader, text: str) -> list[int]:
 
 
 def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
-    loaded_language: LoadedBackbone, reader: Reader
+    loaded_language: LanguageBackbone, reader: Reader
 ) -> None:
     settings = replace(PLAIN, template="<|user|>{text}!")
     (row,) = language_rows(loaded_language, [Pair("the oil", "price rose")], (), settings).rows
@@ -42,7 +42,7 @@ def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
     assert row == LanguageRow([*tokens(reader, "<|user|>the oil!"), *said, END], len(said) + 1)
 
 
-def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LanguageBackbone, reader: Reader) -> None:
     examples = [Example("price", "oil"), Example("meeting", "state")]
     rows = language_rows(loaded_language, examples, ("oil", "state"), PLAIN)
     labels = [[*tokens(reader, label), END] for label in ("oil", "state")]
@@ -50,13 +50,15 @@ def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LoadedBackbo
     assert rows.rows[1] == LanguageRow([*tokens(reader, "meeting"), *labels[1]], len(labels[1]), 1)
 
 
-def test_a_chat_is_rendered_as_on_the_device(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_a_chat_is_rendered_as_on_the_device(loaded_language: LanguageBackbone, reader: Reader) -> None:
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "the price?"}]
     (row,) = language_rows(loaded_language, [Chat(tuple(messages), "rose")], (), PLAIN).rows
     assert row.input_ids == [*reader.tokens_of_chat(messages).tolist(), *tokens(reader, "rose"), END]
 
 
-def test_a_text_in_the_chat_template_is_the_message_of_a_user(loaded_language: LoadedBackbone, reader: Reader) -> None:
+def test_a_text_in_the_chat_template_is_the_message_of_a_user(
+    loaded_language: LanguageBackbone, reader: Reader
+) -> None:
     asked = {"role": "user", "content": "the price?"}
     for settings, messages in (
         (replace(PLAIN, chat=True), [asked]),
@@ -78,20 +80,20 @@ def test_a_text_in_the_chat_template_is_the_message_of_a_user(loaded_language: L
     ],
 )
 def test_templates_that_contradict_each_other_are_refused(
-    changed: dict[str, Any], found: str, loaded_language: LoadedBackbone
+    changed: dict[str, Any], found: str, loaded_language: LanguageBackbone
 ) -> None:
     with pytest.raises(InputError, match=found):
         language_rows(loaded_language, [Pair("a", "b")], (), replace(PLAIN, **changed))
 
 
 @pytest.mark.parametrize("changed", [{"chat": True}, {"template": "Q: {text}"}])
-def test_chats_go_into_no_template(changed: dict[str, Any], loaded_language: LoadedBackbone) -> None:
+def test_chats_go_into_no_template(changed: dict[str, Any], loaded_language: LanguageBackbone) -> None:
     chat = Chat(({"role": "user", "content": "a"},), "b")
     with pytest.raises(InputError, match="a template for the messages of chats"):
         language_rows(loaded_language, [chat], (), replace(PLAIN, **changed))
 
 
-def test_what_is_longer_than_the_context_is_refused(loaded_language: LoadedBackbone) -> None:
+def test_what_is_longer_than_the_context_is_refused(loaded_language: LanguageBackbone) -> None:
     fits = Pair("q" * (POSITIONS - 4 - 2), "z")
     assert len(language_rows(loaded_language, [fits], (), PLAIN).rows[0].input_ids) == POSITIONS - 4
     with pytest.raises(TrainingDataError, match=f"example 2: {POSITIONS - 3} tokens .* at most {POSITIONS - 4}"):
@@ -103,6 +105,7 @@ def test_a_model_without_an_end_or_a_chat_template_is_refused(tmp_path: Path) ->
     for name in ("generation_config.json", "chat_template.jinja"):
         (tmp_path / name).unlink()
     backbone = load_backbone(str(tmp_path))
+    assert isinstance(backbone, LanguageBackbone)
     with pytest.raises(InputError, match="no end-of-text token"):
         language_rows(backbone, [Pair("a", "b")], (), PLAIN)
     with pytest.raises(InputError, match="chat template"):

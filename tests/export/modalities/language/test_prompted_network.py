@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.figures import language_figures
 from edge_prompt_export.modalities.language.initialise import prompt_of_text
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
-from edge_prompt_export.modalities.language.prompted import PromptedLanguageModel
+from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
 from edge_prompt_export.modalities.language.rows import LanguageRow, LanguageRows
 from edge_prompt_runtime import Runtime
 
@@ -20,8 +20,7 @@ LABELS = [[8, 9, 0], [4, 0], [8, 0]]
 
 
 @pytest.fixture
-def module(loaded_language: LoadedBackbone) -> ConditionedCausalLM:
-    assert isinstance(loaded_language.module, ConditionedCausalLM)
+def module(loaded_language: LanguageBackbone) -> ConditionedCausalLM:
     return loaded_language.module
 
 
