@@ -16,7 +16,7 @@ import onnx_ir
 from numpy.typing import NDArray
 
 from edge_prompt_export.compression.onnx.quantizer import quantized
-from edge_prompt_export.conditioning.onnx_attention import ORT_DOMAIN
+from edge_prompt_export.graphs.onnx.passes.attention import ORT_DOMAIN
 from edge_prompt_export.graphs.onnx.values import constant_of
 
 
