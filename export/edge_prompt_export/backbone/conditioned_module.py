@@ -36,7 +36,6 @@ class ConditionedModule(nn.Module, ABC):
         output_names: The graph's outputs, in order.
         kinds: The kinds of prompt that it takes, with their shapes.
         refused_kinds: By kind, why this network does not take a prompt that other networks of its modality take.
-        cache_names: The inputs of the key-value cache; empty for networks without a cache.
     """
 
     model: nn.Module
@@ -46,8 +45,6 @@ class ConditionedModule(nn.Module, ABC):
     kinds: dict[str, KindShape]
     refused_kinds: dict[str, str]
     layer_shapes: list[tuple[int, int]]
-    layer_limits: list[tuple[int | None, float | None]]
-    cache_names: tuple[str, ...] = ()
     _empty_prompts: Tensors | None = None
 
     @property

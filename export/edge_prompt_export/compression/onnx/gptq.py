@@ -16,6 +16,7 @@ import onnx_ir
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_prompt_export.graphs.onnx.passes.base import shape_of
 from edge_prompt_runtime.engines.base import Arrays
 
 DAMPING = 0.01
@@ -144,8 +145,7 @@ def _passes(inputs: Sequence[onnx_ir.Value]) -> Iterator[list[str]]:
     names: list[str] = []
     size_bytes = 0
     for value in dict.fromkeys(inputs):
-        assert value.shape is not None  # noqa: S101 - the exporter gives every value a shape
-        size = value.shape[-1]
+        size = shape_of(value)[-1]
         own_bytes = 4 * size**2 if isinstance(size, int) else AT_ONCE_BYTES
         if names and size_bytes + own_bytes > AT_ONCE_BYTES:
             yield names

@@ -19,6 +19,7 @@ from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
 from edge_prompt_export.graphs.openvino.state import make_stateful, record_limits
+from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 
 OPENVINO_FILE = "openvino_model.xml"
 OPENVINO_DATA_FILE = "openvino_model.bin"
@@ -42,7 +43,7 @@ def write_openvino(module: ConditionedModule, folder: Path, metadata: Mapping[st
         UnsupportedArchitectureError: The converter does not support the network.
     """
     model = openvino_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names, metadata)
-    if module.cache_names:
+    if isinstance(module, ConditionedCausalLM):
         make_stateful(model, module.layer_shapes)
         record_limits(model, module.layer_limits)
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)

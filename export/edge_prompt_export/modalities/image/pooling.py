@@ -47,7 +47,8 @@ def mean_pooling(pooled: Pooled) -> Tensor:
 
 def pooler_pooling(pooled: Pooled) -> Tensor:
     """The output of the network's own pooler, `[batch, width]`."""
-    assert pooled.pooler is not None  # noqa: S101 - checked by `require_pooling`
+    if pooled.pooler is None:
+        raise _refusal("pooler", pooled)
     return pooled.pooler.flatten(1)
 
 
@@ -76,14 +77,22 @@ def require_pooling(pooling: str, pooled: Pooled) -> None:
     Raises:
         BackboneError: The network has no class token, or no pooler.
     """
-    possible = {"cls": has_class_token(pooled), "mean": True, "pooler": pooled.pooler is not None}
-    if not possible[pooling]:
-        lacking = {"cls": "class token", "pooler": "pooler"}[pooling]
-        raise BackboneError(
-            found=f"pooling by {pooling!r} of {type(pooled.model).__name__}, which has no {lacking}",
-            wanted=f"one of {', '.join(name for name, fits in possible.items() if fits)}",
-            remedy="choose one of them (--pooling), or leave the option out",
-        )
+    if not _possible(pooled)[pooling]:
+        raise _refusal(pooling, pooled)
+
+
+def _possible(pooled: Pooled) -> dict[str, bool]:
+    """Whether a network supports each pooling."""
+    return {"cls": has_class_token(pooled), "mean": True, "pooler": pooled.pooler is not None}
+
+
+def _refusal(pooling: str, pooled: Pooled) -> BackboneError:
+    lacking = {"cls": "class token", "pooler": "pooler"}[pooling]
+    return BackboneError(
+        found=f"pooling by {pooling!r} of {type(pooled.model).__name__}, which has no {lacking}",
+        wanted=f"one of {', '.join(name for name, fits in _possible(pooled).items() if fits)}",
+        remedy="choose one of them (--pooling), or leave the option out",
+    )
 
 
 def _own_tokens(model: PreTrainedModel) -> list[str]:

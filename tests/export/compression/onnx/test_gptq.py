@@ -73,10 +73,10 @@ def test_second_moments_are_those_of_what_is_multiplied(tiny_bundle: Path, monke
     import onnx_ir
 
     from edge_prompt_export.compression.onnx import gptq as onnx_gptq
-    from edge_prompt_export.compression.onnx.blocks import BLOCKS, multiplied
+    from edge_prompt_export.compression.onnx.blocks import BLOCKS, calibration_inputs
 
     graph_file = tiny_bundle / "model.onnx"
-    inputs = multiplied(onnx_ir.load(graph_file), BLOCKS["int4"])
+    inputs = calibration_inputs(onnx_ir.load(graph_file), BLOCKS["int4"])
     names = read_bundle(tiny_bundle).graph("onnxruntime").inputs
     ids = np.arange(5, 25)[None]
     empty = {"soft_prompt": np.zeros((1, 0, 32), np.float32), "prefix": np.zeros((2, 2, 1, 4, 0, 8), np.float32)}

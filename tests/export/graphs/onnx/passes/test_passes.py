@@ -34,7 +34,7 @@ from edge_prompt_export.graphs.onnx.passes.reshapes import RemoveReshapePairs
 from edge_prompt_export.graphs.onnx.passes.rotary import FlatRotary, RotaryInAttention
 from edge_prompt_export.graphs.onnx.pipeline import fused_passes, language_passes, plain_passes
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
-from tests.export.graphs.onnx.passes.graphs import (
+from tests.export.graphs.onnx.small_graphs import (
     Arrays,
     assert_same,
     constant,
