@@ -133,7 +133,7 @@ class Identity(NamedTuple):
 
 def identity_of(module: ConditionedModule) -> Identity:
     """Run a conditioned module once, and identify the weights that its outputs depend on."""
-    with running(type(module.model).__name__), quiet():
+    with first_run_errors(type(module.model).__name__), quiet():
         reached = reached_weights(module)
     return identity_of_weights(reached)
 
@@ -191,7 +191,7 @@ def task_of(config: PreTrainedConfig, heads: Mapping[str, str], otherwise: str) 
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
+def loading_errors(source: str) -> Iterator[None]:
     """Convert whatever transformers raises for a bad checkpoint to a `BackboneError`."""
     try:
         yield
@@ -208,7 +208,7 @@ def explained(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def running(architecture: str) -> Iterator[None]:
+def first_run_errors(architecture: str) -> Iterator[None]:
     """Convert whatever a network raises in its first run on conditioned inputs to an `UnsupportedArchitectureError`."""
     try:
         yield

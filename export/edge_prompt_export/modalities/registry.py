@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from edge_prompt.base.errors import BackboneError, InputError, MissingFileError
 from edge_prompt.formats.preprocessing import modality_of
-from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, explained, reached_weights
+from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, loading_errors, reached_weights
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.modalities.image.modality import IMAGE
@@ -50,7 +50,7 @@ def load_backbone(
     """
     source, options = _split_gguf_name(source, options or LoadOptions())
     _require_folder(source)
-    with explained(source), quiet():
+    with loading_errors(source), quiet():
         config = AutoConfig.from_pretrained(source, **options.arguments())
     modality = next(modality for modality in MODALITIES if modality.accepts_checkpoint(config, task, options))
     if task is not None and task not in modality.tasks:

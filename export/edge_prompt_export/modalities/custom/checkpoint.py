@@ -6,7 +6,7 @@ import itertools
 
 from torch import nn
 
-from edge_prompt_export.backbone.backbone import LoadOptions, identity_of, identity_of_weights, running
+from edge_prompt_export.backbone.backbone import LoadOptions, first_run_errors, identity_of, identity_of_weights
 from edge_prompt_export.modalities.custom.backbone import CustomBackbone
 from edge_prompt_export.modalities.custom.network import ConditionedCustom, ModuleDescription
 
@@ -22,7 +22,7 @@ def load_module(model: nn.Module, description: ModuleDescription) -> CustomBackb
         UnsupportedArchitectureError: The module does not run on the described inputs.
     """
     name = description.name or type(model).__name__
-    with running(name):
+    with first_run_errors(name):
         module = ConditionedCustom(model, description)
         module.eval()
     identity_of(module)  # runs it once, so that a module that autograd cannot follow is refused here

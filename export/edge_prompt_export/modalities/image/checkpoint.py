@@ -18,7 +18,14 @@ from edge_prompt.base.errors import BackboneError, ManifestError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt.storage.files import read_json
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, identity_of, running, task_of
+from edge_prompt_export.backbone.backbone import (
+    Checkpoint,
+    LoadOptions,
+    first_run_errors,
+    identity_of,
+    loading_errors,
+    task_of,
+)
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
@@ -66,14 +73,14 @@ def load(
             wanted=f"one of {', '.join(IMAGE_POOLINGS)}",
             remedy="choose one of them (--pooling)",
         )
-    with explained(source), quiet():
+    with loading_errors(source), quiet():
         model, info = AUTO_CLASSES[task].from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
     model.eval().requires_grad_(requires_grad=False)
     settings = _read_settings(source, options)
     image_size = _image_size(config) if settings is None else settings.fixed_size
-    with running(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), quiet():
         module = ConditionedVision(model, task, pooling, image_size)
         module.eval()
     height, width = image_size or (None, None)
@@ -84,7 +91,7 @@ def load(
 
 def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:
     """The preprocessing settings; None if the checkpoint has none, in which case callers may pass pixel arrays."""
-    with explained(source):
+    with loading_errors(source):
         found = cached_file(
             source, PREPROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **options.file_arguments()
         )

@@ -20,7 +20,14 @@ from transformers import (
 
 from edge_prompt.base.errors import BackboneError
 from edge_prompt.formats.preprocessing import TextPreprocessing
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, identity_of, running, task_of
+from edge_prompt_export.backbone.backbone import (
+    Checkpoint,
+    LoadOptions,
+    first_run_errors,
+    identity_of,
+    loading_errors,
+    task_of,
+)
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
@@ -58,7 +65,7 @@ def load(
     _require_side(source, config, task)
     task = task or task_of(config, TASK_OF_HEAD, "feature-extraction")
     auto_class = _auto_class(source, task, config)
-    with explained(source), quiet():
+    with loading_errors(source), quiet():
         model, info = auto_class.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
@@ -72,7 +79,7 @@ def load(
             ", ".join(sentence.left_out),
         )
     pooling = _pooling(source, pooling or sentence.pooling)
-    with running(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), quiet():
         module = ConditionedTextEncoder(model, task, pooling)
         module.eval()
     preprocessing = _preprocessing(module, tokenizer, sentence)
@@ -146,6 +153,6 @@ def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase
     )
     if options.gguf_file is None and folder.is_dir() and not any((folder / name).exists() for name in names):
         return None
-    with explained(source), quiet():
+    with loading_errors(source), quiet():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
     return tokenizer
