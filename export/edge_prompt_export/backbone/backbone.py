@@ -134,7 +134,7 @@ class Identity(NamedTuple):
 def identity_of(module: ConditionedModule) -> Identity:
     """Run a conditioned module once, and identify the weights that its outputs depend on."""
     with first_run_errors(type(module.model).__name__), quiet():
-        reached = reached_weights(module)
+        reached = output_weights(module)
     return identity_of_weights(reached)
 
 
@@ -143,7 +143,7 @@ def identity_of_weights(weights: Mapping[str, Tensor]) -> Identity:
     return Identity(fingerprint_of(weights_of(weights)), sum(weight.numel() for weight in weights.values()))
 
 
-def reached_weights(module: ConditionedModule) -> dict[str, Tensor]:
+def output_weights(module: ConditionedModule) -> dict[str, Tensor]:
     """The weights that the module's outputs depend on, and its buffers, by their names in the checkpoint.
 
     They are found through the autograd graph. A pooler that is loaded but not used is not in that graph, so it is

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from edge_prompt.base.errors import BackboneError, InputError, MissingFileError
 from edge_prompt.formats.preprocessing import modality_of
-from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, loading_errors, reached_weights
+from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, loading_errors, output_weights
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.base.quiet import quiet
 from edge_prompt_export.modalities.image.modality import IMAGE
@@ -120,7 +120,7 @@ def _require_folder(source: str) -> None:
 
 def _require_weights(source: str, module: ConditionedModule, missing: set[str], feature_task: str) -> None:
     """Refuse a network whose outputs depend on weights that the checkpoint lacks, since these would be random."""
-    random = sorted(missing & reached_weights(module).keys()) if missing else []
+    random = sorted(missing & output_weights(module).keys()) if missing else []
     if random:
         raise BackboneError(
             found=f"{source} lacks {len(random)} weights of {type(module.model).__name__} ({', '.join(random[:3])}, …)",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
-from edge_prompt_export.backbone.backbone import LoadOptions, reached_weights
+from edge_prompt_export.backbone.backbone import LoadOptions, output_weights
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.checkpoint import AUTO_CLASSES
@@ -92,7 +92,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_missed_where_nothing_reads_it
     folder = checkpoint("bert", add_pooling_layer=False)
     weights = {name: weight for name, weight in load_file(folder / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "pooler.dense.weight" not in reached_weights(load_backbone(str(folder)).module)
+    assert "pooler.dense.weight" not in output_weights(load_backbone(str(folder)).module)
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> None:
