@@ -17,7 +17,7 @@ from edge_prompt.base.errors import BackboneError, EdgePromptError, UnsupportedA
 from edge_prompt.formats.fingerprint import Weight, fingerprint_of
 from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 
 LABELLED_TASKS = frozenset(
     {
@@ -133,7 +133,7 @@ class Identity(NamedTuple):
 
 def identity_of(module: ConditionedModule) -> Identity:
     """Run a conditioned module once, and identify the weights that its outputs depend on."""
-    with first_run_errors(type(module.model).__name__), quiet():
+    with first_run_errors(type(module.model).__name__), suppress_library_output():
         reached = output_weights(module)
     return identity_of_weights(reached)
 

@@ -14,7 +14,7 @@ from edge_prompt.base.errors import BackboneError, InputError, MissingFileError
 from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, loading_errors, output_weights
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.modalities.image.modality import IMAGE
 from edge_prompt_export.modalities.language.modality import LANGUAGE
 from edge_prompt_export.modalities.text.modality import TEXT
@@ -50,7 +50,7 @@ def load_backbone(
     """
     source, options = _split_gguf_name(source, options or LoadOptions())
     _require_folder(source)
-    with loading_errors(source), quiet():
+    with loading_errors(source), suppress_library_output():
         config = AutoConfig.from_pretrained(source, **options.arguments())
     modality = next(modality for modality in MODALITIES if modality.accepts_checkpoint(config, task, options))
     if task is not None and task not in modality.tasks:

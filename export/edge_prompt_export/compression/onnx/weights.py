@@ -10,7 +10,7 @@ from typing import Any
 import onnx_ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.compression.onnx.blocks import BLOCKS, OUTER_BLOCKS, Same, StoreInBlocks, calibration_inputs
 from edge_prompt_export.compression.onnx.gptq import Gptq, second_moments
 from edge_prompt_export.compression.onnx.halves import StoreInHalves
@@ -43,7 +43,7 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
     for source in sources:
         model = onnx_ir.load(source)
         store = StoreInBlocks(BLOCKS[weights], calibrated) if weights in BLOCKS else StoreInHalves()
-        with quiet():
+        with suppress_library_output():
             run_passes(model, (store, RemoveUnusedNodesPass()))
         if source == first:
             same = store.same if isinstance(store, StoreInBlocks) else {}

@@ -14,7 +14,7 @@ from torch.export import Dim
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.manifest import FOLD_OUTPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
 from edge_prompt_export.graphs.onnx.passes.base import run_passes, shape_of
@@ -77,7 +77,7 @@ def onnx_model(
 ) -> onnx_ir.Model:
     """Convert the module to an ONNX model with readable names for its dynamic axes."""
     shapes = tuple(dict.fromkeys(dynamic_axes[name], Dim.DYNAMIC) for name in inputs)
-    with quiet(), torch.no_grad():
+    with suppress_library_output(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 Positional(module, tuple(inputs)),

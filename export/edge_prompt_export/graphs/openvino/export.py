@@ -15,7 +15,7 @@ from torch import Tensor
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.manifest import FOLD_OUTPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
 from edge_prompt_export.graphs.openvino.state import make_stateful, record_limits
@@ -71,7 +71,7 @@ def openvino_model(
         )
         for name, tensor in inputs.items()
     ]
-    with quiet(), torch.no_grad():  # the tracer warns about every size that it reads
+    with suppress_library_output(), torch.no_grad():  # the tracer warns about every size that it reads
         try:
             model = openvino.convert_model(
                 Positional(module, tuple(inputs)), example_input=tuple(inputs.values()), input=shapes

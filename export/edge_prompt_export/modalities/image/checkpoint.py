@@ -26,7 +26,7 @@ from edge_prompt_export.backbone.backbone import (
     loading_errors,
     task_of,
 )
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
 from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
@@ -73,14 +73,14 @@ def load(
             wanted=f"one of {', '.join(IMAGE_POOLINGS)}",
             remedy="choose one of them (--pooling)",
         )
-    with loading_errors(source), quiet():
+    with loading_errors(source), suppress_library_output():
         model, info = AUTO_CLASSES[task].from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
     model.eval().requires_grad_(requires_grad=False)
     settings = _read_settings(source, options)
     image_size = _image_size(config) if settings is None else settings.fixed_size
-    with first_run_errors(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), suppress_library_output():
         module = ConditionedVision(model, task, pooling, image_size)
         module.eval()
     height, width = image_size or (None, None)

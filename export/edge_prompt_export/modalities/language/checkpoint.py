@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 from edge_prompt.base.errors import BackboneError
 from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, first_run_errors, identity_of, loading_errors
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 from edge_prompt_export.modalities.text.checkpoint import load_tokenizer
@@ -38,14 +38,14 @@ def load(
             wanted="no pooling, since a language model returns logits",
             remedy="leave --pooling out",
         )
-    with loading_errors(source), quiet():
+    with loading_errors(source), suppress_library_output():
         model, info = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
     model.set_experts_implementation(_EXPERTS)
     model.eval().requires_grad_(requires_grad=False)
     tokenizer = load_tokenizer(source, options)
-    with first_run_errors(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), suppress_library_output():
         module = ConditionedCausalLM(model)
         module.eval()
     preprocessing = LanguagePreprocessing(

@@ -28,7 +28,7 @@ from edge_prompt_export.backbone.backbone import (
     loading_errors,
     task_of,
 )
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_export.modalities.text.pooling import POOLINGS
@@ -65,7 +65,7 @@ def load(
     _require_side(source, config, task)
     task = task or task_of(config, TASK_OF_HEAD, "feature-extraction")
     auto_class = _auto_class(source, task, config)
-    with loading_errors(source), quiet():
+    with loading_errors(source), suppress_library_output():
         model, info = auto_class.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
@@ -79,7 +79,7 @@ def load(
             ", ".join(sentence.left_out),
         )
     pooling = _pooling(source, pooling or sentence.pooling)
-    with first_run_errors(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), suppress_library_output():
         module = ConditionedTextEncoder(model, task, pooling)
         module.eval()
     preprocessing = _preprocessing(module, tokenizer, sentence)
@@ -153,6 +153,6 @@ def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase
     )
     if options.gguf_file is None and folder.is_dir() and not any((folder / name).exists() for name in names):
         return None
-    with loading_errors(source), quiet():
+    with loading_errors(source), suppress_library_output():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
     return tokenizer
