@@ -20,8 +20,8 @@ from edge_prompt_export.modalities.registry import recipe_of
 from edge_prompt_export.modalities.text.dataset import TextDataset
 from edge_prompt_export.training.classifiers import features_of
 from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import accuracy_of
 from edge_prompt_export.training.loop import LoopSettings, train
+from edge_prompt_export.training.metrics import accuracy_of
 from edge_prompt_export.training.probe import fit_head
 from edge_prompt_export.training.prompted_network import PromptedClassifier
 from edge_prompt_export.training.settings import DTYPES, TuneSettings

@@ -20,8 +20,8 @@ from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.modalities.registry import load_backbone, read_dataset, recipe_of
 from edge_prompt_export.training.classifiers import head_of
 from edge_prompt_export.training.dataset import Dataset
-from edge_prompt_export.training.figures import Figures
 from edge_prompt_export.training.loop import Observer, Outcome
+from edge_prompt_export.training.metrics import Metrics
 from edge_prompt_export.training.prompted_network import PromptedNetwork
 from edge_prompt_export.training.recipe import Tuned
 from edge_prompt_export.training.settings import DTYPES, TuneSettings
@@ -40,7 +40,7 @@ class TunedPrompt:
 
     path: Path
     card: Card
-    figures: Figures | None
+    figures: Metrics | None
     outcome: Outcome
 
     @property
@@ -148,7 +148,7 @@ def round_prompt(network: PromptedNetwork[ConditionedModule], settings: TuneSett
     return array
 
 
-def _validated(figures: Figures | None) -> dict[str, float | None]:
+def _validated(figures: Metrics | None) -> dict[str, float | None]:
     if figures is None:
         return {"validation_accuracy": None}
     return {f"validation_{name}": value for name, value in figures.as_json().items()}

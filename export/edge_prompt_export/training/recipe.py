@@ -14,8 +14,8 @@ from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.training.dataset import Dataset
 from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import Figures, Measure
 from edge_prompt_export.training.loop import LoopSettings, Observer, Outcome, train
+from edge_prompt_export.training.metrics import Measure, Metrics
 from edge_prompt_export.training.prompted_network import PromptedNetwork
 from edge_prompt_export.training.settings import TuneSettings
 
@@ -36,7 +36,7 @@ class Tuned(NamedTuple):
 
     network: PromptedNetwork[ConditionedModule]
     outcome: Outcome
-    measure: Callable[[], Figures] | None
+    measure: Callable[[], Metrics] | None
 
 
 def tune_everything(_prompt: Tensor, _settings: TuneSettings) -> None:

@@ -13,7 +13,7 @@ from edge_prompt_export.modalities.image.initialise import prompt_of_images
 from edge_prompt_export.modalities.image.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.modalities.image.rows import ImageRows
 from edge_prompt_export.training.classifiers import classifier_of
-from edge_prompt_export.training.figures import accuracy_figures
+from edge_prompt_export.training.metrics import accuracy_metrics
 from edge_prompt_export.training.recipe import Recipe
 from edge_prompt_export.training.settings import TuneSettings
 
@@ -67,6 +67,6 @@ RECIPE = Recipe(
     encode=encode_images,
     initial=initial_prompt,
     network=classifier_of,
-    measure=accuracy_figures,
+    measure=accuracy_metrics,
     mask=pixel_mask,
 )

@@ -7,8 +7,8 @@ from torch import Tensor
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.dataset import LanguageDataset
-from edge_prompt_export.modalities.language.figures import language_figures
 from edge_prompt_export.modalities.language.initialise import first_token_mask, prompt_of_text
+from edge_prompt_export.modalities.language.metrics import language_metrics
 from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
 from edge_prompt_export.modalities.language.rows import LanguageRows, language_rows, template_of
 from edge_prompt_export.modalities.text.dataset import TextDataset
@@ -52,7 +52,7 @@ RECIPE = Recipe(
     encode=language_rows,
     initial=initial_prompt,
     network=language_network,
-    measure=language_figures,
+    measure=language_metrics,
     mask=first_token_mask,
     template=template_of,
 )

@@ -13,7 +13,7 @@ from edge_prompt_export.modalities.text.initialise import Vocabulary, prompt_of_
 from edge_prompt_export.modalities.text.rows import TextRows, tokenise
 from edge_prompt_export.training.classifiers import classifier_of
 from edge_prompt_export.training.data import Example
-from edge_prompt_export.training.figures import accuracy_figures
+from edge_prompt_export.training.metrics import accuracy_metrics
 from edge_prompt_export.training.recipe import Recipe
 from edge_prompt_export.training.settings import TuneSettings
 
@@ -65,5 +65,5 @@ RECIPE = Recipe(
     encode=encode_texts,
     initial=initial_prompt,
     network=classifier_of,
-    measure=accuracy_figures,
+    measure=accuracy_metrics,
 )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
-from edge_prompt_export.modalities.language.figures import language_figures
 from edge_prompt_export.modalities.language.initialise import prompt_of_text
+from edge_prompt_export.modalities.language.metrics import language_metrics
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
 from edge_prompt_export.modalities.language.rows import LanguageRow, LanguageRows
@@ -90,7 +90,7 @@ def test_exact_match_is_what_greedy_generation_says(
     said = list(runtime.generate([5, 6], max_new_tokens=4).tokens)  # type: ignore[union-attr]
     other = [*said[:-1], (said[-1] + 1) % 300]
     rows = [LanguageRow([5, 6, *completion], 4) for completion in (said, other)]
-    figures = language_figures(prompted(module, ""), LanguageRows(rows), "fp32")
+    figures = language_metrics(prompted(module, ""), LanguageRows(rows), "fp32")
     assert (figures.right, figures.measure) == (0.5, "exact match")
     assert figures.loss is not None
     assert figures.loss > 0
@@ -104,7 +104,7 @@ def test_accuracy_is_that_of_the_likeliest_label(module: ConditionedCausalLM) ->
         LanguageRow([*prompt, *LABELS[label]], len(LABELS[label]), label)
         for prompt, label in (([5, 6], best[0]), ([9, 10, 11], (best[1] + 1) % 3))
     ]
-    figures = language_figures(model, LanguageRows(rows, LABELS), "fp32")
+    figures = language_metrics(model, LanguageRows(rows, LABELS), "fp32")
     assert (figures.right, figures.measure) == (0.5, "accuracy")
 
 

@@ -18,7 +18,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """Metrics on the validation examples.
 
     Attributes:
@@ -50,13 +50,13 @@ class Figures:
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 ExamplesT = TypeVar("ExamplesT", bound=Examples)
 
-Measure = Callable[[ModuleT, ExamplesT, str], Figures]
+Measure = Callable[[ModuleT, ExamplesT, str], Metrics]
 """Measures a module on examples in a precision, a key of `PRECISIONS`."""
 
 
-def accuracy_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
-    """The accuracy of a classifier, as `Figures`."""
-    return Figures(accuracy_of(module, examples, precision))
+def accuracy_metrics(module: nn.Module, examples: Examples, precision: str) -> Metrics:
+    """The accuracy of a classifier, as `Metrics`."""
+    return Metrics(accuracy_of(module, examples, precision))
 
 
 def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:
