@@ -9,9 +9,9 @@ from torch import Tensor
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.dataset import ImageDataset, ImageExample
+from edge_prompt_export.modalities.image.examples import ImageExamples
 from edge_prompt_export.modalities.image.initialise import prompt_of_images
 from edge_prompt_export.modalities.image.pixel_forms import PIXEL_FORMS
-from edge_prompt_export.modalities.image.rows import ImageRows
 from edge_prompt_export.training.classifiers import classifier_of
 from edge_prompt_export.training.metrics import accuracy_metrics
 from edge_prompt_export.training.recipe import Recipe
@@ -23,7 +23,7 @@ def encode_images(
     examples: Sequence[ImageExample],
     labels: tuple[str, ...],
     settings: TuneSettings,
-) -> ImageRows:
+) -> ImageExamples:
     """Images and their labels, preprocessed as on the device.
 
     Raises:
@@ -37,7 +37,7 @@ def encode_images(
             remedy="add this file, or set a size in it",
         )
     index = {label: number for number, label in enumerate(labels)}
-    return ImageRows(
+    return ImageExamples(
         [image for image, _ in examples],
         [index[label] for _, label in examples],
         preprocessing.settings,
@@ -46,7 +46,7 @@ def encode_images(
     )
 
 
-def initial_prompt(backbone: ImageBackbone, training: ImageRows, settings: TuneSettings) -> Tensor:
+def initial_prompt(backbone: ImageBackbone, training: ImageExamples, settings: TuneSettings) -> Tensor:
     """The prompt that tuning starts from, with the axes of a prompt file.
 
     Raises:

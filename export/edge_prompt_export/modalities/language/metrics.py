@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from edge_prompt_export.modalities.language.examples import CompletionExamples
 from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
-from edge_prompt_export.modalities.language.rows import LanguageRows
 from edge_prompt_export.training.metrics import Metrics, measuring
 
 _BATCH_SIZE = 16
 
 
-def language_metrics(module: PromptedLanguageModel, examples: LanguageRows, precision: str) -> Metrics:
+def language_metrics(module: PromptedLanguageModel, examples: CompletionExamples, precision: str) -> Metrics:
     """The loss of a language model, with its accuracy on labels or its exact match on free completions.
 
     Greedy decoding produces the completion exactly if the most likely token is correct at every position.
@@ -21,7 +21,7 @@ def language_metrics(module: PromptedLanguageModel, examples: LanguageRows, prec
         return _of_labels(module, examples) if examples.label_tokens else _of_completions(module, examples)
 
 
-def _of_completions(module: PromptedLanguageModel, examples: LanguageRows) -> Metrics:
+def _of_completions(module: PromptedLanguageModel, examples: CompletionExamples) -> Metrics:
     loss, tokens, right = 0.0, 0, 0
     for batch in examples.ordered(_BATCH_SIZE):
         logits = module(batch)
@@ -33,7 +33,7 @@ def _of_completions(module: PromptedLanguageModel, examples: LanguageRows) -> Me
     return Metrics(right / len(examples), loss / tokens, "exact match")
 
 
-def _of_labels(module: PromptedLanguageModel, examples: LanguageRows) -> Metrics:
+def _of_labels(module: PromptedLanguageModel, examples: CompletionExamples) -> Metrics:
     loss, tokens, right = 0.0, 0, 0
     for rows in examples.by_length(_BATCH_SIZE):
         scores = module.label_scores([row.input_ids[: -row.completion] for row in rows], examples.label_tokens)

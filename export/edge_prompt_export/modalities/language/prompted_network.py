@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from edge_prompt_export.modalities.language.examples import pad_left
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
-from edge_prompt_export.modalities.language.rows import filled_left
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_export.training.prompted_network import PromptedNetwork
 
@@ -94,7 +94,7 @@ class PromptedLanguageModel(PromptedNetwork[ConditionedCausalLM]):
 
     def label_scores(self, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> Tensor:
         """The log-probability of each label after each prompt, the sum over its tokens: `[batch, num_labels]`."""
-        prompt = filled_left(prompts)
+        prompt = pad_left(prompts)
         logits, past = self.forward_tokens(self.past(len(prompts)), prompt["input_ids"], prompt["attention_mask"], 1)
         longest = max(map(len, labels))
         tokens = torch.zeros(len(labels), longest, dtype=torch.long)

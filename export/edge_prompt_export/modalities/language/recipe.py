@@ -7,17 +7,17 @@ from torch import Tensor
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.dataset import LanguageDataset
+from edge_prompt_export.modalities.language.examples import CompletionExamples, encode_completions, template_of
 from edge_prompt_export.modalities.language.initialise import first_token_mask, prompt_of_text
 from edge_prompt_export.modalities.language.metrics import language_metrics
 from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
-from edge_prompt_export.modalities.language.rows import LanguageRows, language_rows, template_of
 from edge_prompt_export.modalities.text.dataset import TextDataset
 from edge_prompt_export.modalities.text.initialise import Vocabulary, token_source
 from edge_prompt_export.training.recipe import Recipe
 from edge_prompt_export.training.settings import TuneSettings
 
 
-def initial_prompt(backbone: LanguageBackbone, training: LanguageRows, settings: TuneSettings) -> Tensor:
+def initial_prompt(backbone: LanguageBackbone, training: CompletionExamples, settings: TuneSettings) -> Tensor:
     """The prompt that tuning starts from, with the axes of a prompt file.
 
     Raises:
@@ -38,7 +38,7 @@ def initial_prompt(backbone: LanguageBackbone, training: LanguageRows, settings:
 def language_network(
     backbone: LanguageBackbone,
     prompt: Tensor,
-    _training: LanguageRows,
+    _training: CompletionExamples,
     _labels: tuple[str, ...],
     settings: TuneSettings,
 ) -> PromptedLanguageModel:
@@ -49,7 +49,7 @@ def language_network(
 RECIPE = Recipe(
     backbone=LanguageBackbone,
     datasets=(LanguageDataset, TextDataset),
-    encode=language_rows,
+    encode=encode_completions,
     initial=initial_prompt,
     network=language_network,
     measure=language_metrics,

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.conditioning.attention import capture_keys_and_values
+from edge_prompt_export.modalities.text.examples import HasTokens
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
-from edge_prompt_export.modalities.text.rows import HasTokens
 
 
 class Vocabulary(NamedTuple):

@@ -9,8 +9,8 @@ from torch import Tensor
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.dataset import TextDataset
+from edge_prompt_export.modalities.text.examples import TextExamples, tokenise
 from edge_prompt_export.modalities.text.initialise import Vocabulary, prompt_of_tokens, token_source
-from edge_prompt_export.modalities.text.rows import TextRows, tokenise
 from edge_prompt_export.training.classifiers import classifier_of
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.metrics import accuracy_metrics
@@ -20,7 +20,7 @@ from edge_prompt_export.training.settings import TuneSettings
 
 def encode_texts(
     backbone: TextBackbone, examples: Sequence[Example], labels: tuple[str, ...], settings: TuneSettings
-) -> TextRows:
+) -> TextExamples:
     """Put texts into the template, tokenise them, and truncate them to fit next to the prompt.
 
     Raises:
@@ -30,10 +30,10 @@ def encode_texts(
     max_tokens = _max_tokens(backbone, settings.max_tokens, settings.virtual_tokens or 0)
     rows = tokenise(examples, labels, tokenizer, settings.template, max_tokens)
     takes_types = "token_type_ids" in backbone.module.input_names
-    return TextRows(rows, backbone.preprocessing.pad_token_id, takes_types=takes_types)
+    return TextExamples(rows, backbone.preprocessing.pad_token_id, takes_types=takes_types)
 
 
-def initial_prompt(backbone: TextBackbone, training: TextRows, settings: TuneSettings) -> Tensor:
+def initial_prompt(backbone: TextBackbone, training: TextExamples, settings: TuneSettings) -> Tensor:
     """The prompt that tuning starts from, with the axes of a prompt file.
 
     Raises:

@@ -12,11 +12,11 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.kinds import fits
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.image.examples import ImageExamples
 from edge_prompt_export.modalities.image.initialise import IMAGE_INITS, prompt_of_images
 from edge_prompt_export.modalities.image.network import ConditionedVision
-from edge_prompt_export.modalities.image.rows import ImageRows
 
-Pictures = Callable[[int], ImageRows]
+Pictures = Callable[[int], ImageExamples]
 Start = Callable[..., Tensor]
 
 SLOTS = 17
@@ -31,7 +31,7 @@ def pictures(loaded_vision: LoadedBackbone) -> Pictures:
     assert preprocessing.settings is not None
     settings = preprocessing.settings
     images = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    return lambda count: ImageRows(list(images[:count]), [0] * count, settings, "none", seed=0)
+    return lambda count: ImageExamples(list(images[:count]), [0] * count, settings, "none", seed=0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def prompt_for(trained_vision: ConditionedVision, pictures: Pictures) -> Start:
     return start
 
 
-def pixel_values_of(images: ImageRows) -> Tensor:
+def pixel_values_of(images: ImageExamples) -> Tensor:
     """All images, `[count, 3, 32, 32]`."""
     return next(images.ordered(len(images))).request["pixel_values"]
 

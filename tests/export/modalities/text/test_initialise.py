@@ -5,10 +5,10 @@ import torch
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_export.modalities.text.backbone import TextBackbone
+from edge_prompt_export.modalities.text.examples import TokenizedText
 from edge_prompt_export.modalities.text.initialise import Vocabulary, prompt_of_tokens, token_source
-from edge_prompt_export.modalities.text.rows import Row
 
-ROWS = [Row([2, 10, 11, 3], 0), Row([2, 12, 3], 1)]
+ROWS = [TokenizedText([2, 10, 11, 3], 0), TokenizedText([2, 12, 3], 1)]
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from edge_prompt.base.errors import InputError, TrainingDataError
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.data import Chat, Pair
-from edge_prompt_export.modalities.text.rows import TokenRows
+from edge_prompt_export.modalities.text.examples import TokenExamples
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens
 
 
-class LanguageRow(NamedTuple):
+class TokenizedCompletion(NamedTuple):
     """One tokenised example.
 
     Attributes:
@@ -33,7 +33,7 @@ class LanguageRow(NamedTuple):
     label: int | None = None
 
 
-class LanguageRows(TokenRows[LanguageRow]):
+class CompletionExamples(TokenExamples[TokenizedCompletion]):
     """Tokenised prompts and completions.
 
     Rows are padded on the left, as on the device. All completions therefore end at the same position, and only the last
@@ -47,11 +47,11 @@ class LanguageRows(TokenRows[LanguageRow]):
         label_tokens: As given.
     """
 
-    def __init__(self, rows: Sequence[LanguageRow], label_tokens: Sequence[list[int]] = ()) -> None:
+    def __init__(self, rows: Sequence[TokenizedCompletion], label_tokens: Sequence[list[int]] = ()) -> None:
         super().__init__(rows)
         self.label_tokens = label_tokens
 
-    def collated(self, rows: Sequence[LanguageRow]) -> Batch:
+    def collate(self, rows: Sequence[TokenizedCompletion]) -> Batch:
         """Collate prompts and completions, without the last token, which has no successor to predict.
 
         Returns:
@@ -59,14 +59,14 @@ class LanguageRows(TokenRows[LanguageRow]):
             bool, which marks the final positions that predict a token of the completion. The labels are these tokens,
             row by row.
         """
-        request = filled_left([row.input_ids[:-1] for row in rows])
+        request = pad_left([row.input_ids[:-1] for row in rows])
         longest = max(row.completion for row in rows)
         lengths = torch.tensor([row.completion for row in rows])
         request["scored"] = torch.arange(longest) >= longest - lengths[:, None]
         return Batch(request, torch.tensor([token for row in rows for token in row.input_ids[-row.completion :]]))
 
 
-def filled_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+def pad_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Token rows as `input_ids` and `attention_mask`, `[batch, longest]`, padded on the left."""
     longest = max(map(len, rows))
     input_ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -77,12 +77,12 @@ def filled_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids, "attention_mask": mask}
 
 
-def language_rows(
+def encode_completions(
     backbone: LanguageBackbone,
     examples: Sequence[Example | Pair | Chat],
     labels: tuple[str, ...],
     settings: TuneSettings,
-) -> LanguageRows:
+) -> CompletionExamples:
     """Tokenise prompts and completions as on the device.
 
     Raises:
@@ -119,8 +119,8 @@ def language_rows(
                 wanted=f"at most {max(room, 0)}, which fit next to {settings.virtual_tokens} virtual tokens",
                 remedy="shorten or remove the example",
             )
-        rows.append(LanguageRow(ids, len(completion_ids), labels.index(label) if label else None))
-    return LanguageRows(rows, [with_end(label) for label in labels])
+        rows.append(TokenizedCompletion(ids, len(completion_ids), labels.index(label) if label else None))
+    return CompletionExamples(rows, [with_end(label) for label in labels])
 
 
 def template_of(backbone: LanguageBackbone, settings: TuneSettings) -> str:

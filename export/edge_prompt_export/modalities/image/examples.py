@@ -21,7 +21,7 @@ LARGEST_KEPT_BYTES = 2**31
 """Memory for preprocessed float32 images; images beyond it are read again in every epoch."""
 
 
-class ImageRows:
+class ImageExamples:
     """Labelled images; see `Examples`.
 
     The device runtime preprocesses them, so a prompt is tuned on exactly the pixel values that a device computes.
