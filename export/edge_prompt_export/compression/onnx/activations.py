@@ -34,7 +34,7 @@ _LINEAR = ("MatMul", "Gemm")
 Floats = NDArray[np.float32]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationFeeds(CalibrationDataReader):  # type: ignore[misc]
     """Passes feeds to ONNX Runtime's calibration."""
 
     def __init__(self, feeds: Sequence[Arrays]) -> None:
@@ -69,7 +69,7 @@ def quantize_graph(
             quantize_static(
                 smoothed,
                 folder / ONNX_INT8_FILE,
-                _Reader(feeds),
+                _CalibrationFeeds(feeds),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
