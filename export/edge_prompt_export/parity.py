@@ -65,14 +65,14 @@ def measure_parity(
     effect = dict.fromkeys(bundle.manifest.kinds, 0.0)
     first = module.output_names[0]
     for request in requests:
-        base = module.valid(runtime.infer(_numpy(request)), request)
+        base = module.without_padding(runtime.infer(_numpy(request)), request)
         for trial in trials:
-            found = module.valid(runtime.infer(_numpy(request), trial.task), request)
-            reference = module.valid(_torch_outputs(module, request, trial), request)
+            found = module.without_padding(runtime.infer(_numpy(request), trial.task), request)
+            reference = module.without_padding(_torch_outputs(module, request, trial), request)
             figures["torch"] = max(figures["torch"], difference(found, reference))
             if trial.kind:
                 effect[trial.kind] = max(effect[trial.kind], difference({first: found[first]}, base))
-        untouched = module.valid(_numpy(module.untouched(request)), request)
+        untouched = module.without_padding(_numpy(module.original_outputs(request)), request)
         own = {name: array for name, array in base.items() if name in untouched}
         figures["length_0"] = max(figures["length_0"], difference(own, untouched))
     figures["mixed_batch"] = _mixed_batch(runtime, module, trials, requests[1])
@@ -120,7 +120,7 @@ def _numpy(tensors: Tensors) -> Arrays:
 
 def _torch_outputs(module: ConditionedModule, request: Tensors, trial: _Trial) -> Arrays:
     array = None if trial.array is None else torch.from_numpy(trial.array)
-    return _numpy(module.outputs_under(request, trial.kind, array))
+    return _numpy(module.prompted_outputs(request, trial.kind, array))
 
 
 def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Trial], request: Tensors) -> float:
@@ -131,9 +131,9 @@ def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Tria
     worst = 0.0
     for row, trial in enumerate(trials):
         one = {name: tensor[row : row + 1] for name, tensor in mixed.items()}
-        alone = module.alone(mixed, row)
-        own = module.valid({name: output[row : row + 1] for name, output in together.items()}, one)
-        worst = max(worst, difference(own, module.valid(runtime.infer(_numpy(alone), trial.task), alone)))
+        alone = module.single_row(mixed, row)
+        own = module.without_padding({name: output[row : row + 1] for name, output in together.items()}, one)
+        worst = max(worst, difference(own, module.without_padding(runtime.infer(_numpy(alone), trial.task), alone)))
     return worst
 
 

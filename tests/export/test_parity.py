@@ -80,9 +80,9 @@ def test_a_network_that_is_not_the_exported_one_fails(module: ConditionedTextEnc
 def test_a_network_that_is_not_as_its_authors_wrote_it_fails(
     module: ConditionedTextEncoder, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untouched = module.untouched
+    untouched = module.original_outputs
     monkeypatch.setattr(
-        module, "untouched", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
+        module, "original_outputs", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
     )
     with pytest.raises(ParityError, match="without a prompt differs from the original network"):
         measure_parity(bundle, module, module.parity_requests(PREPROCESSING), "onnxruntime")

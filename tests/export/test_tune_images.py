@@ -160,7 +160,7 @@ def test_the_backbone_stays_as_it_was(loaded_vision: LoadedBackbone, image_folde
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert not any(inner.training for inner in module.modules())
     request = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
-    found, wanted = module.outputs_under(request, "soft", None), module.untouched(request)
+    found, wanted = module.prompted_outputs(request, "soft", None), module.original_outputs(request)
     assert all(torch.allclose(found[name], wanted[name], atol=1e-4) for name in wanted)
 
 

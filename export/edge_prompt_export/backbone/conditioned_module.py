@@ -65,7 +65,7 @@ class ConditionedModule(nn.Module, ABC):
         shape = [virtual_tokens if length is None else length for length in self.kinds[kind]]
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` with `prompts`; prompt inputs that are not given are empty.
 
         Args:
@@ -84,14 +84,14 @@ class ConditionedModule(nn.Module, ABC):
         return prompts
 
     @abstractmethod
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original, unmodified network, by name."""
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """The request of a single row, without the padding that other rows of the batch required."""
         return {name: tensor[row : row + 1] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:  # noqa: ARG002 - for families that pad
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:  # noqa: ARG002 - for families that pad
         """The meaningful part of the outputs, without the values at padding positions."""
         return dict(outputs)
 
@@ -110,10 +110,10 @@ class ConditionedModule(nn.Module, ABC):
         return AS_INPUT[kind](array)
 
     @torch.no_grad()
-    def outputs_under(self, request: Tensors, kind: str, array: Tensor | None) -> Tensors:
+    def prompted_outputs(self, request: Tensors, kind: str, array: Tensor | None) -> Tensors:
         """The outputs by name for `request` with a prompt that has the axes of its file; None means no prompt."""
         prompts = {} if array is None else self.as_input(kind, array)
-        return dict(zip(self.output_names, self(**self.under(request, prompts)), strict=True))
+        return dict(zip(self.output_names, self(**self.graph_inputs(request, prompts)), strict=True))
 
 
 AS_INPUT: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {

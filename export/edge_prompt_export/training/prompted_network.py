@@ -78,7 +78,7 @@ class PromptedClassifier(PromptedNetwork[ConditionedModule]):
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """The backbone's outputs by name for `batch` with the prompt."""
         prompts = self.backbone.as_input(self._kind, self.prompt) if self._kind else {}
-        inputs = self.backbone.under(batch.request, prompts)
+        inputs = self.backbone.graph_inputs(batch.request, prompts)
         return dict(zip(self.backbone.output_names, self.backbone(**inputs), strict=True))
 
     def features(self, batch: Batch) -> Tensor:

@@ -85,7 +85,7 @@ class ConditionedCustom(ConditionedModule):
         self._lengths_differ = self._runs()
         with torch.no_grad():
             _require_outputs(self, self(**self.trace_inputs()))
-            _require_finite(self, self(**self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), {})))
+            _require_finite(self, self(**self.graph_inputs(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), {})))
 
     @property
     def feature_size(self) -> int:
@@ -93,7 +93,7 @@ class ConditionedCustom(ConditionedModule):
         if "features" not in self.output_names:
             return 1
         with torch.no_grad():
-            outputs = self(**self.under(self._request(1, 1, 0), {}))
+            outputs = self(**self.graph_inputs(self._request(1, 1, 0), {}))
         return int(outputs[self.output_names.index("features")].shape[-1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -110,7 +110,7 @@ class ConditionedCustom(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """See `ConditionedModule.trace_inputs`."""
-        return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
+        return self.graph_inputs(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
 
     def parity_requests(self) -> list[Tensors]:
         """Requests of several sizes, without prompts, to compare a bundle with the network on."""
@@ -126,10 +126,10 @@ class ConditionedCustom(ConditionedModule):
         output = self.model(**inputs)
         return tuple(output) if isinstance(output, (tuple, list)) else (output,)
 
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The module's own outputs for prompts of length 0, since there is no network without prompts to compare."""
         with torch.no_grad():
-            return dict(zip(self.output_names, self(**self.under(request, {})), strict=True))
+            return dict(zip(self.output_names, self(**self.graph_inputs(request, {})), strict=True))
 
     def preprocessing(self) -> ArrayPreprocessing:
         """The inputs in the form that a manifest stores."""

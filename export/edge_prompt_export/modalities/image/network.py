@@ -153,7 +153,7 @@ class ConditionedVision(ConditionedModule):
     def feature_size(self) -> int:
         """Width of the feature that heads read."""
         with torch.no_grad():
-            inputs = self.under({"pixel_values": self._example_images(1, 0)}, {})
+            inputs = self.graph_inputs({"pixel_values": self._example_images(1, 0)}, {})
             return int(self(**inputs)[0].shape[1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -165,7 +165,7 @@ class ConditionedVision(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """See `ConditionedModule.trace_inputs`."""
-        return self.under({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
+        return self.graph_inputs({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
 
     def parity_requests(self) -> list[Tensors]:
         """Requests of several sizes, without prompts, to compare a bundle with the network on."""
@@ -224,7 +224,7 @@ class ConditionedVision(ConditionedModule):
         return passed.kept, captured
 
     @torch.no_grad()
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original network, with its own attention."""
         if self.layer_shapes:
             self.model.set_attn_implementation(self._original_attention)

@@ -37,7 +37,7 @@ def _soft(module: ConditionedCausalLM, ids: Tensor) -> Tensor:
 
 
 def _prefix(module: ConditionedCausalLM, ids: Tensor) -> Tensor:
-    request = module.under({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, {})
+    request = module.graph_inputs({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, {})
     _, *cache = module(**request | {"logits_to_keep": torch.zeros(0, dtype=torch.long)})
     stacked = torch.stack(cache)[:, 0]
     return stacked.reshape(-1, 2, *stacked.shape[1:])

@@ -120,11 +120,11 @@ class ConditionedCausalLM(ConditionedModule):
         tokens = self._random_tokens((1, virtual_tokens), torch.Generator().manual_seed(seed))
         request = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         with torch.no_grad():
-            present = self(**self.under(request, {}))[1:]
+            present = self(**self.graph_inputs(request, {}))[1:]
         parts = torch.stack(present)[:, 0]
         return parts.reshape(-1, 2, *parts.shape[1:])
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` (tokens and their mask) with `prompts`, requesting all logits."""
         inputs = {**self.empty_prompts(), **prompts}
         mask = request["attention_mask"]
@@ -138,12 +138,12 @@ class ConditionedCausalLM(ConditionedModule):
         inputs["logits_to_keep"] = torch.arange(virtual_tokens, virtual_tokens + sequence)
         return {name: inputs[name] for name in self.input_names}
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """One row without its padding."""
         length = int(request["attention_mask"][row].sum())
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
         """The logits at real tokens, without the cache."""
         return {"logits": outputs["logits"][request["attention_mask"].numpy() > 0]}
 
@@ -205,7 +205,7 @@ class ConditionedCausalLM(ConditionedModule):
             return arguments
         return arguments[0].index_select(1, self._logits_to_keep), *arguments[1:]
 
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The logits of the original network, with its own attention and masks."""
         self.model.set_attn_implementation(self._original_attention)
         mask = request["attention_mask"]

@@ -37,7 +37,7 @@ class TokenizedText(NamedTuple):
 
 
 class TokenExamples(ABC, Generic[R]):
-    """Tokenised examples; see `Examples`. Subclasses define how rows are collate into a batch.
+    """Tokenised examples; see `Examples`. Subclasses define how rows are collated into a batch.
 
     Args:
         rows: The examples.

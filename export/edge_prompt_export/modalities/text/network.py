@@ -154,7 +154,7 @@ class ConditionedTextEncoder(ConditionedModule):
         inputs = self.example_inputs(1, 2, virtual_tokens, virtual_tokens, seed)
         return inputs["soft_prompt"][0] if kind == "soft" else inputs["prefix"][:, :, 0]
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` with `prompts`, which all rows attend to."""
         inputs = {**request, **self.empty_prompts(), **prompts}
         length = inputs["soft_prompt"].shape[1] + (inputs["prefix"].shape[4] if "prefix" in inputs else 0)
@@ -162,12 +162,12 @@ class ConditionedTextEncoder(ConditionedModule):
         inputs["attention_mask"] = torch.cat([mask.new_ones(len(mask), length), mask], 1)
         return {name: inputs[name] for name in self.input_names}
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """One row without its padding."""
         length = int(request["attention_mask"][row].sum())
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
         """The outputs at real tokens, without padding."""
         mask = request["attention_mask"].numpy() > 0
         return {name: output[mask] if output.ndim == 3 else output for name, output in outputs.items()}
@@ -225,7 +225,7 @@ class ConditionedTextEncoder(ConditionedModule):
         return self._outputs(base, logits, joined)
 
     @torch.no_grad()
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original network, with its own attention and its own embedding of the tokens.
 
         Only the pooling of the feature is done here.

@@ -74,10 +74,10 @@ def test_no_prompt_is_the_layer_itself_and_a_prompt_is_felt() -> None:
     request = {"x": torch.randn(3, 16)}
     with torch.no_grad():
         reference = module.model.get_submodule("linear")(request["x"])
-    assert torch.equal(module.outputs_under(request, "", None)["features"], reference)
-    assert torch.equal(module.untouched(request)["features"], reference)
+    assert torch.equal(module.prompted_outputs(request, "", None)["features"], reference)
+    assert torch.equal(module.original_outputs(request)["features"], reference)
     prompt = module.example_prompt("soft", 2, seed=1)
-    found = module.outputs_under(request, "soft", prompt)["features"]
+    found = module.prompted_outputs(request, "soft", prompt)["features"]
     with torch.no_grad():
         torch.testing.assert_close(found, module.model.get_submodule("linear")(request["x"] + prompt.sum(0)))
 
@@ -253,7 +253,7 @@ def test_a_module_need_not_broadcast_a_prompt_for_all_rows() -> None:
     module, plain = conditioned(Joined()), conditioned()
     for request in module.parity_requests():
         for array in (None, module.example_prompt("soft", 3, seed=1)):
-            found, reference = (one.outputs_under(request, "soft", array)["features"] for one in (module, plain))
+            found, reference = (one.prompted_outputs(request, "soft", array)["features"] for one in (module, plain))
             torch.testing.assert_close(found, reference)
 
 

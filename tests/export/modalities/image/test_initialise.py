@@ -99,7 +99,7 @@ def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(
     one, other = pixel_values_of(pictures(1)), pixel_values_of(pictures(2))[1:]
     for images, same in ((one, True), (other, False)):
         request = {"pixel_values": images}
-        found, wanted = trained_vision.outputs_under(request, kind, prompt), trained_vision.untouched(request)
+        found, wanted = trained_vision.prompted_outputs(request, kind, prompt), trained_vision.original_outputs(request)
         for name in trained_vision.output_names:
             assert torch.allclose(found[name], wanted[name], atol=1e-4) is same
 

@@ -68,7 +68,7 @@ def module(backbone: LoadedBackbone) -> ConditionedCausalLM:
 
 
 def logits_of(module: ConditionedCausalLM, request: dict[str, torch.Tensor], kind: str, array: Any) -> Any:
-    return module.valid(module.outputs_under(request, kind, array), request)["logits"]
+    return module.without_padding(module.prompted_outputs(request, kind, array), request)["logits"]
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def as_its_authors_wrote_it(module: ConditionedCausalLM) -> Iterator[None]:
 def test_length_0_is_the_untouched_network(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     for request in module.parity_requests():
         with torch.no_grad():
-            untouched = module.valid(module.untouched(request), request)["logits"]
+            untouched = module.without_padding(module.original_outputs(request), request)["logits"]
         torch.testing.assert_close(logits_of(module, request, "", None), untouched, rtol=0, atol=2e-6)
 
 
@@ -111,18 +111,18 @@ def test_a_compiled_soft_prompt_is_the_soft_prompt(module: ConditionedCausalLM, 
     request = {name: tensor[:1] for name, tensor in module.parity_requests()[2].items()}
     nothing = {name: tensor[:, :0] for name, tensor in request.items()}
     with torch.no_grad():
-        present = module(**module.under(nothing, module.as_input("soft", prompt)))[1:]
+        present = module(**module.graph_inputs(nothing, module.as_input("soft", prompt)))[1:]
         past = dict(zip(module.cache_names, present, strict=True))
-        found = module(**module.under(request, past))[0][0]
+        found = module(**module.graph_inputs(request, past))[0][0]
     torch.testing.assert_close(found, logits_of(module, request, "soft", prompt), rtol=0, atol=2e-6)
 
 
 def test_a_row_beside_longer_ones_is_the_row_alone(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     request = module.parity_requests()[1]
     prefix = module.example_prompt("prefix", 4, seed=6)
-    together = module.outputs_under(request, "prefix", prefix)["logits"]
+    together = module.prompted_outputs(request, "prefix", prefix)["logits"]
     for row in range(len(together)):
-        alone = module.outputs_under(module.alone(request, row), "prefix", prefix)["logits"][0]
+        alone = module.prompted_outputs(module.single_row(request, row), "prefix", prefix)["logits"][0]
         torch.testing.assert_close(together[row, : len(alone)], alone, rtol=0, atol=2e-6)
 
 

@@ -38,7 +38,7 @@ def alone(model: PromptedLanguageModel, row: TokenizedCompletion) -> Tensor:
     module = model.backbone
     ids = torch.tensor([row.input_ids[:-1]])
     prompts = module.as_input(model._kind, model.prompt) if model._kind else {}
-    inputs = module.under({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, prompts)
+    inputs = module.graph_inputs({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, prompts)
     logits: Tensor = module(**inputs)[0][0, -row.completion :]
     return logits
 
