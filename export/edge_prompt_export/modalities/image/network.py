@@ -15,7 +15,7 @@ from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Te
 from edge_prompt_export.conditioning.attention import (
     UNMASKED_ATTENTION_NAME,
     capture_keys_and_values,
-    conditioned_on,
+    prefix_pass,
     rows_of,
 )
 from edge_prompt_export.conditioning.position_embeddings import keep_interpolated_positions
@@ -105,7 +105,7 @@ class ConditionedVision(ConditionedModule):
         refusal = ""
         try:
             model.set_attn_implementation(UNMASKED_ATTENTION_NAME)
-            with torch.no_grad(), conditioned_on(None) as seen:
+            with torch.no_grad(), prefix_pass(None) as seen:
                 self._run(self._example_images(2, 0))
         except (ValueError, KeyError) as error:
             refusal = error.found if isinstance(error, UnsupportedArchitectureError) else ""
@@ -128,7 +128,7 @@ class ConditionedVision(ConditionedModule):
             )
             return
         self._layer_forwards = condition_layers(layers)
-        with torch.no_grad(), conditioned_on(None), layers_pass() as passed:
+        with torch.no_grad(), prefix_pass(None), layers_pass() as passed:
             self._run(self._example_images(1, 0))
         self._layer_calls, self.hidden_size = passed.calls, passed.hidden_size
         try:
@@ -204,12 +204,12 @@ class ConditionedVision(ConditionedModule):
         """
         if pixel_prompt is not None:
             pixel_values = pixel_values + pixel_prompt.index_select(0, rows_of(pixel_prompt.shape[0], pixel_values))
-        with conditioned_on(prefix, widens=True), layers_pass(soft_prompt):
+        with prefix_pass(prefix, widens=True), layers_pass(soft_prompt):
             return self._outputs(pixel_values)
 
     def naive_deep(self, pixel_values: Tensor, deep_prompt: Tensor) -> tuple[Tensor, ...]:
         """VPT-deep as published, with `deep_prompt` inserted before every layer: the slower reference for folding."""
-        with conditioned_on(None, widens=True), layers_pass(fresh_tokens=deep_prompt):
+        with prefix_pass(None, widens=True), layers_pass(fresh_tokens=deep_prompt):
             return self._outputs(pixel_values)
 
     @torch.no_grad()
@@ -219,7 +219,7 @@ class ConditionedVision(ConditionedModule):
         Returns:
             `[batch, sequence, hidden_size]` and `[2, batch, num_kv_heads, sequence, head_dim]` for each layer.
         """
-        with conditioned_on(None), capture_keys_and_values() as captured, layers_pass(keeps=True) as passed:
+        with prefix_pass(None), capture_keys_and_values() as captured, layers_pass(keeps=True) as passed:
             self._run(pixel_values)
         return passed.kept, captured
 

@@ -14,7 +14,7 @@ from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import rows_of
-from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
+from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cache_pass
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
 """Batch sizes and sequence lengths of the parity checks; lengths are reduced to the backbone's maximum."""
@@ -191,7 +191,7 @@ class ConditionedCausalLM(ConditionedModule):
         ]
         self._logits_to_keep = logits_to_keep
         try:
-            with cached_on(past, attention_mask) as current:
+            with cache_pass(past, attention_mask) as current:
                 logits = self.model(
                     inputs_embeds=embeddings, position_ids=position_ids, use_cache=False, return_dict=True
                 ).logits
@@ -248,7 +248,7 @@ def _conditioned_layers(model: PreTrainedModel) -> CachePass:
     except (ValueError, KeyError):
         probe = CachePass()
     else:
-        with torch.no_grad(), cached_on((), None) as probe:
+        with torch.no_grad(), cache_pass((), None) as probe:
             model(inputs_embeds=model.get_input_embeddings()(torch.full((1, 3), 1)), use_cache=False)
     if not probe.layer_shapes:
         raise UnsupportedArchitectureError(

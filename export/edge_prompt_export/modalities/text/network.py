@@ -14,7 +14,7 @@ from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.manifest import PROMPT_INPUTS
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
-from edge_prompt_export.conditioning.attention import ATTENTION_NAME, conditioned_on
+from edge_prompt_export.conditioning.attention import ATTENTION_NAME, prefix_pass
 from edge_prompt_export.conditioning.virtual_tokens import JoinedSequence, join, take_slots
 from edge_prompt_export.modalities.text.pooling import FROM_TOKENS, POOLER
 
@@ -220,7 +220,7 @@ class ConditionedTextEncoder(ConditionedModule):
             arguments["position_ids"] = positions + self.position_offset
         if token_type_ids is not None:
             arguments["token_type_ids"] = self._join_types(token_type_ids, joined)
-        with conditioned_on(prefix, None if prefix is None else prefix_mask > 0):
+        with prefix_pass(prefix, None if prefix is None else prefix_mask > 0):
             base, logits = self._run(arguments)
         return self._outputs(base, logits, joined)
 
@@ -308,7 +308,7 @@ def _dispatched_layers(model: PreTrainedModel) -> tuple[list[tuple[int, int]], s
     except (ValueError, KeyError):
         return [], f"{name} does not dispatch its attention"
     ids = torch.full((1, 3), 1)
-    with torch.no_grad(), conditioned_on(None) as probe:
+    with torch.no_grad(), prefix_pass(None) as probe:
         try:
             model(inputs_embeds=model.get_input_embeddings()(ids), attention_mask=torch.ones_like(ids))
         except UnsupportedArchitectureError as error:
