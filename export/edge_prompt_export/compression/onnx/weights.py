@@ -12,8 +12,8 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.compression.onnx.blocks import BLOCKS, OUTER_BLOCKS, Same, StoreInBlocks, calibration_inputs
+from edge_prompt_export.compression.onnx.float16 import StoreInFloat16
 from edge_prompt_export.compression.onnx.gptq import Gptq, second_moments
-from edge_prompt_export.compression.onnx.halves import StoreInHalves
 from edge_prompt_export.compression.precisions import Compressed
 from edge_prompt_export.graphs.onnx.export import share_weights
 from edge_prompt_export.graphs.onnx.passes.base import constant_tensor, run_passes
@@ -42,7 +42,7 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
         how |= {"gptq": True, "rows": len(feeds)}
     for source in sources:
         model = onnx_ir.load(source)
-        store = StoreInBlocks(BLOCKS[weights], calibrated) if weights in BLOCKS else StoreInHalves()
+        store = StoreInBlocks(BLOCKS[weights], calibrated) if weights in BLOCKS else StoreInFloat16()
         with suppress_library_output():
             run_passes(model, (store, RemoveUnusedNodesPass()))
         if source == first:

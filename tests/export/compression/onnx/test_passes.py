@@ -8,7 +8,7 @@ import pytest
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_prompt_export.compression.onnx.blocks import BLOCKS, OUTER_BLOCKS, StoreInBlocks
-from edge_prompt_export.compression.onnx.halves import StoreInHalves
+from edge_prompt_export.compression.onnx.float16 import StoreInFloat16
 from edge_prompt_export.graphs.onnx.passes.base import GraphPass, GraphPreconditionError, run_passes
 from tests.export.graphs.onnx.small_graphs import Arrays, assert_same, constant, model_of, outputs_of, random, value
 
@@ -30,7 +30,7 @@ def tied() -> onnx_ir.Model:
 @pytest.mark.parametrize(
     ("build", "share"),
     [
-        (StoreInHalves, 1e-3),
+        (StoreInFloat16, 1e-3),
         (lambda: StoreInBlocks(BLOCKS["int8"]), 0.03),
         (lambda: StoreInBlocks(BLOCKS["int4"]), 0.3),
     ],
@@ -90,4 +90,4 @@ def unfilled() -> onnx_ir.Model:
 )
 def test_halves_are_of_numbers_in_a_network(model: Callable[[], onnx_ir.Model], found: str) -> None:
     with pytest.raises(GraphPreconditionError, match=found):
-        run_passes(model(), [StoreInHalves()])
+        run_passes(model(), [StoreInFloat16()])

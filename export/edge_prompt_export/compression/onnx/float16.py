@@ -14,7 +14,7 @@ _IN_FULL = {"GroupQueryAttention"}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-class StoreInHalves(GraphPass):
+class StoreInFloat16(GraphPass):
     """Stores initializers with two or more axes in float16, unless a value exceeds its range."""
 
     def requires(self, model: onnx_ir.Model) -> None:
