@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edge_prompt_export.compression.onnx.quantizer import quantized
+from edge_prompt_export.compression.onnx.quantizer import quantize_matrix
 from edge_prompt_export.graphs.onnx.passes.attention import ORT_DOMAIN
 from edge_prompt_export.graphs.onnx.passes.base import (
     GraphPass,
@@ -227,7 +227,7 @@ def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks, calibrated: Cal
     fitting = blocks._replace(block_size=_block_size(inputs, blocks.block_size))
     input_name = str(input_of(linear.node, 0).name)
     on_texts = calibrated(by_input, fitting.block_size, input_name) if calibrated and fitting.bits == 4 else None
-    numbers, scales = on_texts or quantized(by_input, fitting.bits, fitting.block_size)
+    numbers, scales = on_texts or quantize_matrix(by_input, fitting.bits, fitting.block_size)
     name = f"{linear.weight.name}_{'rows' if linear.by_output else 'columns'}"
     return _Packed(
         constant_of(graph, f"{name}_int{fitting.bits}", numbers),
