@@ -34,7 +34,7 @@ class Observer(Protocol):
         """Called after each epoch with the validation metrics; not called without validation examples."""
 
 
-class Silent:
+class NullObserver:
     """An observer that ignores all progress."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
@@ -109,7 +109,7 @@ def train(
         observer: Receives the progress.
         measure: The metric that the best epoch is selected by.
     """
-    observer = observer or Silent()
+    observer = observer or NullObserver()
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(list(groups), weight_decay=0.0)
     steps_an_epoch = -(-len(training) // (settings.batch_size * settings.accumulate))

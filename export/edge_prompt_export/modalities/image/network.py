@@ -20,7 +20,7 @@ from edge_prompt_export.conditioning.attention import (
 )
 from edge_prompt_export.conditioning.position_embeddings import keep_interpolated_positions
 from edge_prompt_export.conditioning.virtual_layers import LayerCall, condition_layers, fold, layers_of, layers_pass
-from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, Pooled, default_pooling, require_pooling
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, PoolingInput, default_pooling, require_pooling
 
 IMAGE_TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "image-feature-extraction": ("features", "last_hidden_state"),
@@ -247,7 +247,7 @@ class ConditionedVision(ConditionedModule):
         }
         return features, *(own[name] for name in self.output_names[1:])
 
-    def _run(self, pixel_values: Tensor) -> tuple[Pooled, Any]:
+    def _run(self, pixel_values: Tensor) -> tuple[PoolingInput, Any]:
         """The input of the pooling, and the network's whole output.
 
         If the output has no last hidden state, like that of a head, the last hidden state of the base network is used.
@@ -266,7 +266,7 @@ class ConditionedVision(ConditionedModule):
                 wanted="an image backbone with a last hidden state",
                 remedy="export another backbone",
             )
-        return Pooled(hidden, getattr(own, "pooler_output", None), self.model), output
+        return PoolingInput(hidden, getattr(own, "pooler_output", None), self.model), output
 
 
 def _backbone_of(model: PreTrainedModel) -> nn.Module:

@@ -13,7 +13,7 @@ from torch import Tensor
 from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
 from edge_prompt_export.conditioning.attention import UNMASKED_ATTENTION_NAME
 from edge_prompt_export.modalities.image.network import IMAGE_TASK_OUTPUTS, ConditionedVision
-from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, Pooled
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, PoolingInput
 
 Vision = Callable[[str], ConditionedVision]
 Network = Callable[..., Any]
@@ -70,7 +70,7 @@ def test_the_feature_is_pooled_from_what_the_network_gives(
     with torch.no_grad():
         output = network(images) if module.task == "image-feature-extraction" else below(images)
     pooler = getattr(output, "pooler_output", None)
-    reference = IMAGE_POOLINGS[module.pooling](Pooled(output.last_hidden_state, pooler, network))
+    reference = IMAGE_POOLINGS[module.pooling](PoolingInput(output.last_hidden_state, pooler, network))
     assert torch.equal(module.prompted_outputs({"pixel_values": images}, "", None)["features"], reference)
 
 
