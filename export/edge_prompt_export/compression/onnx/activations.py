@@ -2,7 +2,8 @@
 
 Only linear layers are quantised. The matrix products of attention, where a prefix enters, and the convolution of the
 patches, where a pixel prompt enters, stay in fp32. Linear layers take int8 inputs and return fp32 outputs, so the
-residual stream is never rounded to 8 bits.
+residual stream is never rounded to 8 bits. ONNX Runtime's own SmoothQuant needs the package neural-compressor, so
+`smooth` does it here.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ The weight of a linear layer is divided along its input axis into blocks that sh
 multiplies by it and also rounds the activations to 8 bits, block by block. `GatherBlockQuantized` looks up rows of
 embeddings. If embeddings and output layer are tied, both operators read the same bytes. Embeddings and output layers
 always use 8 bits. Convolutions and products with three axes, such as those of experts, stay unchanged.
+
+ONNX Runtime's own quantiser rounds the matrices, but the nodes are replaced here: it packs the matrix of each node on
+its own and skips transposed ones, so tied matrices would not share bytes.
 """
 
 from __future__ import annotations

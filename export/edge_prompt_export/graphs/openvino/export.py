@@ -1,4 +1,7 @@
-"""Write OpenVINO IRs with dynamic sizes; they are traced from torch so that attention remains one operation."""
+"""Write OpenVINO IRs with dynamic sizes; they are traced from torch so that attention remains one operation.
+
+OpenVINO writes each IR with a weights file of its own; two IRs share one by editing the offsets in their XML.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A decoding step of a small language model consists of a few hundred products with one row each, and every product
 synchronises all threads twice. The matrices are concatenated, and the output is split or passed to attention as it is.
-Each sum is computed in the same order as before.
+Each sum is computed in the same order as before. The graph is walked by hand, because a pattern of onnxscript's
+rewriter matches a fixed number of nodes, and any number of products may share an input.
 """
 
 from __future__ import annotations
