@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from edge_prompt_export import TuneSettings, tune_prompt
-from edge_prompt_export.training.figures import Figures
+from edge_prompt_export.training.metrics import Metrics
 from examples.real_images import IMAGE_TASKS, digits, dinov2, examples_of
 
 PROMPTS = Path(__file__).resolve().parent / "prompts" / "vision"
@@ -29,7 +29,7 @@ class _Printed:
         if step % 100 == 0:
             print(f"step {step} of {steps}: loss {loss:.3f}", flush=True)
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         pass
 
 

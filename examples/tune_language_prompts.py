@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_prompt.formats.card import card_path, read_card, write_card
 from edge_prompt_export import TuneSettings, tune_prompt
-from edge_prompt_export.training.figures import Figures
+from edge_prompt_export.training.metrics import Metrics
 from edge_prompt_runtime import Runtime
 from examples.language_scores import PROMPTS, right_share, right_share_if_told, smollm2_bundle
 from examples.real_language import LANGUAGE_TASKS, TEMPLATE, language_task, smollm2
@@ -30,7 +30,7 @@ class _Printed:
         if step % 10 == 0:
             print(f"step {step} of {steps}: loss {loss:.3f}", flush=True)
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         pass
 
 

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from benchmarks.lib.publish import Measured
 from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt_export.backbone.backbone import LoadedBackbone
-from edge_prompt_export.modalities.labelled import Labelled
-from edge_prompt_export.modalities.recipes import MODALITIES
+from edge_prompt_export.modalities.image.dataset import ImageDataset
+from edge_prompt_export.modalities.registry import recipe_of
+from edge_prompt_export.modalities.text.dataset import TextDataset
 from edge_prompt_export.training.classifiers import features_of
 from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import accuracy_of
 from edge_prompt_export.training.loop import LoopSettings, train
+from edge_prompt_export.training.metrics import accuracy_of
 from edge_prompt_export.training.probe import fit_head
-from edge_prompt_export.training.prompted import PromptedClassifier
+from edge_prompt_export.training.prompted_network import PromptedClassifier
 from edge_prompt_export.training.settings import DTYPES, TuneSettings
 from edge_prompt_export.tune import round_prompt, tune_examples
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
@@ -35,6 +36,9 @@ LORA_MODULES = r".*attention(\.self|\.output)?\.(query|key|value|dense|q_proj|k_
 
 RESAMPLES = 2_000
 _BYTES_A_NUMBER = 4
+
+DATASETS: Mapping[str, type[TextDataset | ImageDataset]] = {"text": TextDataset, "image": ImageDataset}
+"""The examples of each modality."""
 
 
 class Scored(NamedTuple):
@@ -75,8 +79,8 @@ class Trial:
 
     def rows(self, examples: Sequence[Any]) -> Examples:
         """Examples as batches."""
-        modality = modality_of(self.backbone.preprocessing)
-        return MODALITIES[modality].examples(self.backbone, examples, self.labels, self.settings)
+        dataset = DATASETS[modality_of(self.backbone.preprocessing)](examples, [], self.labels)
+        return recipe_of(self.backbone).encode_training(self.backbone, dataset, self.settings)
 
 
 class FineTuned(PromptedClassifier):
@@ -116,8 +120,8 @@ def prompt(kind: str) -> Callable[[Trial], PromptedClassifier]:
 
     def tuned(trial: Trial) -> PromptedClassifier:
         settings = replace(trial.settings, kind=kind)
-        labelled = Labelled(modality_of(trial.backbone.preprocessing), trial.training, [], trial.labels)
-        classifier = tune_examples(trial.backbone, labelled, settings)[0]
+        dataset = DATASETS[modality_of(trial.backbone.preprocessing)](trial.training, [], trial.labels)
+        classifier = tune_examples(trial.backbone, dataset, settings).network
         assert isinstance(classifier, PromptedClassifier)
         round_prompt(classifier, settings)
         return classifier

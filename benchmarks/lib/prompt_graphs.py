@@ -32,7 +32,7 @@ class Plain(nn.Module):
 
     def forward(self, **request: Tensor) -> Tensor:
         """The feature."""
-        return self.conditioned.untouched(request)[OUTPUT]
+        return self.conditioned.original_outputs(request)[OUTPUT]
 
 
 class Naive(nn.Module):

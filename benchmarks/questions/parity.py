@@ -54,12 +54,12 @@ def against_torch(runtime: Runtime, module: ConditionedTextEncoder, kind: str, f
             write_npy(folder / "prompt.npy", prompt.numpy())
             task = "prompt"
             runtime.load(task, folder / "prompt.npy", kind)
-        found = module.valid(runtime.infer(numbers(tokens), task), tokens)
-        reference = module.valid(numbers(module.outputs_under(tokens, kind, prompt)), tokens)
+        found = module.without_padding(runtime.infer(numbers(tokens), task), tokens)
+        reference = module.without_padding(numbers(module.prompted_outputs(tokens, kind, prompt)), tokens)
         key = f"{kind} {length}"
         worst[key] = max(worst.get(key, 0), difference(found, reference))
         if length == 0:
-            untouched = module.valid(numbers(module.untouched(tokens)), tokens)
+            untouched = module.without_padding(numbers(module.original_outputs(tokens)), tokens)
             worst["untouched"] = max(worst.get("untouched", 0), difference(found, untouched))
     return worst
 
@@ -77,7 +77,7 @@ def mixed_against_alone(runtime: Runtime, module: ConditionedTextEncoder, folder
     together = runtime.infer(numbers(tokens), tasks)["features"]
     worst = 0.0
     for row, task in enumerate(tasks):
-        alone = runtime.infer(numbers(module.alone(tokens, row)), task)["features"]
+        alone = runtime.infer(numbers(module.single_row(tokens, row)), task)["features"]
         worst = max(worst, difference({"features": together[row : row + 1]}, {"features": alone}))
     return worst
 

@@ -129,7 +129,7 @@ MOST_WARM_UP_ROUNDS = 10
 def image_calls(conditioned: ConditionedVision, lengths: Sequence[int]) -> list[Call]:
     """What is timed of a network for images, batch 1."""
     request = {"pixel_values": conditioned.trace_inputs()["pixel_values"][:1]}
-    empty = arrays(conditioned.under(request, {}))
+    empty = arrays(conditioned.graph_inputs(request, {}))
     image = {"pixel_values": empty["pixel_values"]}
     pixel = 0.1 * conditioned.example_prompt("pixel", 0, seed=1)
     calls = [
@@ -153,12 +153,12 @@ def text_calls(conditioned: ConditionedTextEncoder, lengths: Sequence[int]) -> l
     request = {name: whole[name] for name in request_names(conditioned)}
     calls = [
         Call("plain", arrays(request), "plain", 0),
-        Call("ours", arrays(conditioned.under(request, {})), "none", 0),
+        Call("ours", arrays(conditioned.graph_inputs(request, {})), "none", 0),
     ]
     for length in lengths:
         for kind in ("soft", "prefix"):
             prompt = conditioned.as_input(kind, conditioned.example_prompt(kind, length, seed=length))
-            calls.append(Call("ours", arrays(conditioned.under(request, prompt)), kind, length))
+            calls.append(Call("ours", arrays(conditioned.graph_inputs(request, prompt)), kind, length))
     return calls
 
 

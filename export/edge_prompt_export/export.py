@@ -30,6 +30,7 @@ from edge_prompt_export.graphs.onnx.language import write_onnx_of
 from edge_prompt_export.graphs.openvino.export import write_openvino
 from edge_prompt_export.modalities.custom.checkpoint import load_module
 from edge_prompt_export.modalities.custom.network import ModuleDescription
+from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.parity import measure_parity, write_reference
 from edge_prompt_runtime.engines.base import Arrays
@@ -135,13 +136,14 @@ def export_backbone(
             if fold is not None:
                 fold_graphs[fold.engine] = fold
         _copy_files(backbone, folder)
-        write_reference(folder, backbone.module, backbone.preprocessing)
+        requests = backbone.parity_requests()
+        write_reference(folder, backbone.module, requests)
         manifest = replace(_manifest(backbone, graphs, others, folder), fold_graphs=fold_graphs)
         write_manifest(folder, manifest)
         parity = {}
         for engine in graphs:
             logger.info("comparing %s with torch", engine)
-            parity[engine] = measure_parity(read_bundle(folder), backbone.module, engine)
+            parity[engine] = measure_parity(read_bundle(folder), backbone.module, requests, engine)
         write_manifest(folder, replace(manifest, parity={"tolerance": TOLERANCE, **parity}))
         if weights != "fp32":
             compress_bundle(folder, weights, _feeds(backbone, manifest, calibrate))
@@ -164,15 +166,14 @@ def _load(
     pooling: str | None,
     options: LoadOptions,
 ) -> LoadedBackbone:
-    if isinstance(source, nn.Module) is not (description is not None):
+    if isinstance(source, nn.Module) and description is not None:
+        return load_module(source, description)
+    if isinstance(source, nn.Module) or description is not None:
         raise InputError(
             found="a module without a description" if description is None else f"a description of {source}",
             wanted="a module of your own with its description, or a folder or hub name without one",
             remedy="pass the module together with its description, or leave the description out",
         )
-    if isinstance(source, nn.Module):
-        assert description is not None  # noqa: S101 - one comes with the other
-        return load_module(source, description)
     logger.info("loading %s", source)
     return load_backbone(str(source), task, pooling, options)
 
@@ -191,7 +192,7 @@ def _write_graphs(form: Format, backbone: LoadedBackbone, folder: Path) -> tuple
     module = backbone.module
     files = form.write(module, folder, metadata)
     inputs, outputs = module.input_names, module.output_names
-    if module.cache_names:
+    if isinstance(module, ConditionedCausalLM):
         inputs, outputs = form.cached(inputs, outputs)
     graph = _graph(form.engine, files.model, inputs, outputs, folder)
     if not files.fold:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import ParityError
 from edge_prompt.formats.bundle import REFERENCE_NAME, Bundle
-from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt.untrusted.npy import FloatArray, write_npy, write_npz
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_runtime import Runtime
@@ -34,12 +34,15 @@ class _Trial:
     array: FloatArray | None
 
 
-def measure_parity(bundle: Bundle, module: ConditionedModule, engine: str) -> dict[str, Any]:
+def measure_parity(
+    bundle: Bundle, module: ConditionedModule, requests: Sequence[Tensors], engine: str
+) -> dict[str, Any]:
     """Run the bundle on `engine` at several sizes and compare it with the module in torch.
 
     Args:
         bundle: The bundle.
         module: The module that the bundle was exported from.
+        requests: Requests of several sizes, at least two; see `LoadedBackbone.parity_requests`.
         engine: The engine to run the bundle on.
 
     Returns:
@@ -61,16 +64,15 @@ def measure_parity(bundle: Bundle, module: ConditionedModule, engine: str) -> di
     figures: dict[str, float] = {"torch": 0.0, "length_0": 0.0, "mixed_batch": 0.0}
     effect = dict.fromkeys(bundle.manifest.kinds, 0.0)
     first = module.output_names[0]
-    requests = module.parity_requests(bundle.manifest.preprocessing)
     for request in requests:
-        base = module.valid(runtime.infer(_numpy(request)), request)
+        base = module.without_padding(runtime.infer(_numpy(request)), request)
         for trial in trials:
-            found = module.valid(runtime.infer(_numpy(request), trial.task), request)
-            reference = module.valid(_torch_outputs(module, request, trial), request)
+            found = module.without_padding(runtime.infer(_numpy(request), trial.task), request)
+            reference = module.without_padding(_torch_outputs(module, request, trial), request)
             figures["torch"] = max(figures["torch"], difference(found, reference))
             if trial.kind:
                 effect[trial.kind] = max(effect[trial.kind], difference({first: found[first]}, base))
-        untouched = module.valid(_numpy(module.untouched(request)), request)
+        untouched = module.without_padding(_numpy(module.original_outputs(request)), request)
         own = {name: array for name, array in base.items() if name in untouched}
         figures["length_0"] = max(figures["length_0"], difference(own, untouched))
     figures["mixed_batch"] = _mixed_batch(runtime, module, trials, requests[1])
@@ -78,12 +80,12 @@ def measure_parity(bundle: Bundle, module: ConditionedModule, engine: str) -> di
     return {**{name: float(f"{value:.2e}") for name, value in figures.items()}, "effect": effect}
 
 
-def write_reference(folder: Path, module: ConditionedModule, preprocessing: Preprocessing) -> None:
-    """Write torch's outputs for one request with each kind of prompt, so that a device can check itself without torch.
+def write_reference(folder: Path, module: ConditionedModule, requests: Sequence[Tensors]) -> None:
+    """Write torch's outputs for the second request with each kind of prompt; devices check themselves against them.
 
     All arrays are floats; float32 represents token ids exactly.
     """
-    request = {name: tensor[:2] for name, tensor in module.parity_requests(preprocessing)[1].items()}
+    request = {name: tensor[:2] for name, tensor in requests[1].items()}
     output = module.output_names[0]
     arrays: dict[str, FloatArray] = {name: array.astype(np.float32) for name, array in _numpy(request).items()}
     for trial in _trials(module):
@@ -118,7 +120,7 @@ def _numpy(tensors: Tensors) -> Arrays:
 
 def _torch_outputs(module: ConditionedModule, request: Tensors, trial: _Trial) -> Arrays:
     array = None if trial.array is None else torch.from_numpy(trial.array)
-    return _numpy(module.outputs_under(request, trial.kind, array))
+    return _numpy(module.prompted_outputs(request, trial.kind, array))
 
 
 def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Trial], request: Tensors) -> float:
@@ -129,9 +131,9 @@ def _mixed_batch(runtime: Runtime, module: ConditionedModule, trials: list[_Tria
     worst = 0.0
     for row, trial in enumerate(trials):
         one = {name: tensor[row : row + 1] for name, tensor in mixed.items()}
-        alone = module.alone(mixed, row)
-        own = module.valid({name: output[row : row + 1] for name, output in together.items()}, one)
-        worst = max(worst, difference(own, module.valid(runtime.infer(_numpy(alone), trial.task), alone)))
+        alone = module.single_row(mixed, row)
+        own = module.without_padding({name: output[row : row + 1] for name, output in together.items()}, one)
+        worst = max(worst, difference(own, module.without_padding(runtime.infer(_numpy(alone), trial.task), alone)))
     return worst
 
 

@@ -16,13 +16,14 @@ from edge_prompt.formats.preprocessing import modality_of
 from edge_prompt.formats.prompt import write_prompt
 from edge_prompt.untrusted.npy import FloatArray
 from edge_prompt_export.backbone.backbone import LABELLED_TASKS, LoadedBackbone, LoadOptions
-from edge_prompt_export.modalities.labelled import Labelled, read_labelled
-from edge_prompt_export.modalities.recipes import MODALITIES, Prompted
-from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule
+from edge_prompt_export.modalities.registry import load_backbone, read_dataset, recipe_of
 from edge_prompt_export.training.classifiers import head_of
-from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import Figures
-from edge_prompt_export.training.loop import LoopSettings, Observer, Outcome, train
+from edge_prompt_export.training.dataset import Dataset
+from edge_prompt_export.training.loop import Observer, Outcome
+from edge_prompt_export.training.metrics import Metrics
+from edge_prompt_export.training.prompted_network import PromptedNetwork
+from edge_prompt_export.training.recipe import Tuned
 from edge_prompt_export.training.settings import DTYPES, TuneSettings
 
 
@@ -39,7 +40,7 @@ class TunedPrompt:
 
     path: Path
     card: Card
-    figures: Figures | None
+    figures: Metrics | None
     outcome: Outcome
 
     @property
@@ -87,19 +88,19 @@ def tune_prompt(
     settings = settings or TuneSettings()
     train_file, output = Path(train_file), Path(output)
     _require_settings(settings, output)
-    labelled = read_labelled(train_file, None if validation_file is None else Path(validation_file))
+    dataset = read_dataset(train_file, None if validation_file is None else Path(validation_file))
     started = time.monotonic()
     backbone = load_backbone(str(source), task, pooling, options)
-    name = labelled.require(modality_of(backbone.preprocessing), backbone)
-    settings, modality = settings.complete(name), MODALITIES[name]
-    prompted, outcome, validation = tune_examples(backbone, labelled, settings, observer)
-    array = round_prompt(prompted, settings)
-    figures = None if validation is None else modality.measure(prompted, validation, settings.precision)
+    tuned = tune_examples(backbone, dataset, settings, observer)
+    network, outcome = tuned.network, tuned.outcome
+    settings = settings.complete(modality_of(backbone.preprocessing))
+    array = round_prompt(network, settings)
+    figures = None if tuned.measure is None else tuned.measure()
     provenance = {
         "made_by": f"edge-prompt {__version__}",
         "backbone": backbone.source_name,
         "settings": {name: value for name, value in asdict(settings).items() if name != "template"},
-        "data": labelled.described(),
+        "data": dataset.provenance(),
         "figures": {
             **_validated(figures),
             **_validated_by_epoch(outcome),
@@ -113,9 +114,9 @@ def tune_prompt(
         array,
         settings.kind,
         backbone.fingerprint,
-        head=None if prompted.head is None else head_of(prompted.head),
-        labels=(backbone.labels if prompted.head is None else ()) or labelled.labels,
-        template=modality.template(backbone, settings),
+        head=None if network.head is None else head_of(network.head),
+        labels=(backbone.labels if network.head is None else ()) or dataset.labels,
+        template=recipe_of(backbone).card_template(backbone, dataset, settings),
         max_tokens=settings.max_tokens,
         provenance=provenance,
     )
@@ -123,55 +124,31 @@ def tune_prompt(
 
 
 def tune_examples(
-    backbone: LoadedBackbone, labelled: Labelled, settings: TuneSettings, observer: Observer | None = None
-) -> tuple[Prompted, Outcome, Examples | None]:
+    backbone: LoadedBackbone, dataset: Dataset[object], settings: TuneSettings, observer: Observer | None = None
+) -> Tuned:
     """Tune on examples that are already in memory.
-
-    Returns:
-        The prompted network with the parameters that training kept, how training ended, and the validation examples.
 
     Raises:
         UnsupportedArchitectureError: The backbone does not take this kind of prompt.
         InputError: The backbone does not read such examples, or the prompt leaves no room for a text.
         TrainingDataError: A class is not among those of the backbone's own head.
     """
-    name = labelled.require(modality_of(backbone.preprocessing), backbone)
-    settings = settings.complete(name)
+    recipe = recipe_of(backbone)
+    recipe.require(backbone, dataset)
+    settings = settings.complete(modality_of(backbone.preprocessing))
     _require_backbone(backbone, settings)
-    torch.manual_seed(settings.seed)
-    modality = MODALITIES[name]
-    training = modality.examples(backbone, labelled.training, labelled.labels, settings)
-    validation = modality.examples(backbone, labelled.held, labelled.labels, settings) if labelled.held else None
-    prompt = modality.initial(backbone, training, settings)
-    prompted = modality.prompted(backbone, prompt, training, labelled.labels, settings)
-    free = modality.free(prompt, settings)
-    if free is not None:
-        prompted.prompt.register_hook(lambda gradient: gradient * free)  # type: ignore[no-untyped-call]
-    groups: list[dict[str, object]] = [{"params": [prompted.prompt], "lr": settings.learning_rate}]
-    if prompted.head is not None:
-        groups.append({"params": list(prompted.head.parameters()), "lr": settings.head_learning_rate})
-    loop = LoopSettings(
-        settings.epochs,
-        settings.batch_size or 1,
-        settings.accumulate,
-        settings.schedule,
-        settings.patience,
-        settings.precision,
-        settings.seed,
-    )
-    outcome = train(prompted, groups, training, validation, loop, observer, modality.measure)
-    return prompted, outcome, validation
+    return recipe.tune(backbone, dataset, settings, observer)
 
 
-def round_prompt(prompted: Prompted, settings: TuneSettings) -> FloatArray:
+def round_prompt(network: PromptedNetwork[ConditionedModule], settings: TuneSettings) -> FloatArray:
     """Round the prompt to the file's dtype, in the module too, so that metrics describe the file that is written."""
-    array: FloatArray = np.ascontiguousarray(prompted.prompt.detach().numpy().astype(DTYPES[settings.dtype]))
+    array: FloatArray = np.ascontiguousarray(network.prompt.detach().numpy().astype(DTYPES[settings.dtype]))
     with torch.no_grad():
-        prompted.prompt.copy_(torch.from_numpy(array.astype(np.float32)))
+        network.prompt.copy_(torch.from_numpy(array.astype(np.float32)))
     return array
 
 
-def _validated(figures: Figures | None) -> dict[str, float | None]:
+def _validated(figures: Metrics | None) -> dict[str, float | None]:
     if figures is None:
         return {"validation_accuracy": None}
     return {f"validation_{name}": value for name, value in figures.as_json().items()}

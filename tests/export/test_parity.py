@@ -63,7 +63,7 @@ def test_an_engine_gives_what_torch_gives_at_every_size(
 def test_the_figures_are_small_and_every_kind_is_alive(
     module: ConditionedTextEncoder, bundle: Bundle, engine: str
 ) -> None:
-    figures = measure_parity(bundle, module, engine)
+    figures = measure_parity(bundle, module, module.parity_requests(PREPROCESSING), engine)
     effect = figures.pop("effect")
     assert figures.keys() == {"torch", "length_0", "mixed_batch"}
     assert all(figure <= TOLERANCE for figure in figures.values())
@@ -74,18 +74,18 @@ def test_the_figures_are_small_and_every_kind_is_alive(
 def test_a_network_that_is_not_the_exported_one_fails(module: ConditionedTextEncoder, bundle: Bundle) -> None:
     module.model.encoder.layer[0].output.dense.weight[0].add_(0.01)
     with pytest.raises(ParityError, match=r"BertModel on onnxruntime differs from torch by .*at most 1e-04"):
-        measure_parity(bundle, module, "onnxruntime")
+        measure_parity(bundle, module, module.parity_requests(PREPROCESSING), "onnxruntime")
 
 
 def test_a_network_that_is_not_as_its_authors_wrote_it_fails(
     module: ConditionedTextEncoder, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    untouched = module.untouched
+    untouched = module.original_outputs
     monkeypatch.setattr(
-        module, "untouched", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
+        module, "original_outputs", lambda request: {name: out + 2e-3 for name, out in untouched(request).items()}
     )
     with pytest.raises(ParityError, match="without a prompt differs from the original network"):
-        measure_parity(bundle, module, "onnxruntime")
+        measure_parity(bundle, module, module.parity_requests(PREPROCESSING), "onnxruntime")
 
 
 @pytest.mark.parametrize("value", [1.1e-4, float("inf"), float("nan")])
@@ -114,7 +114,7 @@ def test_a_kind_that_changes_nothing_is_named(kind: str, value: float) -> None:
 
 
 def test_the_reference_is_what_torch_gives(module: ConditionedTextEncoder, tmp_path: Path) -> None:
-    write_reference(tmp_path, module, PREPROCESSING)
+    write_reference(tmp_path, module, module.parity_requests(PREPROCESSING))
     with np.load(tmp_path / REFERENCE_NAME) as arrays:
         reference = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     assert {tensor.dtype for tensor in reference.values()} == {torch.float32}
@@ -155,6 +155,7 @@ def test_requests_to_compare_at_fit_beside_the_longest_prompt(
 def test_the_reference_of_a_soft_only_network_has_no_prefix(
     conditioned: Callable[..., ConditionedTextEncoder], tmp_path: Path
 ) -> None:
-    write_reference(tmp_path, conditioned("mpnet"), PREPROCESSING)
+    module = conditioned("mpnet")
+    write_reference(tmp_path, module, module.parity_requests(PREPROCESSING))
     with np.load(tmp_path / REFERENCE_NAME) as arrays:
         assert set(arrays.files) == {"input_ids", "attention_mask", "soft", "features_base", "features_soft"}

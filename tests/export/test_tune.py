@@ -13,8 +13,8 @@ from edge_prompt.base.errors import InputError, TrainingDataError, UnsupportedAr
 from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import tune_prompt
 from edge_prompt_export.backbone.backbone import LoadedBackbone
-from edge_prompt_export.modalities.labelled import Labelled
 from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.dataset import TextDataset
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_export.tune import tune_examples
@@ -23,9 +23,9 @@ from edge_prompt_runtime import Runtime
 QUICK = TuneSettings(virtual_tokens=4, epochs=2, batch_size=8)
 
 
-def halves(examples: list[Example]) -> Labelled:
+def halves(examples: list[Example]) -> TextDataset:
     """Train on every other example, and validate on the rest."""
-    return Labelled("text", examples[::2], examples[1::2], ("blue", "red"))
+    return TextDataset(examples[::2], examples[1::2], ("blue", "red"))
 
 
 @pytest.mark.parametrize("kind", ["soft", "prefix"])

@@ -24,7 +24,7 @@ from edge_prompt_export.modalities.image.augment import AUGMENTATIONS
 from edge_prompt_export.modalities.image.data import read_labelled_images
 from edge_prompt_export.modalities.image.network import ConditionedVision
 from edge_prompt_export.modalities.image.pixel_forms import PIXEL_FORMS
-from edge_prompt_export.modalities.labelled import read_labelled
+from edge_prompt_export.modalities.registry import read_dataset
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_export.tune import tune_examples
 from edge_prompt_runtime import Runtime
@@ -155,12 +155,12 @@ def test_the_backbone_stays_as_it_was(loaded_vision: LoadedBackbone, image_folde
     module = loaded_vision.module
     before = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
     for kind in KINDS:
-        tune_examples(loaded_vision, read_labelled(image_folder, None), quick(kind, epochs=1))
+        tune_examples(loaded_vision, read_dataset(image_folder, None), quick(kind, epochs=1))
     after = module.model.state_dict()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert not any(inner.training for inner in module.modules())
     request = {"pixel_values": torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))}
-    found, wanted = module.outputs_under(request, "soft", None), module.untouched(request)
+    found, wanted = module.prompted_outputs(request, "soft", None), module.original_outputs(request)
     assert all(torch.allclose(found[name], wanted[name], atol=1e-4) for name in wanted)
 
 
@@ -178,15 +178,15 @@ def test_the_same_seed_gives_the_same_file(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_bf16(kind: str, loaded_vision: LoadedBackbone, image_folder: Path) -> None:
-    labelled = read_labelled(image_folder, image_folder)
-    _, outcome, _ = tune_examples(loaded_vision, labelled, quick(kind, precision="bf16"))
+    dataset = read_dataset(image_folder, image_folder)
+    _, outcome, _ = tune_examples(loaded_vision, dataset, quick(kind, precision="bf16"))
     assert outcome.accuracies[-1] > 0.95
 
 
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_with_images_moved(augment: str, loaded_vision: LoadedBackbone, image_folder: Path) -> None:
-    labelled = read_labelled(image_folder, image_folder)
-    _, outcome, _ = tune_examples(loaded_vision, labelled, replace(QUICK, augment=augment))
+    dataset = read_dataset(image_folder, image_folder)
+    _, outcome, _ = tune_examples(loaded_vision, dataset, replace(QUICK, augment=augment))
     assert outcome.accuracies[-1] > 0.95
 
 

@@ -11,10 +11,11 @@ import pytest
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone, tune_prompt
-from edge_prompt_export.modalities.labelled import Labelled
 from edge_prompt_export.modalities.language.data import Pair
-from edge_prompt_export.modalities.recipes import MODALITIES
+from edge_prompt_export.modalities.language.dataset import LanguageDataset
+from edge_prompt_export.modalities.language.recipe import RECIPE
 from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.dataset import TextDataset
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_export.tune import tune_examples
@@ -77,8 +78,8 @@ def test_other_architectures_learn(tmp_path: Path) -> None:
     examples = [Pair(word, "oil!") for word in 4 * WORDS]
     backbone = load_backbone(str(tmp_path))
     for kind in ("soft", "prefix"):
-        labelled = Labelled("language", examples, examples, ())
-        _, outcome, _ = tune_examples(backbone, labelled, replace(QUICK, kind=kind, precision="bf16"))
+        dataset = LanguageDataset(examples, examples, ())
+        _, outcome, _ = tune_examples(backbone, dataset, replace(QUICK, kind=kind, precision="bf16"))
         assert outcome.figures[-1].loss < 0.6 * outcome.figures[0].loss  # type: ignore[operator]
 
 
@@ -128,20 +129,18 @@ def test_the_card_brings_the_chat_template_along(loud_language: Path, pairs: Pat
 
 def test_the_first_token_of_a_prefix_stays(loud_language: Path) -> None:
     backbone, settings = load_backbone(str(loud_language)), replace(QUICK, kind="prefix", epochs=1)
-    labelled = Labelled("language", [Pair(word, "oil!") for word in WORDS], [], ())
-    prompted, _, _ = tune_examples(backbone, labelled, settings)
-    language = MODALITIES["language"]
-    complete = settings.complete("language")
-    start = language.initial(backbone, language.examples(backbone, labelled.training, (), complete), complete)
-    moved = (prompted.prompt.detach() - start).abs().amax((0, 1, 2, 4))
+    dataset = LanguageDataset([Pair(word, "oil!") for word in WORDS], [], ())
+    network, _, _ = tune_examples(backbone, dataset, settings)
+    start = RECIPE.initial_prompt(backbone, dataset, settings.complete("language"))
+    moved = (network.prompt.detach() - start).abs().amax((0, 1, 2, 4))
     assert moved[0] == 0
     assert moved[1:].min() > 0
 
 
 def test_a_prefix_of_nothing_but_its_first_token_is_refused(loud_language: Path) -> None:
-    labelled = Labelled("language", [Pair("oil", "price")], [], ())
+    dataset = LanguageDataset([Pair("oil", "price")], [], ())
     with pytest.raises(InputError, match="one virtual token"):
-        tune_examples(load_backbone(str(loud_language)), labelled, replace(QUICK, kind="prefix", virtual_tokens=1))
+        tune_examples(load_backbone(str(loud_language)), dataset, replace(QUICK, kind="prefix", virtual_tokens=1))
 
 
 class Interrupting:
@@ -177,9 +176,8 @@ def test_prompts_start_from_real_tokens(init: str, loud_language: Path) -> None:
     backbone = load_backbone(str(loud_language))
     text = {"init_text": "the oil price"} if init == "text" else {}
     settings = replace(QUICK, init=init, **text).complete("language")  # type: ignore[arg-type]
-    language = MODALITIES["language"]
-    rows = language.examples(backbone, [Example("oil", "a"), Example("price", "b")], ("a", "b"), settings)
-    prompt = language.initial(backbone, rows, settings)
+    dataset = TextDataset([Example("oil", "a"), Example("price", "b")], [], ("a", "b"))
+    prompt = RECIPE.initial_prompt(backbone, dataset, settings)
     module: Any = backbone.module
     table = module.embedding.weight.detach().numpy()
     assert all((table == row).all(1).any() for row in prompt.numpy())

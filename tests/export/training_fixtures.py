@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.training.data import Example
 
 RED, BLUE = [f"w{number}" for number in range(20)], [f"w{number}" for number in range(20, 40)]
@@ -28,13 +30,17 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def loaded(tiny_backbone: Path) -> LoadedBackbone:
-    return load_backbone(str(tiny_backbone))
+def loaded(tiny_backbone: Path) -> TextBackbone:
+    backbone = load_backbone(str(tiny_backbone))
+    assert isinstance(backbone, TextBackbone)
+    return backbone
 
 
 @pytest.fixture(scope="session")
-def loaded_language(tiny_language: Path) -> LoadedBackbone:
-    return load_backbone(str(tiny_language))
+def loaded_language(tiny_language: Path) -> LanguageBackbone:
+    backbone = load_backbone(str(tiny_language))
+    assert isinstance(backbone, LanguageBackbone)
+    return backbone
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +63,14 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def loaded_vision(tiny_image_backbone: Path) -> LoadedBackbone:
-    return load_backbone(str(tiny_image_backbone))
+def loaded_vision(tiny_image_backbone: Path) -> ImageBackbone:
+    backbone = load_backbone(str(tiny_image_backbone))
+    assert isinstance(backbone, ImageBackbone)
+    return backbone
 
 
 @pytest.fixture(scope="session")
-def trained_vision(loaded_vision: LoadedBackbone) -> ConditionedVision:
-    assert isinstance(loaded_vision.module, ConditionedVision)
+def trained_vision(loaded_vision: ImageBackbone) -> ConditionedVision:
     return loaded_vision.module
 
 

@@ -50,7 +50,7 @@ def prompts_of(adapter: Adapter, manifest: Manifest) -> tuple[FloatArray, ...]:
     """
     config, form = adapter.config, FORMS[adapter.config.peft_type]
     if form.kind not in manifest.kinds:
-        _refuse(
+        _refuse_adapter(
             config,
             f"a {config.peft_type} adapter, which is a {form.kind} prompt",
             f"one that this bundle takes, {' or '.join(manifest.kinds) or 'which takes none'}"
@@ -78,14 +78,14 @@ def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatA
     layers, _, heads, _, head_dim = (length or 0 for length in manifest.kinds["prefix"])
     stated = (config.num_layers or layers, config.num_attention_heads or heads, config.token_dim)
     if config.num_transformer_submodules == 2:
-        _refuse(
+        _refuse_adapter(
             config,
             "a prefix for the decoder of an encoder-decoder",
             f"one for {manifest.backbone.architecture}",
             "train it on this bundle's backbone",
         )
     if stated != (layers, heads, heads * head_dim):
-        _refuse(
+        _refuse_adapter(
             config,
             f"a prefix of {stated[0]} layers, {stated[1]} heads of keys and values, and a key width of {stated[2]}",
             f"{layers}, {heads} and {heads * head_dim}, as in this bundle",
@@ -99,7 +99,7 @@ def _prefix(config: AdapterConfig, tensor: Tensor, manifest: Manifest) -> FloatA
 def _soft(config: AdapterConfig, tensors: Mapping[str, Tensor], manifest: Manifest) -> tuple[FloatArray, ...]:
     shape = manifest.kinds["soft"]
     if config.token_dim != shape[1]:
-        _refuse(
+        _refuse_adapter(
             config,
             f"virtual tokens of width {config.token_dim}",
             f"{describe('soft', shape)}, as in this bundle",
@@ -145,7 +145,7 @@ def _require_shape(config: AdapterConfig, tensor: Tensor, wanted: tuple[int, ...
 def _require_room(config: AdapterConfig, manifest: Manifest) -> None:
     positions: int | None = getattr(manifest.preprocessing, "max_positions", None)
     if positions is not None and config.num_virtual_tokens > positions - LEAST_TOKENS:
-        _refuse(
+        _refuse_adapter(
             config,
             f"{config.num_virtual_tokens} virtual tokens",
             f"at most {max(positions - LEAST_TOKENS, 0)}, so that a text fits into this bundle's {positions} positions",
@@ -153,5 +153,5 @@ def _require_room(config: AdapterConfig, manifest: Manifest) -> None:
         )
 
 
-def _refuse(config: AdapterConfig, found: str, wanted: str, remedy: str) -> NoReturn:
+def _refuse_adapter(config: AdapterConfig, found: str, wanted: str, remedy: str) -> NoReturn:
     raise AdapterError(found=f"{config.where}: {found}", wanted=wanted, remedy=remedy)

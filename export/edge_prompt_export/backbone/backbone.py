@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from edge_prompt.base.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.formats.fingerprint import Weight, fingerprint_of
-from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
-from edge_prompt_export.backbone.conditioned_module import ConditionedModule
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt.formats.preprocessing import Preprocessing
+from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
+from edge_prompt_export.base.library_output import suppress_library_output
 
 LABELLED_TASKS = frozenset(
     {
@@ -61,8 +62,8 @@ class LoadOptions:
 
 
 @dataclass(frozen=True)
-class LoadedBackbone:
-    """A backbone in memory.
+class LoadedBackbone(ABC):
+    """A backbone in memory. Each modality has a subclass that narrows the types of the module and the preprocessing.
 
     Attributes:
         source: Folder or hub name that it was loaded from; for a module of the user's own, its name.
@@ -101,68 +102,48 @@ class LoadedBackbone:
             return ()
         return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
 
-    @property
-    def text(self) -> TextPreprocessing:
-        """How a text becomes the module's inputs.
-
-        Raises:
-            BackboneError: The backbone does not take text.
-        """
-        if not isinstance(self.preprocessing, TextPreprocessing):
-            raise BackboneError(
-                found=f"{self.source} does not take text", wanted="a text encoder", remedy="choose another backbone"
-            )
-        return self.preprocessing
-
-    @property
-    def max_positions(self) -> int | None:
-        """Number of learned positions, shared by prefix, virtual tokens and tokens; None if there are none."""
-        return self.text.max_positions
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens per text, special tokens included."""
-        return self.text.max_tokens
+    @abstractmethod
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
 
 
 class Checkpoint(NamedTuple):
     """A network as loaded by transformers.
 
     Attributes:
-        module: The network, conditioned and frozen.
-        preprocessing: How a request becomes the module's inputs.
-        tokenizer: Its tokenizer, if it has one.
+        backbone: The network, conditioned and frozen.
         missing: Names of the network's weights that the checkpoint lacks.
     """
 
-    module: ConditionedModule
-    preprocessing: Preprocessing
-    tokenizer: PreTrainedTokenizerBase | None
+    backbone: LoadedBackbone
     missing: set[str]
 
 
-def conditioned_backbone(
-    source: str,
-    options: LoadOptions,
-    module: ConditionedModule,
-    preprocessing: Preprocessing,
-    tokenizer: PreTrainedTokenizerBase | None,
-) -> LoadedBackbone:
-    """Make a backbone of a conditioned module; its fingerprint covers the weights that the outputs depend on."""
-    with running(type(module.model).__name__), quiet():
-        reached = reached_weights(module)
-    return LoadedBackbone(
-        source=source,
-        options=options,
-        module=module,
-        preprocessing=preprocessing,
-        tokenizer=tokenizer,
-        fingerprint=fingerprint_of(weights_of(reached)),
-        num_parameters=sum(weight.numel() for weight in reached.values()),
-    )
+class Identity(NamedTuple):
+    """What identifies the weights that a module's outputs depend on.
+
+    Attributes:
+        fingerprint: See `edge_prompt.formats.fingerprint`.
+        num_parameters: Their number of parameters.
+    """
+
+    fingerprint: str
+    num_parameters: int
 
 
-def reached_weights(module: ConditionedModule) -> dict[str, Tensor]:
+def identity_of(module: ConditionedModule) -> Identity:
+    """Run a conditioned module once, and identify the weights that its outputs depend on."""
+    with first_run_errors(type(module.model).__name__), suppress_library_output():
+        reached = output_weights(module)
+    return identity_of_weights(reached)
+
+
+def identity_of_weights(weights: Mapping[str, Tensor]) -> Identity:
+    """Identify weights by name."""
+    return Identity(fingerprint_of(weights_of(weights)), sum(weight.numel() for weight in weights.values()))
+
+
+def output_weights(module: ConditionedModule) -> dict[str, Tensor]:
     """The weights that the module's outputs depend on, and its buffers, by their names in the checkpoint.
 
     They are found through the autograd graph. A pooler that is loaded but not used is not in that graph, so it is
@@ -210,7 +191,7 @@ def task_of(config: PreTrainedConfig, heads: Mapping[str, str], otherwise: str) 
 
 
 @contextmanager
-def explained(source: str) -> Iterator[None]:
+def loading_errors(source: str) -> Iterator[None]:
     """Convert whatever transformers raises for a bad checkpoint to a `BackboneError`."""
     try:
         yield
@@ -227,7 +208,7 @@ def explained(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def running(architecture: str) -> Iterator[None]:
+def first_run_errors(architecture: str) -> Iterator[None]:
     """Convert whatever a network raises in its first run on conditioned inputs to an `UnsupportedArchitectureError`."""
     try:
         yield

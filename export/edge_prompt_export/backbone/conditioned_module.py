@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from edge_prompt.formats.kinds import PROMPT_INPUTS, KindShape
-from edge_prompt.formats.preprocessing import Preprocessing
 
 Tensors = dict[str, Tensor]
 """Tensors by the name of a graph input or output."""
@@ -36,7 +35,6 @@ class ConditionedModule(nn.Module, ABC):
         output_names: The graph's outputs, in order.
         kinds: The kinds of prompt that it takes, with their shapes.
         refused_kinds: By kind, why this network does not take a prompt that other networks of its modality take.
-        cache_names: The inputs of the key-value cache; empty for networks without a cache.
     """
 
     model: nn.Module
@@ -46,8 +44,6 @@ class ConditionedModule(nn.Module, ABC):
     kinds: dict[str, KindShape]
     refused_kinds: dict[str, str]
     layer_shapes: list[tuple[int, int]]
-    layer_limits: list[tuple[int | None, float | None]]
-    cache_names: tuple[str, ...] = ()
     _empty_prompts: Tensors | None = None
 
     @property
@@ -63,16 +59,12 @@ class ConditionedModule(nn.Module, ABC):
     def trace_inputs(self) -> Tensors:
         """Example inputs for a tracer. Dynamic axes have distinct lengths above 1, so none is taken for a constant."""
 
-    @abstractmethod
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
-        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
-
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
         """A random prompt with the axes of a prompt file, scaled like the network's own values."""
         shape = [virtual_tokens if length is None else length for length in self.kinds[kind]]
         return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` with `prompts`; prompt inputs that are not given are empty.
 
         Args:
@@ -91,14 +83,14 @@ class ConditionedModule(nn.Module, ABC):
         return prompts
 
     @abstractmethod
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original, unmodified network, by name."""
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """The request of a single row, without the padding that other rows of the batch required."""
         return {name: tensor[row : row + 1] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:  # noqa: ARG002 - for families that pad
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:  # noqa: ARG002 - for families that pad
         """The meaningful part of the outputs, without the values at padding positions."""
         return dict(outputs)
 
@@ -117,10 +109,10 @@ class ConditionedModule(nn.Module, ABC):
         return AS_INPUT[kind](array)
 
     @torch.no_grad()
-    def outputs_under(self, request: Tensors, kind: str, array: Tensor | None) -> Tensors:
+    def prompted_outputs(self, request: Tensors, kind: str, array: Tensor | None) -> Tensors:
         """The outputs by name for `request` with a prompt that has the axes of its file; None means no prompt."""
         prompts = {} if array is None else self.as_input(kind, array)
-        return dict(zip(self.output_names, self(**self.under(request, prompts)), strict=True))
+        return dict(zip(self.output_names, self(**self.graph_inputs(request, prompts)), strict=True))
 
 
 AS_INPUT: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {

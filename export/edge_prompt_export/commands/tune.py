@@ -17,7 +17,7 @@ from edge_prompt_export.modalities.image.augment import AUGMENTATIONS
 from edge_prompt_export.modalities.image.initialise import IMAGE_INITS
 from edge_prompt_export.modalities.image.pixel_forms import PIXEL_FORMS
 from edge_prompt_export.modalities.text.initialise import INITS
-from edge_prompt_export.training.figures import PRECISIONS, Figures
+from edge_prompt_export.training.metrics import PRECISIONS, Metrics
 from edge_prompt_export.training.schedule import SCHEDULES
 from edge_prompt_export.training.settings import DTYPES, HEADS, KINDS, TuneSettings
 from edge_prompt_export.tune import tune_prompt
@@ -35,7 +35,7 @@ class _ProgressBar:
     def step(self, step: int, steps: int, loss: float) -> None:
         self._progress.update(self._bar, completed=step, total=steps, loss=f"loss {loss:.3f}")
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         self._progress.update(self._bar, accuracy=f"validation {figures.right:.1%}")
         self._progress.console.print(f"epoch {epoch}: validation {figures}{' (best)' if best else ''}")
 

@@ -61,7 +61,7 @@ def _feeds(row: Any, backbone: LoadedBackbone, inputs: Sequence[str]) -> Arrays:
     ids = torch.from_numpy(row)[None]
     request = {name: torch.zeros_like(ids) for name in backbone.preprocessing.input_names}
     request |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    arrays = {name: tensor.numpy() for name, tensor in backbone.module.under(request, {}).items()}
+    arrays = {name: tensor.numpy() for name, tensor in backbone.module.graph_inputs(request, {}).items()}
     arrays |= dict(zip(SHARED_INPUTS, (np.array([len(row) - 1], np.int32), np.array(len(row), np.int32)), strict=True))
     arrays[STATEFUL_INPUT] = np.zeros(1, np.int32)
     return {name: arrays[name] for name in inputs if name in arrays}

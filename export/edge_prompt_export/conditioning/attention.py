@@ -125,7 +125,7 @@ def capture_keys_and_values(*, attends: bool = True) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def conditioned_on(
+def prefix_pass(
     prefix: Tensor | None, prefix_mask: Tensor | None = None, *, widens: bool = False
 ) -> Iterator[PrefixPass]:
     """Condition every forward pass in this context on `prefix`; yields the `PrefixPass`, which records the calls."""

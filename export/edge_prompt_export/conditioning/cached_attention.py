@@ -85,7 +85,7 @@ _CURRENT: ContextVar[CachePass | None] = ContextVar("edge_prompt_cache_pass", de
 
 
 @contextmanager
-def cached_on(past: Sequence[KeyValue], attention_mask: Tensor | None) -> Iterator[CachePass]:
+def cache_pass(past: Sequence[KeyValue], attention_mask: Tensor | None) -> Iterator[CachePass]:
     """Run one forward pass in this context after `past`; yields the `CachePass`, which then holds the `present`."""
     current = CachePass(past, attention_mask)
     token = _CURRENT.set(current)

@@ -1,6 +1,6 @@
-"""Load a backbone from a local folder or the hub, with the modality that its configuration belongs to.
+"""The modalities, and what depends on which of them a checkpoint, a backbone or a training file belongs to.
 
-The `checkpoint` module of each modality reads everything in a checkpoint that is specific to that modality.
+Everything that is specific to a modality is in its folder. Adding one is a folder and an entry of `MODALITIES`.
 """
 
 from __future__ import annotations
@@ -8,22 +8,25 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoConfig
 
-from edge_prompt.base.errors import BackboneError
-from edge_prompt_export.backbone.backbone import (
-    LoadedBackbone,
-    LoadOptions,
-    conditioned_backbone,
-    explained,
-    reached_weights,
-    task_of,
-)
+from edge_prompt.base.errors import BackboneError, InputError, MissingFileError
+from edge_prompt.formats.preprocessing import modality_of
+from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, loading_errors, output_weights
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
-from edge_prompt_export.base.quiet import quiet
-from edge_prompt_export.modalities.image import checkpoint as image
-from edge_prompt_export.modalities.language import checkpoint as language
-from edge_prompt_export.modalities.text import checkpoint as text
+from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.modalities.image.modality import IMAGE
+from edge_prompt_export.modalities.language.modality import LANGUAGE
+from edge_prompt_export.modalities.text.modality import TEXT
+from edge_prompt_export.training.dataset import Dataset
+from edge_prompt_export.training.recipe import AnyRecipe
+
+MODALITIES = (
+    LANGUAGE,
+    IMAGE,
+    TEXT,
+)
+"""The modalities; the first that accepts a checkpoint or a training file reads it."""
 
 GGUF_SUFFIX = ".gguf"
 
@@ -47,41 +50,54 @@ def load_backbone(
     """
     source, options = _split_gguf_name(source, options or LoadOptions())
     _require_folder(source)
-    with explained(source), quiet():
+    with loading_errors(source), suppress_library_output():
         config = AutoConfig.from_pretrained(source, **options.arguments())
-    if generates_text(config, task, options):
-        modality = language
-    else:
-        asked = task or task_of(config, text.TASK_OF_HEAD | image.TASK_OF_HEAD, "")
-        _require_modality(source, config, asked)
-        modality = image if takes_images(config, asked in image.AUTO_CLASSES) else text
-    if task is not None and task not in modality.AUTO_CLASSES:
+    modality = next(modality for modality in MODALITIES if modality.accepts_checkpoint(config, task, options))
+    if task is not None and task not in modality.tasks:
         raise BackboneError(
             found=f"the task {task!r} for {source} ({config.model_type})",
-            wanted=f"one of {', '.join(modality.AUTO_CLASSES)}",
+            wanted=f"one of {', '.join(modality.tasks)}",
             remedy="pass one of them (--task)",
         )
-    loaded = modality.load(source, config, task, pooling, options)
-    backbone = conditioned_backbone(source, options, loaded.module, loaded.preprocessing, loaded.tokenizer)
-    _require_weights(source, loaded.module, loaded.missing)
+    backbone, missing = modality.load(source, config, task, pooling, options)
+    _require_weights(source, backbone.module, missing, modality.feature_task)
     return backbone
 
 
-def takes_images(config: PreTrainedConfig, image_task: bool) -> bool:  # noqa: FBT001 - from `--task`
-    """Whether the network takes images; for a network that takes images and texts, the task decides."""
-    if getattr(config, "vision_config", None) is not None:
-        return image_task or getattr(config, "text_config", None) is None
-    network = AutoModel._model_mapping.get(type(config), None)
-    network = network[0] if isinstance(network, tuple) else network
-    return getattr(network, "main_input_name", "") == "pixel_values"
+def recipe_of(backbone: LoadedBackbone) -> AnyRecipe:
+    """How prompts are tuned for a backbone.
+
+    Raises:
+        InputError: Its modality has no recipe.
+    """
+    for modality in MODALITIES:
+        if isinstance(backbone, modality.recipe.backbone):
+            return modality.recipe
+    raise InputError(
+        found=f"{backbone.source} reads {modality_of(backbone.preprocessing)}",
+        wanted=f"a backbone that reads {' or '.join(modality.name for modality in MODALITIES)}",
+        remedy="tune its prompts with your own code",
+    )
 
 
-def generates_text(config: PreTrainedConfig, task: str | None, options: LoadOptions) -> bool:
-    """Whether to load the network as a causal language model: decided by the task, or by the checkpoint without one."""
-    if task is not None:
-        return task == "text-generation"
-    architecture = next(iter(getattr(config, "architectures", None) or ()), "")
-    return options.gguf_file is not None or architecture.endswith(("ForCausalLM", "LMHeadModel"))
+def read_dataset(train_file: Path, validation_file: Path | None) -> Dataset[object]:
+    """Read examples for tuning.
+
+    A folder, or a `.csv` file with a field `path`, contains images. A `.jsonl` file with completions is for language
+    models. Any other file contains labelled texts.
+
+    Raises:
+        MissingFileError: The file or folder does not exist.
+        TrainingDataError: The data is malformed, or has only one class.
+    """
+    if not train_file.exists():
+        raise MissingFileError(
+            found=f"{train_file}: no such file or folder",
+            wanted="a file of examples, or a folder with one subfolder of images per class",
+            remedy="check the path",
+        )
+    modality = next(modality for modality in MODALITIES if modality.accepts_examples(train_file))
+    return modality.read_dataset(train_file, validation_file)
 
 
 def _split_gguf_name(source: str, options: LoadOptions) -> tuple[str, LoadOptions]:
@@ -90,16 +106,6 @@ def _split_gguf_name(source: str, options: LoadOptions) -> tuple[str, LoadOption
         return source, options
     folder, _, name = source.rpartition("/")
     return folder or ".", replace(options, gguf_file=name)
-
-
-def _require_modality(source: str, config: PreTrainedConfig, asked: str) -> None:
-    """Refuse a network for images and texts if neither the task nor a head determines which of them to load."""
-    if not asked and all(getattr(config, f"{side}_config", None) is not None for side in ("vision", "text")):
-        raise BackboneError(
-            found=f"{source} ({config.model_type}) takes images and texts, and no task selects one of them",
-            wanted="a task for one of them",
-            remedy="pass --task image-feature-extraction for its vision tower, or a text task for its text tower",
-        )
 
 
 def _require_folder(source: str) -> None:
@@ -112,13 +118,12 @@ def _require_folder(source: str) -> None:
         )
 
 
-def _require_weights(source: str, module: ConditionedModule, missing: set[str]) -> None:
+def _require_weights(source: str, module: ConditionedModule, missing: set[str], feature_task: str) -> None:
     """Refuse a network whose outputs depend on weights that the checkpoint lacks, since these would be random."""
-    random = sorted(missing & reached_weights(module).keys()) if missing else []
+    random = sorted(missing & output_weights(module).keys()) if missing else []
     if random:
-        features = "image-feature-extraction" if "pixel_values" in module.input_names else "feature-extraction"
         raise BackboneError(
             found=f"{source} lacks {len(random)} weights of {type(module.model).__name__} ({', '.join(random[:3])}, …)",
             wanted=f"a checkpoint with all weights for {module.task}",
-            remedy=f"pass --task {features}, or use a checkpoint that was trained for {module.task}",
+            remedy=f"pass --task {feature_task}, or use a checkpoint that was trained for {module.task}",
         )

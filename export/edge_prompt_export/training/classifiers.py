@@ -10,9 +10,9 @@ from edge_prompt.base.errors import TrainingDataError
 from edge_prompt.formats.prompt import Head
 from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import EVALUATION_BATCH_SIZE, in_precision
+from edge_prompt_export.training.metrics import EVALUATION_BATCH_SIZE, in_precision
 from edge_prompt_export.training.probe import fit_head
-from edge_prompt_export.training.prompted import PromptedClassifier
+from edge_prompt_export.training.prompted_network import PromptedClassifier
 from edge_prompt_export.training.settings import TuneSettings
 
 

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn, Protocol, TextIO
 
 from edge_prompt.base.errors import TrainingDataError
 from edge_prompt.storage.files import require_file
@@ -18,6 +18,14 @@ _LONGEST_FIELD = 1 << 24
 
 Refuse = Callable[[Path, int, str], NoReturn]
 """Raises an error that names the file, the line, and what was found there."""
+
+
+class HasLabel(Protocol):
+    """An example with a class."""
+
+    @property
+    def label(self) -> str:
+        """The name of its class."""
 
 
 class Example(NamedTuple):
@@ -55,7 +63,7 @@ def read_examples(path: Path) -> list[Example]:
     return examples
 
 
-def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
+def labels_of(examples: Sequence[HasLabel], path: Path) -> tuple[str, ...]:
     """The classes of `examples`, sorted.
 
     Raises:
@@ -71,7 +79,7 @@ def labels_of(examples: Sequence[Any], path: Path) -> tuple[str, ...]:
     return labels
 
 
-def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path: Path) -> None:
+def require_known_labels(examples: Sequence[HasLabel], labels: tuple[str, ...], path: Path) -> None:
     """Refuse examples of a class that is not among `labels`."""
     unknown = Counter(example.label for example in examples if example.label not in labels)
     if unknown:
@@ -83,7 +91,7 @@ def require_known_labels(examples: Sequence[Any], labels: tuple[str, ...], path:
 
 
 def _read_json_lines(stream: TextIO, path: Path) -> Iterator[Example]:
-    for number, row in json_rows(stream, path, _refuse):
+    for number, row in json_rows(stream, path, _refuse_line):
         yield _example(row, path, number)
 
 
@@ -114,10 +122,10 @@ def _read_table(delimiter: str) -> Callable[[TextIO, Path], Iterator[Example]]:
         try:
             for row in rows:
                 if None in row or None in row.values():
-                    _refuse(path, rows.line_num, f"not the {len(rows.fieldnames or ())} columns of the first line")
+                    _refuse_line(path, rows.line_num, f"not the {len(rows.fieldnames or ())} columns of the first line")
                 yield _example(dict(row), path, rows.line_num)
         except csv.Error as error:
-            _refuse(path, rows.reader.line_num, f"a malformed row ({error})")
+            _refuse_line(path, rows.reader.line_num, f"a malformed row ({error})")
 
     return read
 
@@ -132,16 +140,16 @@ READERS: dict[str, Callable[[TextIO, Path], Iterator[Example]]] = {
 def _example(row: dict[str, object], path: Path, number: int) -> Example:
     missing = [name for name in (TEXT_FIELD, LABEL_FIELD) if row.get(name) is None or row[name] == ""]
     if missing:
-        _refuse(path, number, f"no {' and no '.join(missing)}")
+        _refuse_line(path, number, f"no {' and no '.join(missing)}")
     text, label = row[TEXT_FIELD], row[LABEL_FIELD]
     if not isinstance(text, str) or not text.strip():
-        _refuse(path, number, f"{TEXT_FIELD!r} is {'empty' if isinstance(text, str) else type(text).__name__}")
+        _refuse_line(path, number, f"{TEXT_FIELD!r} is {'empty' if isinstance(text, str) else type(text).__name__}")
     if not isinstance(label, (str, int)):
-        _refuse(path, number, f"{LABEL_FIELD!r} is {type(label).__name__}")
+        _refuse_line(path, number, f"{LABEL_FIELD!r} is {type(label).__name__}")
     return Example(text, str(label))
 
 
-def _refuse(path: Path, number: int, found: str) -> NoReturn:
+def _refuse_line(path: Path, number: int, found: str) -> NoReturn:
     raise TrainingDataError(
         found=f"{path}, line {number}: {found}",
         wanted=f"the fields {TEXT_FIELD!r} (a text) and {LABEL_FIELD!r} (a string or integer)",

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_prompt_export.training.examples import Batch, Examples
-from edge_prompt_export.training.figures import Figures, Measure, accuracy_figures, in_precision
+from edge_prompt_export.training.examples import Batch
+from edge_prompt_export.training.metrics import ExamplesT, Measure, Metrics, ModuleT, accuracy_metrics, in_precision
 from edge_prompt_export.training.schedule import SCHEDULES
 
 LARGEST_GRADIENT_NORM = 1.0
@@ -30,17 +30,17 @@ class Observer(Protocol):
     def step(self, step: int, steps: int, loss: float) -> None:
         """Called after each optimiser step."""
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         """Called after each epoch with the validation metrics; not called without validation examples."""
 
 
-class Silent:
+class NullObserver:
     """An observer that ignores all progress."""
 
     def step(self, step: int, steps: int, loss: float) -> None:
         """See `Observer.step`."""
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         """See `Observer.epoch`."""
 
 
@@ -77,7 +77,7 @@ class Outcome:
         interrupted: Whether the user interrupted training.
     """
 
-    figures: tuple[Figures, ...]
+    figures: tuple[Metrics, ...]
     kept_epoch: int
     interrupted: bool
 
@@ -88,13 +88,13 @@ class Outcome:
 
 
 def train(
-    module: nn.Module,
+    module: ModuleT,
     groups: Sequence[dict[str, Any]],
-    training: Examples,
-    validation: Examples | None,
+    training: ExamplesT,
+    validation: ExamplesT | None,
     settings: LoopSettings,
     observer: Observer | None = None,
-    measure: Measure = accuracy_figures,
+    measure: Measure[ModuleT, ExamplesT] = accuracy_metrics,
 ) -> Outcome:
     """Train the parameters in `groups`, and leave the module in evaluation mode with the best or the last parameters.
 
@@ -109,7 +109,7 @@ def train(
         observer: Receives the progress.
         measure: The metric that the best epoch is selected by.
     """
-    observer = observer or Silent()
+    observer = observer or NullObserver()
     parameters = [parameter for group in groups for parameter in group["params"]]
     optimizer = torch.optim.AdamW(list(groups), weight_decay=0.0)
     steps_an_epoch = -(-len(training) // (settings.batch_size * settings.accumulate))
@@ -118,7 +118,7 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
     rng = random.Random(settings.seed)
     chosen = None if validation is None else _Best(parameters, measure(module, validation, settings.precision))
-    seen: list[Figures] = []
+    seen: list[Metrics] = []
     epoch, interrupted = 0, False
     module.train()
     try:
@@ -169,13 +169,13 @@ def _step(
 class _Best:
     """Keeps the parameters of the best epoch so far; the initial parameters count as epoch 0."""
 
-    def __init__(self, parameters: Sequence[Tensor], figures: Figures) -> None:
+    def __init__(self, parameters: Sequence[Tensor], figures: Metrics) -> None:
         self._parameters = parameters
         self._figures = figures
         self.epoch = 0
         self._kept = [parameter.detach().clone() for parameter in parameters]
 
-    def see(self, epoch: int, figures: Figures) -> bool:
+    def see(self, epoch: int, figures: Metrics) -> bool:
         """Record an epoch and return whether it is the best so far; of equal epochs, the later one wins."""
         if figures.rank < self._figures.rank:
             return False

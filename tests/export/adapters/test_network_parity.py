@@ -87,9 +87,9 @@ def test_logits_are_those_of_transformers(tuned: Tuned) -> None:
     request = {name: torch.zeros_like(ids) for name in module.input_names if name == "token_type_ids"}
     request |= {"input_ids": ids, "attention_mask": mask}
     with torch.no_grad():
-        untouched = module(**module.under(request, {}))[1]
+        untouched = module(**module.graph_inputs(request, {}))[1]
         prompt = module.as_input(tuned.kind, torch.from_numpy(tuned.prompt()))
-        found = module(**module.under(request, prompt))[1]
+        found = module(**module.graph_inputs(request, prompt))[1]
     assert_same(found, wanted)
     assert (wanted - untouched).abs().max() > 1e-2
 

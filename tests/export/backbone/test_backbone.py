@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
-from edge_prompt_export.backbone.backbone import LoadOptions, reached_weights
+from edge_prompt_export.backbone.backbone import LoadOptions, output_weights
 from edge_prompt_export.modalities.registry import load_backbone
+from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.checkpoint import AUTO_CLASSES
 
 Checkpoint = Callable[..., Path]
@@ -56,12 +57,18 @@ def test_fill_mask_is_loaded_with_its_tied_weights(checkpoint: Checkpoint) -> No
     assert load_backbone(str(folder)).module.task == "feature-extraction"
 
 
+def load_text(folder: Path) -> TextBackbone:
+    backbone = load_backbone(str(folder))
+    assert isinstance(backbone, TextBackbone)
+    return backbone
+
+
 def test_an_encoder_that_stands_alone_is_loaded_without_its_decoder(checkpoint: Checkpoint) -> None:
     folder = checkpoint("t5")
     config = json.loads((folder / "config.json").read_text())
     for flag in (False, True):  # as T5EncoderModel saves itself, and as T5 does
         (folder / "config.json").write_text(json.dumps(config | {"is_encoder_decoder": flag}))
-        backbone = load_backbone(str(folder))
+        backbone = load_text(folder)
         assert type(backbone.module.model).__name__ == "T5EncoderModel"
         assert backbone.max_positions is None
 
@@ -85,7 +92,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_missed_where_nothing_reads_it
     folder = checkpoint("bert", add_pooling_layer=False)
     weights = {name: weight for name, weight in load_file(folder / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    assert "pooler.dense.weight" not in reached_weights(load_backbone(str(folder)).module)
+    assert "pooler.dense.weight" not in output_weights(load_backbone(str(folder)).module)
 
 
 def test_a_name_that_is_no_folder_is_refused(tmp_path: Path) -> None:
@@ -199,19 +206,19 @@ def test_a_pooling_that_we_do_not_know_is_refused(tiny_backbone: Path) -> None:
 def test_the_length_of_a_text_is_the_least_that_anything_bounds(tiny_backbone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny_backbone, folder)
-    backbone = load_backbone(str(folder))
+    backbone = load_text(folder)
     assert (backbone.max_tokens, backbone.max_positions) == (48, 64)
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
-    assert load_backbone(str(folder)).max_tokens == 20
+    assert load_text(folder).max_tokens == 20
     for name in ("sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    without_tokenizer = load_backbone(str(folder))
+    without_tokenizer = load_text(folder)
     assert without_tokenizer.tokenizer is None
     assert without_tokenizer.max_tokens == 64
 
 
 def test_the_positions_of_roberta_are_two_fewer_than_its_table(checkpoint: Checkpoint) -> None:
-    backbone = load_backbone(str(checkpoint("roberta", max_position_embeddings=40)))
+    backbone = load_text(checkpoint("roberta", max_position_embeddings=40))
     assert backbone.max_positions == 38
     assert backbone.max_tokens == 38
 

@@ -12,8 +12,8 @@ from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt_export.conditioning.attention import (
     ATTENTION_NAME,
     PrefixPass,
-    conditioned_on,
     prefix_attention,
+    prefix_pass,
     rows_of,
 )
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
@@ -49,7 +49,7 @@ def test_without_a_prefix_it_is_plain_attention() -> None:
 def test_a_prefix_is_keys_and_values_before_those_of_the_sequence() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     prefix = random_prefix(batch=BATCH)
-    with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
+    with prefix_pass(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
         found, _ = prefix_attention(nn.Identity(), query, key, value, None)
     wanted = attended(query, torch.cat([prefix[0, 0], key], 2), torch.cat([prefix[0, 1], value], 2))
     torch.testing.assert_close(found, wanted)
@@ -57,7 +57,7 @@ def test_a_prefix_is_keys_and_values_before_those_of_the_sequence() -> None:
 
 def test_a_prefix_of_length_0_is_no_prefix() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
-    with conditioned_on(random_prefix(length=0), torch.ones(BATCH, 0, dtype=torch.bool)):
+    with prefix_pass(random_prefix(length=0), torch.ones(BATCH, 0, dtype=torch.bool)):
         found, _ = prefix_attention(nn.Identity(), query, key, value, None)
     torch.testing.assert_close(found, attended(query, key, value))
 
@@ -66,7 +66,7 @@ def test_a_row_does_not_attend_to_the_padding_of_its_prefix() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     prefix = random_prefix(batch=BATCH)
     prefix_mask = torch.tensor([[True, True, True], [True, False, False]])
-    with conditioned_on(prefix, prefix_mask):
+    with prefix_pass(prefix, prefix_mask):
         found, _ = prefix_attention(nn.Identity(), query, key, value, None)
     keys, values = torch.cat([prefix[0, 0], key], 2), torch.cat([prefix[0, 1], value], 2)
     allowed = torch.cat([prefix_mask, torch.ones(BATCH, SEQUENCE, dtype=torch.bool)], 1)[:, None, None]
@@ -78,7 +78,7 @@ def test_a_prefix_and_the_mask_of_the_network_hold_together() -> None:
     prefix = random_prefix()
     prefix_mask = torch.tensor([[True, True, False], [True, True, True]])
     causal = torch.ones(SEQUENCE, SEQUENCE, dtype=torch.bool).tril()[None, None]
-    with conditioned_on(prefix, prefix_mask):
+    with prefix_pass(prefix, prefix_mask):
         found, _ = prefix_attention(nn.Identity(), query, key, value, causal.expand(BATCH, 1, -1, -1))
     keys = torch.cat([prefix[0, 0].expand(BATCH, -1, -1, -1), key], 2)
     values = torch.cat([prefix[0, 1].expand(BATCH, -1, -1, -1), value], 2)
@@ -115,7 +115,7 @@ def test_a_position_bias_covers_the_sequence_and_not_the_prefix() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     prefix = random_prefix()
     bias = torch.randn(1, HEADS, SEQUENCE, SEQUENCE, generator=torch.Generator().manual_seed(5))
-    with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
+    with prefix_pass(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
         found, _ = prefix_attention(nn.Identity(), query, key, value, None, scaling=1.0, position_bias=bias)
     keys = torch.cat([prefix[0, 0].expand(BATCH, -1, -1, -1), key], 2)
     values = torch.cat([prefix[0, 1].expand(BATCH, -1, -1, -1), value], 2)
@@ -137,7 +137,7 @@ def test_with_gradients_it_gives_the_same_numbers(position_bias: Tensor | None) 
     mask[0, :, :, 3:] = False
     found = []
     for prefix in (random_prefix(), random_prefix().requires_grad_()):
-        with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
+        with prefix_pass(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
             found.append(
                 prefix_attention(nn.Identity(), query, key, value, mask, scaling=0.5, position_bias=position_bias)[0]
             )
@@ -148,7 +148,7 @@ def test_with_gradients_it_gives_the_same_numbers(position_bias: Tensor | None) 
 def test_grouped_queries_share_their_keys_and_values() -> None:
     query, key, value = random_heads(), random_heads(heads=2, seed=1), random_heads(heads=2, seed=2)
     prefix = random_prefix(heads=2)
-    with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
+    with prefix_pass(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)):
         found, _ = prefix_attention(nn.Identity(), query, key, value, None)
     keys = torch.cat([prefix[0, 0].expand(BATCH, -1, -1, -1), key], 2).repeat_interleave(2, 1)
     values = torch.cat([prefix[0, 1].expand(BATCH, -1, -1, -1), value], 2).repeat_interleave(2, 1)
@@ -158,7 +158,7 @@ def test_grouped_queries_share_their_keys_and_values() -> None:
 def test_layers_are_numbered_by_the_order_of_calls_on_one_module() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     prefix, shared = random_prefix(layers=2), nn.Identity()
-    with conditioned_on(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)) as current:
+    with prefix_pass(prefix, torch.ones(BATCH, LENGTH, dtype=torch.bool)) as current:
         layers = [prefix_attention(shared, query, key, value, None)[0] for _ in range(2)]
     for number, found in enumerate(layers):
         keys, values = (
@@ -173,7 +173,7 @@ def test_layers_with_masks_of_their_own_each_get_their_own() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
     everything = torch.ones(BATCH, 1, SEQUENCE, SEQUENCE, dtype=torch.bool)
     window = everything.tril(1).triu(-1)
-    with conditioned_on(None):
+    with prefix_pass(None):
         found = [prefix_attention(nn.Identity(), query, key, value, mask)[0] for mask in (everything, window, None)]
     wanted = [attended(query, key, value, mask) for mask in (everything, window, None)]
     torch.testing.assert_close(found, wanted)
@@ -183,7 +183,7 @@ def test_the_prefix_ends_with_its_block_even_after_an_error() -> None:
     query, key, value = (random_heads(seed=seed) for seed in range(3))
 
     def fail() -> None:
-        with conditioned_on(random_prefix()):
+        with prefix_pass(random_prefix()):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

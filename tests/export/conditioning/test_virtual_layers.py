@@ -55,7 +55,7 @@ def assert_close(found: Tensor, reference: Tensor) -> None:
 def test_a_soft_prompt_is_tokens_after_the_class_token(length: int, vision: Vision, image_network: Network) -> None:
     module = vision("vit")
     prompt = module.example_prompt("soft", length, seed=1)
-    found = module.outputs_under({"pixel_values": IMAGES}, "soft", prompt)
+    found = module.prompted_outputs({"pixel_values": IMAGES}, "soft", prompt)
     with torch.no_grad():
         reference = vpt_shallow(image_network("vit"), IMAGES, prompt)[-1]
     assert_close(found["last_hidden_state"], without(reference, length))
@@ -66,7 +66,7 @@ def test_a_soft_prompt_is_tokens_after_the_class_token(length: int, vision: Visi
 def test_a_deep_prompt_is_new_tokens_before_every_layer(length: int, vision: Vision, image_network: Network) -> None:
     module = vision("vit")
     deep = module.example_prompt("deep", length, seed=1)
-    folded = module.outputs_under({"pixel_values": IMAGES}, "deep", deep)
+    folded = module.prompted_outputs({"pixel_values": IMAGES}, "deep", deep)
     with torch.no_grad():
         features, hidden = module.naive_deep(IMAGES, deep)
         reference = vpt_deep(image_network("vit"), IMAGES, deep)[-1]
@@ -98,8 +98,8 @@ def test_feature_maps_between_layers_keep_their_grid(name: str, kind: str, visio
     )
     request = {"pixel_values": IMAGES}
     try:
-        base = module.outputs_under(request, "", None)
-        prompted = module.outputs_under(request, kind, module.example_prompt(kind, 6, seed=1))
+        base = module.prompted_outputs(request, "", None)
+        prompted = module.prompted_outputs(request, kind, module.example_prompt(kind, 6, seed=1))
     finally:
         hook.remove()
     assert [state.shape for state in seen[0]] == [state.shape for state in seen[1]]

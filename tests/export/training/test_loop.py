@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edge_prompt_export.modalities.text.rows import Row, TextRows
+from edge_prompt_export.modalities.text.examples import TextExamples, TokenizedText
 from edge_prompt_export.training.examples import Batch
-from edge_prompt_export.training.figures import Figures, accuracy_of
 from edge_prompt_export.training.loop import LoopSettings, Outcome, train
+from edge_prompt_export.training.metrics import Metrics, accuracy_of
 
 LABELLED = [(number % 7 + 1, int(number % 7 > 3)) for number in range(70)]
-ROWS = TextRows([Row([token], label) for token, label in LABELLED], 0, takes_types=False)
-TURNED = TextRows([Row([token], 1 - label) for token, label in LABELLED], 0, takes_types=False)
+ROWS = TextExamples([TokenizedText([token], label) for token, label in LABELLED], 0, takes_types=False)
+TURNED = TextExamples([TokenizedText([token], 1 - label) for token, label in LABELLED], 0, takes_types=False)
 
 
 class Table(nn.Module):
@@ -36,7 +36,7 @@ class Watcher:
         self.steps.append((step, steps))
         assert loss >= 0
 
-    def epoch(self, epoch: int, figures: Figures, *, best: bool) -> None:
+    def epoch(self, epoch: int, figures: Metrics, *, best: bool) -> None:
         self.epochs.append(epoch)
 
 

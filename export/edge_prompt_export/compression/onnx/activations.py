@@ -2,7 +2,8 @@
 
 Only linear layers are quantised. The matrix products of attention, where a prefix enters, and the convolution of the
 patches, where a pixel prompt enters, stay in fp32. Linear layers take int8 inputs and return fp32 outputs, so the
-residual stream is never rounded to 8 bits.
+residual stream is never rounded to 8 bits. ONNX Runtime's own SmoothQuant needs the package neural-compressor, so
+`smooth` does it here.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LINEAR = ("MatMul", "Gemm")
 Floats = NDArray[np.float32]
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationFeeds(CalibrationDataReader):  # type: ignore[misc]
     """Passes feeds to ONNX Runtime's calibration."""
 
     def __init__(self, feeds: Sequence[Arrays]) -> None:
@@ -69,7 +70,7 @@ def quantize_graph(
             quantize_static(
                 smoothed,
                 folder / ONNX_INT8_FILE,
-                _Reader(feeds),
+                _CalibrationFeeds(feeds),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,

@@ -4,6 +4,9 @@ The weight of a linear layer is divided along its input axis into blocks that sh
 multiplies by it and also rounds the activations to 8 bits, block by block. `GatherBlockQuantized` looks up rows of
 embeddings. If embeddings and output layer are tied, both operators read the same bytes. Embeddings and output layers
 always use 8 bits. Convolutions and products with three axes, such as those of experts, stay unchanged.
+
+ONNX Runtime's own quantiser rounds the matrices, but the nodes are replaced here: it packs the matrix of each node on
+its own and skips transposed ones, so tied matrices would not share bytes.
 """
 
 from __future__ import annotations
@@ -15,8 +18,16 @@ import numpy as np
 import onnx_ir
 from numpy.typing import NDArray
 
-from edge_prompt_export.compression.onnx.quantizer import quantized
-from edge_prompt_export.conditioning.onnx_attention import ORT_DOMAIN
+from edge_prompt_export.compression.onnx.quantizer import quantize_matrix
+from edge_prompt_export.graphs.onnx.passes.attention import ORT_DOMAIN
+from edge_prompt_export.graphs.onnx.passes.base import (
+    GraphPass,
+    broken,
+    constant_tensor,
+    graph_of,
+    input_of,
+    refused,
+)
 from edge_prompt_export.graphs.onnx.values import constant_of
 
 
@@ -48,6 +59,9 @@ INT8_ACTIVATIONS = 4
 """The operator's `accuracy_level` for 8-bit activations with one scale per block."""
 
 
+_PRODUCT, _LOOKUP = _OPERATORS = ("MatMulNBits", "GatherBlockQuantized")
+
+
 class Same(NamedTuple):
     """An initializer that has the same bytes as the initializer `other`, in another shape."""
 
@@ -69,45 +83,72 @@ the activation that it multiplies; returns numbers and scales, or None without s
 `edge_prompt_export.compression.onnx.gptq`."""
 
 
-def multiplied(model: onnx_ir.Model, blocks: Blocks) -> list[onnx_ir.Value]:
-    """The activations that are multiplied by the matrices that `to_blocks` stores in `blocks`."""
+def calibration_inputs(model: onnx_ir.Model, blocks: Blocks) -> list[onnx_ir.Value]:
+    """The activations that are multiplied by the matrices that `StoreInBlocks` stores in `blocks`."""
     graph = model.graph
-    tables = {lookup.inputs[0].name for lookup in _lookups(graph) if lookup.inputs[0]}
+    tables = {input_of(lookup, 0).name for lookup in _lookups(graph)}
     linears = [linear for linear in _linears(graph) if _blocks_of(linear, tables, blocks) == blocks]
-    return [linear.node.inputs[0] for linear in linears if linear.node.inputs[0] is not None]
+    return [input_of(linear.node, 0) for linear in linears]
 
 
-def to_blocks(model: onnx_ir.Model, blocks: Blocks, calibrated: Calibrated | None = None) -> dict[str, Same]:
-    """Store matrices in blocks, in place.
+class StoreInBlocks(GraphPass):
+    """Stores matrices in blocks.
 
     Args:
-        model: The model, in fp32.
         blocks: The blocks of linear layers; embeddings and output layers use `OUTER_BLOCKS`.
         calibrated: Rounds linear layers to 4 bits on calibration texts; None rounds each number to the nearest.
 
-    Returns:
-        By name, the initializers that have the same bytes as another.
+    Attributes:
+        same: After a run, by name, the initializers that have the same bytes as another.
     """
-    graph = model.graph
-    same: dict[str, Same] = {}
-    lookups = list(_lookups(graph))
-    tables = {lookup.inputs[0].name for lookup in lookups if lookup.inputs[0]}
-    packed: dict[tuple[str, bool], _Packed] = {}
-    for linear in list(_linears(graph)):
-        name = str(linear.weight.name)
-        key = name, linear.by_output
-        if key not in packed:
-            packed[key] = _pack(graph, linear, _blocks_of(linear, tables, blocks), calibrated)
-        _multiply(linear, packed[key])
-    for lookup in lookups:
-        table = lookup.inputs[0]
-        assert table is not None  # noqa: S101 - it was found
-        key = str(table.name), True
-        if key not in packed:
-            packed[key] = _pack(graph, _Linear(lookup, table, by_output=True), OUTER_BLOCKS)
-        same |= _look_up(graph, lookup, packed[key])
-    model.opset_imports[ORT_DOMAIN] = 1
-    return same
+
+    def __init__(self, blocks: Blocks, calibrated: Calibrated | None = None) -> None:
+        super().__init__()
+        self._blocks = blocks
+        self._calibrated = calibrated
+        self.same: dict[str, Same] = {}
+
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The matrices are in fp32.
+
+        Raises:
+            GraphPreconditionError: The graph has blocks already.
+        """
+        stored = [node.op_type for node in model.graph if node.op_type in _OPERATORS]
+        if stored:
+            raise refused(self, f"{len(stored)} matrices that are stored in blocks already", "a graph in fp32")
+
+    def rewrite(self, model: onnx_ir.Model) -> bool:
+        """See `GraphPass.rewrite`."""
+        graph = model.graph
+        self.same = {}
+        lookups = list(_lookups(graph))
+        tables = {input_of(lookup, 0).name for lookup in lookups}
+        packed: dict[tuple[str, bool], _Packed] = {}
+        for linear in list(_linears(graph)):
+            key = str(linear.weight.name), linear.by_output
+            if key not in packed:
+                blocks = _blocks_of(linear, tables, self._blocks)
+                packed[key] = _pack(graph, linear, blocks, self._calibrated)
+            _multiply(linear, packed[key])
+        for lookup in lookups:
+            table = input_of(lookup, 0)
+            key = str(table.name), True
+            if key not in packed:
+                packed[key] = _pack(graph, _Linear(lookup, table, by_output=True), OUTER_BLOCKS)
+            self.same |= _look_up(graph, lookup, packed[key])
+        model.opset_imports[ORT_DOMAIN] = 1
+        return bool(packed)
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """No linear layer or lookup has a matrix in fp32.
+
+        Raises:
+            GraphPostconditionError: One has.
+        """
+        left = [*(linear.node for linear in _linears(model.graph)), *_lookups(model.graph)]
+        if left:
+            raise broken(self, f"{left[0].op_type} {left[0].name} with a matrix in fp32", "blocks")
 
 
 def _blocks_of(linear: _Linear, tables: Collection[str | None], blocks: Blocks) -> Blocks:
@@ -129,7 +170,12 @@ class _Packed(NamedTuple):
 def _lookups(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Node]:
     """The nodes that look up rows of a table."""
     for node in graph:
-        if node.op_type == "Gather" and node.domain == "" and _axis(node) == 0 and _matrix(node.inputs[0]) is not None:
+        if (
+            node.op_type == "Gather"
+            and node.domain == ""
+            and _axis(node) == 0
+            and _matrix(input_of(node, 0)) is not None
+        ):
             yield node
 
 
@@ -143,22 +189,20 @@ def _linears(graph: onnx_ir.Graph) -> Iterator[_Linear]:
 
 
 def _matmul(node: onnx_ir.Node) -> _Linear | None:
-    weight = node.inputs[1]
+    weight = input_of(node, 1)
     if _matrix(weight) is not None:
-        assert weight is not None  # noqa: S101 - a matrix was found
         return _Linear(node, weight, by_output=False)
-    turned = weight.producer() if weight is not None else None
-    if turned is not None and turned.op_type == "Transpose" and _matrix(turned.inputs[0]) is not None:
-        assert turned.inputs[0] is not None  # noqa: S101 - a matrix was found
-        return _Linear(node, turned.inputs[0], by_output=True)
+    transposed = weight.producer()
+    if transposed is not None and transposed.op_type == "Transpose" and _matrix(input_of(transposed, 0)) is not None:
+        return _Linear(node, input_of(transposed, 0), by_output=True)
     return None
 
 
 def _gemm(node: onnx_ir.Node) -> _Linear | None:
     attributes = {name: attribute.value for name, attribute in node.attributes.items()}
     plain = attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0 and not attributes.get("transA", 0)
-    weight = node.inputs[1]
-    if not plain or weight is None or _matrix(weight) is None:
+    weight = input_of(node, 1)
+    if not plain or _matrix(weight) is None:
         return None
     return _Linear(node, weight, by_output=bool(attributes.get("transB", 0)))
 
@@ -170,9 +214,9 @@ def _axis(node: onnx_ir.Node) -> int:
     return int(node.attributes["axis"].value) if "axis" in node.attributes else 0
 
 
-def _matrix(value: onnx_ir.Value | None) -> NDArray[np.float32] | None:
+def _matrix(value: onnx_ir.Value) -> NDArray[np.float32] | None:
     """The matrix of an initializer; None if it is not a float32 matrix of at least `SMALLEST` numbers."""
-    tensor = value.const_value if value is not None and value.is_initializer() else None
+    tensor = value.const_value if value.is_initializer() else None
     if tensor is None or tensor.dtype != onnx_ir.DataType.FLOAT or len(tensor.shape) != 2 or tensor.size < SMALLEST:
         return None
     found: NDArray[np.float32] = tensor.numpy()
@@ -180,14 +224,13 @@ def _matrix(value: onnx_ir.Value | None) -> NDArray[np.float32] | None:
 
 
 def _pack(graph: onnx_ir.Graph, linear: _Linear, blocks: Blocks, calibrated: Calibrated | None = None) -> _Packed:
-    matrix = _matrix(linear.weight)
-    assert matrix is not None  # noqa: S101 - it was found
+    matrix: NDArray[np.float32] = constant_tensor(linear.weight).numpy()
     by_input = np.ascontiguousarray(matrix.T if linear.by_output else matrix)
     inputs, outputs = by_input.shape
     fitting = blocks._replace(block_size=_block_size(inputs, blocks.block_size))
-    input_name = str(linear.node.inputs[0].name) if linear.node.inputs[0] is not None else ""
+    input_name = str(input_of(linear.node, 0).name)
     on_texts = calibrated(by_input, fitting.block_size, input_name) if calibrated and fitting.bits == 4 else None
-    numbers, scales = on_texts or quantized(by_input, fitting.bits, fitting.block_size)
+    numbers, scales = on_texts or quantize_matrix(by_input, fitting.bits, fitting.block_size)
     name = f"{linear.weight.name}_{'rows' if linear.by_output else 'columns'}"
     return _Packed(
         constant_of(graph, f"{name}_int{fitting.bits}", numbers),
@@ -210,7 +253,7 @@ def _multiply(linear: _Linear, packed: _Packed) -> None:
     """Replace a product by the operator that multiplies by blocks."""
     node = linear.node
     product = onnx_ir.node(
-        "MatMulNBits",
+        _PRODUCT,
         [node.inputs[0], packed.numbers, packed.scales],
         {
             "K": packed.inputs,
@@ -230,8 +273,7 @@ def _multiply(linear: _Linear, packed: _Packed) -> None:
 
 def _look_up(graph: onnx_ir.Graph, node: onnx_ir.Node, packed: _Packed) -> dict[str, Same]:
     """Replace a lookup by the operator that looks up rows of blocks."""
-    assert packed.numbers.const_value is not None  # noqa: S101 - it was made here
-    numbers = packed.numbers.const_value.numpy().reshape(packed.outputs, -1)[:, : packed.inputs]
+    numbers = constant_tensor(packed.numbers).numpy().reshape(packed.outputs, -1)[:, : packed.inputs]
     name = f"{packed.numbers.name}_looked_up"
     same = {} if name in graph.initializers else _same(name, packed, numbers.shape)
     rows = graph.initializers[name] if name in graph.initializers else constant_of(graph, name, numbers)
@@ -242,7 +284,7 @@ def _look_up(graph: onnx_ir.Graph, node: onnx_ir.Node, packed: _Packed) -> dict[
         "quantize_axis": 1,
     }
     inputs = [rows, node.inputs[1], packed.scales]
-    _replace(node, [onnx_ir.node("GatherBlockQuantized", inputs, attributes, domain=ORT_DOMAIN, name=node.name)])
+    _replace(node, [onnx_ir.node(_LOOKUP, inputs, attributes, domain=ORT_DOMAIN, name=node.name)])
     return same
 
 
@@ -255,5 +297,4 @@ def _same(name: str, packed: _Packed, shape: tuple[int, ...]) -> dict[str, Same]
 def _replace(node: onnx_ir.Node, new: list[onnx_ir.Node]) -> None:
     old, last = node.outputs[0], new[-1].outputs[0]
     last.name, last.shape, last.type = old.name, old.shape, old.type
-    assert node.graph is not None  # noqa: S101 - it is in one
-    onnx_ir.convenience.replace_nodes_and_values(node.graph, node, [node], new, [old], [last])
+    onnx_ir.convenience.replace_nodes_and_values(graph_of(node), node, [node], new, [old], [last])

@@ -16,6 +16,7 @@ import onnx_ir
 import onnxruntime
 from numpy.typing import NDArray
 
+from edge_prompt_export.graphs.onnx.passes.base import shape_of
 from edge_prompt_runtime.engines.base import Arrays
 
 DAMPING = 0.01
@@ -73,7 +74,7 @@ class Gptq:
         self._done: dict[tuple[bytes, int], Rounded] = {}
 
     def __call__(self, matrix: Float32, block_size: int, input_name: str) -> Rounded | None:
-        """Round a matrix to blocks of 4 bits, in the form of `edge_prompt_export.compression.onnx.quantizer.quantized`.
+        """Round a matrix to blocks of 4 bits, in the form that `quantize_matrix` of `quantizer` returns.
 
         Args:
             matrix: `[inputs, outputs]`.
@@ -87,11 +88,11 @@ class Gptq:
         if key not in self._done:
             if input_name not in self._moments:
                 return None
-            self._done[key] = _packed(*rounded(matrix, block_size, self._moments[input_name]))
+            self._done[key] = _packed(*round_matrix(matrix, block_size, self._moments[input_name]))
         return self._done[key]
 
 
-def rounded(matrix: Float32, block_size: int, moments: Float32) -> tuple[NDArray[np.int8], Float32]:
+def round_matrix(matrix: Float32, block_size: int, moments: Float32) -> tuple[NDArray[np.int8], Float32]:
     """Round a matrix to 4 bits, symmetric about zero.
 
     Args:
@@ -144,8 +145,7 @@ def _passes(inputs: Sequence[onnx_ir.Value]) -> Iterator[list[str]]:
     names: list[str] = []
     size_bytes = 0
     for value in dict.fromkeys(inputs):
-        assert value.shape is not None  # noqa: S101 - the exporter gives every value a shape
-        size = value.shape[-1]
+        size = shape_of(value)[-1]
         own_bytes = 4 * size**2 if isinstance(size, int) else AT_ONCE_BYTES
         if names and size_bytes + own_bytes > AT_ONCE_BYTES:
             yield names

@@ -23,7 +23,9 @@ def _quantizer() -> tuple[Any, Any]:
     return DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 
 
-def quantized(matrix: NDArray[np.float32], bits: int, block_size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def quantize_matrix(
+    matrix: NDArray[np.float32], bits: int, block_size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Quantise a matrix in blocks along its inputs, symmetric about zero, rounding each value to the nearest.
 
     Args:

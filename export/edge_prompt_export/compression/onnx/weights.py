@@ -10,12 +10,13 @@ from typing import Any
 import onnx_ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edge_prompt_export.base.quiet import quiet
-from edge_prompt_export.compression.onnx.blocks import BLOCKS, OUTER_BLOCKS, Same, multiplied, to_blocks
+from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.compression.onnx.blocks import BLOCKS, OUTER_BLOCKS, Same, StoreInBlocks, calibration_inputs
+from edge_prompt_export.compression.onnx.float16 import StoreInFloat16
 from edge_prompt_export.compression.onnx.gptq import Gptq, second_moments
-from edge_prompt_export.compression.onnx.halves import to_halves
 from edge_prompt_export.compression.precisions import Compressed
 from edge_prompt_export.graphs.onnx.export import share_weights
+from edge_prompt_export.graphs.onnx.passes.base import constant_tensor, run_passes
 from edge_prompt_runtime.engines.base import Arrays
 
 
@@ -36,15 +37,16 @@ def compress(sources: Sequence[Path], target: Path, weights: str, feeds: Sequenc
     how = {"tool": f"onnxruntime {version('onnxruntime')}", **_HOW[weights]}
     calibrated = None
     if weights in CALIBRATED and feeds:
-        inputs = multiplied(onnx_ir.load(first), BLOCKS[weights])
+        inputs = calibration_inputs(onnx_ir.load(first), BLOCKS[weights])
         calibrated = Gptq(second_moments(first, inputs, feeds))
         how |= {"gptq": True, "rows": len(feeds)}
     for source in sources:
         model = onnx_ir.load(source)
-        same = to_blocks(model, BLOCKS[weights], calibrated) if weights in BLOCKS else to_halves(model)
-        with quiet():
-            RemoveUnusedNodesPass()(model)
+        store = StoreInBlocks(BLOCKS[weights], calibrated) if weights in BLOCKS else StoreInFloat16()
+        with suppress_library_output():
+            run_passes(model, (store, RemoveUnusedNodesPass()))
         if source == first:
+            same = store.same if isinstance(store, StoreInBlocks) else {}
             _save(model, target / source.name, data_file, same)
         else:
             share_weights(model, onnx_ir.load(target / first.name), target)
@@ -78,8 +80,7 @@ def _save(model: onnx_ir.Model, path: Path, data_file: str, same: Mapping[str, S
     onnx_ir.save(model, path, external_data=data_file)
     written = onnx_ir.load(path)
     for name, (other, shape) in same.items():
-        place = written.graph.initializers[other].const_value
-        assert place is not None  # noqa: S101 - it was written just now
+        place = constant_tensor(written.graph.initializers[other])
         if isinstance(place, onnx_ir.ExternalTensor):
             place = onnx_ir.ExternalTensor(
                 location=place.location,

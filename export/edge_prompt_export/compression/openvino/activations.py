@@ -12,7 +12,7 @@ import nncf
 import openvino
 from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
 
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_runtime.engines.base import Arrays
 
 OPENVINO_INT8_FILE = "openvino_int8.xml"
@@ -43,7 +43,7 @@ def quantize_graph(
     core = openvino.Core()
     model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
     nncf.set_log_level(logging.ERROR)
-    with quiet(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
+    with suppress_library_output(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
         quantized = nncf.quantize(
             model,
             nncf.Dataset([dict(batch) for batch in feeds]),

@@ -17,7 +17,7 @@ from typing import Any
 import nncf
 import openvino
 
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.compression.precisions import Compressed
 from edge_prompt_runtime.engines.base import Arrays
 
@@ -66,7 +66,7 @@ def _compressed(model: openvino.Model, settings: dict[str, Any], feeds: Sequence
         calibration = {"dataset": nncf.Dataset([dict(batch) for batch in feeds]), "subset_size": len(feeds)}
     advanced = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     nncf.set_log_level(logging.ERROR)
-    with quiet(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
+    with suppress_library_output(), redirect_stdout(sys.stderr):  # NNCF prints progress bars
         return nncf.compress_weights(model, **settings, **calibration, advanced_parameters=advanced)
 
 

@@ -14,9 +14,11 @@ from torch.export import Dim
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import FOLD_OUTPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
+from edge_prompt_export.graphs.onnx.passes.base import run_passes, shape_of
+from edge_prompt_export.graphs.onnx.pipeline import encoder_passes
 
 ONNX_FILE = "model.onnx"
 ONNX_DATA_FILE = "model.onnx_data"
@@ -52,7 +54,7 @@ def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, s
         UnsupportedArchitectureError: The exporter does not support the network.
     """
     model = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
-    tidy(model, metadata)
+    run_passes(model, encoder_passes(metadata))
     size_bytes = sum(weight.const_value.nbytes for weight in model.graph.initializers.values() if weight.const_value)
     external = size_bytes > EXTERNAL_DATA_ABOVE_BYTES or "deep" in module.kinds
     onnx_ir.save(model, folder / ONNX_FILE, external_data=ONNX_DATA_FILE if external else None)
@@ -61,7 +63,7 @@ def write_onnx(module: ConditionedModule, folder: Path, metadata: Mapping[str, s
         return GraphFiles(files)
     folding = FoldModule(module)
     fold = onnx_model(folding, folding.trace_inputs(), folding.dynamic_axes(), FOLD_OUTPUTS)
-    tidy(fold, metadata)
+    run_passes(fold, encoder_passes(metadata))
     share_weights(fold, onnx_ir.load(folder / ONNX_FILE), folder)
     onnx_ir.save(fold, folder / ONNX_FOLD_FILE)
     return GraphFiles(files, fold=(ONNX_FOLD_FILE, ONNX_DATA_FILE))
@@ -75,7 +77,7 @@ def onnx_model(
 ) -> onnx_ir.Model:
     """Convert the module to an ONNX model with readable names for its dynamic axes."""
     shapes = tuple(dict.fromkeys(dynamic_axes[name], Dim.DYNAMIC) for name in inputs)
-    with quiet(), torch.no_grad():
+    with suppress_library_output(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 Positional(module, tuple(inputs)),
@@ -94,7 +96,12 @@ def onnx_model(
                 wanted="a network that torch.onnx.export supports",
                 remedy="try --format openvino, or another backbone",
             ) from error
-    assert program is not None  # noqa: S101 - promised by dynamo=True
+    if program is None:
+        raise UnsupportedArchitectureError(
+            found=f"torch.onnx.export returned no program for {name_of(module)}",
+            wanted="torch 2.13 or later",
+            remedy="update torch",
+        )
     _name_axes(program.model, dynamic_axes)
     return program.model
 
@@ -104,35 +111,10 @@ def _name_axes(model: onnx_ir.Model, dynamic_axes: Mapping[str, Mapping[int, str
     for value in model.graph.inputs:
         axes = dynamic_axes[str(value.name)]
         for axis, name in axes.items():
-            names.setdefault(str(_shape(value)[axis]), name)
+            names.setdefault(str(shape_of(value)[axis]), name)
     for value in [*model.graph.inputs, *model.graph.outputs]:
-        dims = [names.get(str(dim), dim) if isinstance(dim, onnx_ir.SymbolicDim) else dim for dim in _shape(value)]
+        dims = [names.get(str(dim), dim) if isinstance(dim, onnx_ir.SymbolicDim) else dim for dim in shape_of(value)]
         value.shape = onnx_ir.Shape(dims)
-
-
-def _shape(value: onnx_ir.Value) -> onnx_ir.Shape:
-    assert value.shape is not None  # noqa: S101 - the exporter gives every input and output a shape
-    return value.shape
-
-
-def tidy(model: onnx_ir.Model, metadata: Mapping[str, str]) -> None:
-    """Record the provenance, and remove the exporter's notes on nodes, which contain paths of the local machine.
-
-    Args:
-        model: The model, changed in place.
-        metadata: The provenance.
-    """
-    model.producer_name, model.producer_version = "edge-prompt", metadata["edge-prompt"]
-    model.metadata_props.clear()
-    model.metadata_props.update(metadata)
-    model.graph.metadata_props.clear()
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
-        node.doc_string = None
-        for value in node.outputs:
-            value.metadata_props.clear()
-    for value in [*model.graph.inputs, *model.graph.initializers.values()]:
-        value.metadata_props.clear()
 
 
 def share_weights(model: onnx_ir.Model, other: onnx_ir.Model, folder: Path) -> None:

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass
-from onnxscript.optimizer import optimize
 
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
-from edge_prompt_export.conditioning.onnx_attention import write_out_fused, write_out_plain
 from edge_prompt_export.graphs.fold import GraphFiles
 from edge_prompt_export.graphs.onnx.export import (
     ONNX_DATA_FILE,
@@ -22,11 +19,10 @@ from edge_prompt_export.graphs.onnx.export import (
     add_weights,
     onnx_model,
     share_weights,
-    tidy,
     write_onnx,
 )
-from edge_prompt_export.graphs.onnx.passes.fusion import fuse
-from edge_prompt_export.graphs.onnx.passes.products import join_products
+from edge_prompt_export.graphs.onnx.passes.base import run_passes
+from edge_prompt_export.graphs.onnx.pipeline import fused_passes, language_passes, plain_passes
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 
 ONNX_FUSED_FILE = "model_onnxruntime.onnx"
@@ -51,19 +47,14 @@ def write_language(module: ConditionedCausalLM, folder: Path, metadata: Mapping[
         The files written.
 
     Raises:
-        UnsupportedArchitectureError: The exporter does not support the network.
+        UnsupportedArchitectureError: The exporter or a graph pass does not support the network.
     """
     plain = onnx_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names)
-    join_products(plain)
+    run_passes(plain, language_passes())
     fused = plain.clone()
-    write_out_plain(plain)
-    CommonSubexpressionEliminationPass()(plain)
-    optimize(plain)
-    tidy(plain, metadata)
+    run_passes(plain, plain_passes(metadata))
     onnx_ir.save(plain, folder / ONNX_FILE, external_data=ONNX_DATA_FILE)
-    write_out_fused(fused)
-    fuse(fused, module.max_positions)
-    tidy(fused, metadata)
+    run_passes(fused, fused_passes(module.max_positions, metadata))
     share_weights(fused, onnx_ir.load(folder / ONNX_FILE), folder)
     add_weights(fused, folder / ONNX_DATA_FILE)
     onnx_ir.save(fused, folder / ONNX_FUSED_FILE)

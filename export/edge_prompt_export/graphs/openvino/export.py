@@ -1,4 +1,7 @@
-"""Write OpenVINO IRs with dynamic sizes; they are traced from torch so that attention remains one operation."""
+"""Write OpenVINO IRs with dynamic sizes; they are traced from torch so that attention remains one operation.
+
+OpenVINO writes each IR with a weights file of its own; two IRs share one by editing the offsets in their XML.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from torch import Tensor
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import FOLD_OUTPUTS
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, name_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.base.library_output import suppress_library_output
 from edge_prompt_export.graphs.export_args import Positional
 from edge_prompt_export.graphs.fold import FoldModule, GraphFiles
 from edge_prompt_export.graphs.openvino.state import make_stateful, record_limits
+from edge_prompt_export.modalities.language.network import ConditionedCausalLM
 
 OPENVINO_FILE = "openvino_model.xml"
 OPENVINO_DATA_FILE = "openvino_model.bin"
@@ -42,7 +46,7 @@ def write_openvino(module: ConditionedModule, folder: Path, metadata: Mapping[st
         UnsupportedArchitectureError: The converter does not support the network.
     """
     model = openvino_model(module, module.trace_inputs(), module.dynamic_axes(), module.output_names, metadata)
-    if module.cache_names:
+    if isinstance(module, ConditionedCausalLM):
         make_stateful(model, module.layer_shapes)
         record_limits(model, module.layer_limits)
     openvino.save_model(model, folder / OPENVINO_FILE, compress_to_fp16=False)
@@ -70,7 +74,7 @@ def openvino_model(
         )
         for name, tensor in inputs.items()
     ]
-    with quiet(), torch.no_grad():  # the tracer warns about every size that it reads
+    with suppress_library_output(), torch.no_grad():  # the tracer warns about every size that it reads
         try:
             model = openvino.convert_model(
                 Positional(module, tuple(inputs)), example_input=tuple(inputs.values()), input=shapes

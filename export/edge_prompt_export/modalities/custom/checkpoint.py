@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 from torch import nn
 
-from edge_prompt.formats.fingerprint import fingerprint_of
-from edge_prompt_export.backbone.backbone import LoadedBackbone, LoadOptions, conditioned_backbone, running, weights_of
+from edge_prompt_export.backbone.backbone import LoadOptions, first_run_errors, identity_of, identity_of_weights
+from edge_prompt_export.modalities.custom.backbone import CustomBackbone
 from edge_prompt_export.modalities.custom.network import ConditionedCustom, ModuleDescription
 
 
-def load_module(model: nn.Module, description: ModuleDescription) -> LoadedBackbone:
+def load_module(model: nn.Module, description: ModuleDescription) -> CustomBackbone:
     """Condition a module of the user's own; see `ConditionedCustom`.
 
     The fingerprint covers all weights of the module, because its forward method may hide dependencies from autograd
@@ -23,13 +22,10 @@ def load_module(model: nn.Module, description: ModuleDescription) -> LoadedBackb
         UnsupportedArchitectureError: The module does not run on the described inputs.
     """
     name = description.name or type(model).__name__
-    with running(name):
+    with first_run_errors(name):
         module = ConditionedCustom(model, description)
         module.eval()
-    backbone = conditioned_backbone(name, LoadOptions(), module, module.preprocessing(), None)
+    identity_of(module)  # runs it once, so that a module that autograd cannot follow is refused here
     weights = dict(itertools.chain(model.named_parameters(), model.named_buffers()))
-    return replace(
-        backbone,
-        fingerprint=fingerprint_of(weights_of(weights)),
-        num_parameters=sum(weight.numel() for weight in weights.values()),
-    )
+    identity = identity_of_weights(weights)
+    return CustomBackbone(name, LoadOptions(), module, module.preprocessing(), None, *identity)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from edge_prompt.base.errors import InputError, UnsupportedArchitectureError
 from edge_prompt.formats.kinds import FREE_AXIS, KIND_AXES, PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing, Preprocessing
+from edge_prompt.formats.preprocessing import ARRAY_DTYPES, ArrayInput, ArrayPreprocessing
 from edge_prompt.untrusted.npy import MAX_RANK
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import rows_of
@@ -84,7 +84,7 @@ class ConditionedCustom(ConditionedModule):
         self._lengths_differ = self._runs()
         with torch.no_grad():
             _require_outputs(self, self(**self.trace_inputs()))
-            _require_finite(self, self(**self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), {})))
+            _require_finite(self, self(**self.graph_inputs(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), {})))
 
     @property
     def feature_size(self) -> int:
@@ -92,7 +92,7 @@ class ConditionedCustom(ConditionedModule):
         if "features" not in self.output_names:
             return 1
         with torch.no_grad():
-            outputs = self(**self.under(self._request(1, 1, 0), {}))
+            outputs = self(**self.graph_inputs(self._request(1, 1, 0), {}))
         return int(outputs[self.output_names.index("features")].shape[-1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -109,10 +109,10 @@ class ConditionedCustom(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """See `ConditionedModule.trace_inputs`."""
-        return self.under(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
+        return self.graph_inputs(self._request(_TRACE_BATCH, _TRACE_LENGTH, 0), self.example_prompts())
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - not needed
-        """See `ConditionedModule.parity_requests`."""
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
         return [self._request(batch, length, seed) for seed, (batch, length) in enumerate(((1, 3), (3, 7)))]
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, ...]:
@@ -125,10 +125,10 @@ class ConditionedCustom(ConditionedModule):
         output = self.model(**inputs)
         return tuple(output) if isinstance(output, (tuple, list)) else (output,)
 
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The module's own outputs for prompts of length 0, since there is no network without prompts to compare."""
         with torch.no_grad():
-            return dict(zip(self.output_names, self(**self.under(request, {})), strict=True))
+            return dict(zip(self.output_names, self(**self.graph_inputs(request, {})), strict=True))
 
     def preprocessing(self) -> ArrayPreprocessing:
         """The inputs in the form that a manifest stores."""

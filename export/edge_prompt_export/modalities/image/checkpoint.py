@@ -18,8 +18,16 @@ from edge_prompt.base.errors import BackboneError, ManifestError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt.storage.files import read_json
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running, task_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.backbone.backbone import (
+    Checkpoint,
+    LoadOptions,
+    first_run_errors,
+    identity_of,
+    loading_errors,
+    task_of,
+)
+from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
 from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
 from edge_prompt_export.modalities.image.processors import settings_of
@@ -42,6 +50,16 @@ TASK_OF_HEAD = {
 """The task of a checkpoint, by the ending of its architecture's name; all others are loaded for feature extraction."""
 
 
+def accepts_checkpoint(config: PreTrainedConfig, task: str | None, _options: LoadOptions) -> bool:
+    """Whether the network takes images; for a network that takes images and texts, the task or its head decides."""
+    if getattr(config, "vision_config", None) is not None:
+        asked = task or task_of(config, TASK_OF_HEAD, "")
+        return asked in AUTO_CLASSES or getattr(config, "text_config", None) is None
+    network = AutoModel._model_mapping.get(type(config), None)
+    network = network[0] if isinstance(network, tuple) else network
+    return getattr(network, "main_input_name", "") == "pixel_values"
+
+
 def load(
     source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
 ) -> Checkpoint:
@@ -55,24 +73,25 @@ def load(
             wanted=f"one of {', '.join(IMAGE_POOLINGS)}",
             remedy="choose one of them (--pooling)",
         )
-    with explained(source), quiet():
+    with loading_errors(source), suppress_library_output():
         model, info = AUTO_CLASSES[task].from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
     model.eval().requires_grad_(requires_grad=False)
     settings = _read_settings(source, options)
     image_size = _image_size(config) if settings is None else settings.fixed_size
-    with running(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), suppress_library_output():
         module = ConditionedVision(model, task, pooling, image_size)
         module.eval()
     height, width = image_size or (None, None)
     preprocessing = ImagePreprocessing(module.num_channels, height, width, settings, module.pooling, normalize=False)
-    return Checkpoint(module, preprocessing, None, set(info["missing_keys"]))
+    backbone = ImageBackbone(source, options, module, preprocessing, None, *identity_of(module))
+    return Checkpoint(backbone, set(info["missing_keys"]))
 
 
 def _read_settings(source: str, options: LoadOptions) -> ImageSettings | None:
     """The preprocessing settings; None if the checkpoint has none, in which case callers may pass pixel arrays."""
-    with explained(source):
+    with loading_errors(source):
         found = cached_file(
             source, PREPROCESSOR_NAME, _raise_exceptions_for_missing_entries=False, **options.file_arguments()
         )

@@ -41,7 +41,9 @@ def read_labelled_images(path: Path) -> list[LabelledImage]:
         )
     images = _of_folder(path) if path.is_dir() else _of_csv(path)
     if not images:
-        _refuse(f"{path} has no image", "images in one subfolder per class" if path.is_dir() else "one line per image")
+        _refuse_images(
+            f"{path} has no image", "images in one subfolder per class" if path.is_dir() else "one line per image"
+        )
     return images
 
 
@@ -60,22 +62,22 @@ def _of_csv(path: Path) -> list[LabelledImage]:
         try:
             text = stream.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            _refuse(f"{path} is not UTF-8 text ({error.reason})", "a .csv file with the fields path and label")
+            _refuse_images(f"{path} is not UTF-8 text ({error.reason})", "a .csv file with the fields path and label")
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if not {"path", "label"} <= set(reader.fieldnames or ()):
-            _refuse(f"{path} has the fields {reader.fieldnames}", "the fields path and label")
+            _refuse_images(f"{path} has the fields {reader.fieldnames}", "the fields path and label")
         return [_of_row(row, path, reader.line_num) for row in reader]
     except csv.Error as error:
-        _refuse(f"{path}, line {reader.reader.line_num}: a malformed row ({error})", _ROW)
+        _refuse_images(f"{path}, line {reader.reader.line_num}: a malformed row ({error})", _ROW)
 
 
 def _of_row(row: dict[Any, Any], path: Path, number: int) -> LabelledImage:
     if None in row:  # for example, a label with an unquoted comma
-        _refuse(f"{path}, line {number}: more columns than the first line", _ROW)
+        _refuse_images(f"{path}, line {number}: more columns than the first line", _ROW)
     name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
     if not name or not label:
-        _refuse(f"{path}, line {number}: no {'path' if not name else 'label'}", _ROW)
+        _refuse_images(f"{path}, line {number}: no {'path' if not name else 'label'}", _ROW)
     try:
         return LabelledImage(require_file(path.parent / name), label)
     except MissingFileError as error:
@@ -84,5 +86,5 @@ def _of_row(row: dict[Any, Any], path: Path, number: int) -> LabelledImage:
         ) from error
 
 
-def _refuse(found: str, wanted: str) -> NoReturn:
+def _refuse_images(found: str, wanted: str) -> NoReturn:
     raise TrainingDataError(found=found, wanted=wanted, remedy="correct the data")

@@ -10,17 +10,16 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import PROMPT_INPUTS, KindShape
-from edge_prompt.formats.preprocessing import Preprocessing
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import (
     UNMASKED_ATTENTION_NAME,
     capture_keys_and_values,
-    conditioned_on,
+    prefix_pass,
     rows_of,
 )
 from edge_prompt_export.conditioning.position_embeddings import keep_interpolated_positions
 from edge_prompt_export.conditioning.virtual_layers import LayerCall, condition_layers, fold, layers_of, layers_pass
-from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, Pooled, default_pooling, require_pooling
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, PoolingInput, default_pooling, require_pooling
 
 IMAGE_TASK_OUTPUTS: dict[str, tuple[str, ...]] = {
     "image-feature-extraction": ("features", "last_hidden_state"),
@@ -105,7 +104,7 @@ class ConditionedVision(ConditionedModule):
         refusal = ""
         try:
             model.set_attn_implementation(UNMASKED_ATTENTION_NAME)
-            with torch.no_grad(), conditioned_on(None) as seen:
+            with torch.no_grad(), prefix_pass(None) as seen:
                 self._run(self._example_images(2, 0))
         except (ValueError, KeyError) as error:
             refusal = error.found if isinstance(error, UnsupportedArchitectureError) else ""
@@ -128,7 +127,7 @@ class ConditionedVision(ConditionedModule):
             )
             return
         self._layer_forwards = condition_layers(layers)
-        with torch.no_grad(), conditioned_on(None), layers_pass() as passed:
+        with torch.no_grad(), prefix_pass(None), layers_pass() as passed:
             self._run(self._example_images(1, 0))
         self._layer_calls, self.hidden_size = passed.calls, passed.hidden_size
         try:
@@ -153,7 +152,7 @@ class ConditionedVision(ConditionedModule):
     def feature_size(self) -> int:
         """Width of the feature that heads read."""
         with torch.no_grad():
-            inputs = self.under({"pixel_values": self._example_images(1, 0)}, {})
+            inputs = self.graph_inputs({"pixel_values": self._example_images(1, 0)}, {})
             return int(self(**inputs)[0].shape[1])
 
     def dynamic_axes(self) -> dict[str, dict[int, str]]:
@@ -165,10 +164,10 @@ class ConditionedVision(ConditionedModule):
 
     def trace_inputs(self) -> Tensors:
         """See `ConditionedModule.trace_inputs`."""
-        return self.under({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
+        return self.graph_inputs({"pixel_values": self._example_images(2, 0)}, self.example_prompts())
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:  # noqa: ARG002 - images have no length
-        """See `ConditionedModule.parity_requests`."""
+    def parity_requests(self) -> list[Tensors]:
+        """Requests of several sizes, without prompts, to compare a bundle with the network on."""
         return [{"pixel_values": self._example_images(batch, seed)} for seed, batch in enumerate((1, 2))]
 
     def as_input(self, kind: str, array: Tensor) -> dict[str, Tensor]:
@@ -204,12 +203,12 @@ class ConditionedVision(ConditionedModule):
         """
         if pixel_prompt is not None:
             pixel_values = pixel_values + pixel_prompt.index_select(0, rows_of(pixel_prompt.shape[0], pixel_values))
-        with conditioned_on(prefix, widens=True), layers_pass(soft_prompt):
+        with prefix_pass(prefix, widens=True), layers_pass(soft_prompt):
             return self._outputs(pixel_values)
 
     def naive_deep(self, pixel_values: Tensor, deep_prompt: Tensor) -> tuple[Tensor, ...]:
         """VPT-deep as published, with `deep_prompt` inserted before every layer: the slower reference for folding."""
-        with conditioned_on(None, widens=True), layers_pass(fresh_tokens=deep_prompt):
+        with prefix_pass(None, widens=True), layers_pass(fresh_tokens=deep_prompt):
             return self._outputs(pixel_values)
 
     @torch.no_grad()
@@ -219,12 +218,12 @@ class ConditionedVision(ConditionedModule):
         Returns:
             `[batch, sequence, hidden_size]` and `[2, batch, num_kv_heads, sequence, head_dim]` for each layer.
         """
-        with conditioned_on(None), capture_keys_and_values() as captured, layers_pass(keeps=True) as passed:
+        with prefix_pass(None), capture_keys_and_values() as captured, layers_pass(keeps=True) as passed:
             self._run(pixel_values)
         return passed.kept, captured
 
     @torch.no_grad()
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original network, with its own attention."""
         if self.layer_shapes:
             self.model.set_attn_implementation(self._original_attention)
@@ -247,7 +246,7 @@ class ConditionedVision(ConditionedModule):
         }
         return features, *(own[name] for name in self.output_names[1:])
 
-    def _run(self, pixel_values: Tensor) -> tuple[Pooled, Any]:
+    def _run(self, pixel_values: Tensor) -> tuple[PoolingInput, Any]:
         """The input of the pooling, and the network's whole output.
 
         If the output has no last hidden state, like that of a head, the last hidden state of the base network is used.
@@ -266,7 +265,7 @@ class ConditionedVision(ConditionedModule):
                 wanted="an image backbone with a last hidden state",
                 remedy="export another backbone",
             )
-        return Pooled(hidden, getattr(own, "pooler_output", None), self.model), output
+        return PoolingInput(hidden, getattr(own, "pooler_output", None), self.model), output
 
 
 def _backbone_of(model: PreTrainedModel) -> nn.Module:

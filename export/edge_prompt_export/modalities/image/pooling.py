@@ -16,7 +16,7 @@ _POOLED_BY_THEIR_AUTHORS = ("clip_vision_model", "clip", "beit", "data2vec-visio
 """Networks with a class token whose last hidden state is not yet normalised; their own pooler normalises it."""
 
 
-class Pooled(NamedTuple):
+class PoolingInput(NamedTuple):
     """The input of the pooling.
 
     Attributes:
@@ -30,12 +30,12 @@ class Pooled(NamedTuple):
     model: PreTrainedModel
 
 
-def cls_pooling(pooled: Pooled) -> Tensor:
+def cls_pooling(pooled: PoolingInput) -> Tensor:
     """The vector of the class token, `[batch, width]`."""
     return pooled.hidden[:, 0]
 
 
-def mean_pooling(pooled: Pooled) -> Tensor:
+def mean_pooling(pooled: PoolingInput) -> Tensor:
     """The mean over all patches, `[batch, width]`, without class, register and detection tokens."""
     if pooled.hidden.ndim == 4:
         return pooled.hidden.mean((2, 3))
@@ -45,45 +45,54 @@ def mean_pooling(pooled: Pooled) -> Tensor:
     return pooled.hidden[:, first:last].mean(1)
 
 
-def pooler_pooling(pooled: Pooled) -> Tensor:
+def pooler_pooling(pooled: PoolingInput) -> Tensor:
     """The output of the network's own pooler, `[batch, width]`."""
-    assert pooled.pooler is not None  # noqa: S101 - checked by `require_pooling`
+    if pooled.pooler is None:
+        raise _refusal("pooler", pooled)
     return pooled.pooler.flatten(1)
 
 
-IMAGE_POOLINGS: dict[str, Callable[[Pooled], Tensor]] = {
+IMAGE_POOLINGS: dict[str, Callable[[PoolingInput], Tensor]] = {
     "cls": cls_pooling,
     "mean": mean_pooling,
     "pooler": pooler_pooling,
 }
 
 
-def has_class_token(pooled: Pooled) -> bool:
+def has_class_token(pooled: PoolingInput) -> bool:
     """Whether the first vector is that of a class token."""
     return pooled.hidden.ndim == 3 and any(name in _CLASS_TOKENS for name in _own_tokens(pooled.model))
 
 
-def default_pooling(pooled: Pooled) -> str:
+def default_pooling(pooled: PoolingInput) -> str:
     """The pooling that suits the network: its class token, else its own pooler, else the mean."""
     if has_class_token(pooled) and pooled.model.config.model_type not in _POOLED_BY_THEIR_AUTHORS:
         return "cls"
     return "mean" if pooled.pooler is None else "pooler"
 
 
-def require_pooling(pooling: str, pooled: Pooled) -> None:
+def require_pooling(pooling: str, pooled: PoolingInput) -> None:
     """Refuse a pooling that the network does not support.
 
     Raises:
         BackboneError: The network has no class token, or no pooler.
     """
-    possible = {"cls": has_class_token(pooled), "mean": True, "pooler": pooled.pooler is not None}
-    if not possible[pooling]:
-        lacking = {"cls": "class token", "pooler": "pooler"}[pooling]
-        raise BackboneError(
-            found=f"pooling by {pooling!r} of {type(pooled.model).__name__}, which has no {lacking}",
-            wanted=f"one of {', '.join(name for name, fits in possible.items() if fits)}",
-            remedy="choose one of them (--pooling), or leave the option out",
-        )
+    if not _possible(pooled)[pooling]:
+        raise _refusal(pooling, pooled)
+
+
+def _possible(pooled: PoolingInput) -> dict[str, bool]:
+    """Whether a network supports each pooling."""
+    return {"cls": has_class_token(pooled), "mean": True, "pooler": pooled.pooler is not None}
+
+
+def _refusal(pooling: str, pooled: PoolingInput) -> BackboneError:
+    lacking = {"cls": "class token", "pooler": "pooler"}[pooling]
+    return BackboneError(
+        found=f"pooling by {pooling!r} of {type(pooled.model).__name__}, which has no {lacking}",
+        wanted=f"one of {', '.join(name for name, fits in _possible(pooled).items() if fits)}",
+        remedy="choose one of them (--pooling), or leave the option out",
+    )
 
 
 def _own_tokens(model: PreTrainedModel) -> list[str]:

@@ -65,11 +65,11 @@ def read_language(path: Path) -> list[Pair | Chat]:
 
 def _rows(stream: TextIO, path: Path) -> Iterator[Pair | Chat]:
     form = ""
-    for number, row in json_rows(stream, path, _refuse):
+    for number, row in json_rows(stream, path, _refuse_line):
         found = _form_of(row)
         form = form or found
         if not found or found != form:
-            _refuse(path, number, f"the fields {', '.join(row) or 'none'} in a file of {form or 'no known'} rows")
+            _refuse_line(path, number, f"the fields {', '.join(row) or 'none'} in a file of {form or 'no known'} rows")
         yield FORMS[form](row, path, number)
 
 
@@ -86,13 +86,13 @@ def _pair(row: Mapping[str, Any], path: Path, number: int) -> Pair:
 def _chat(row: Mapping[str, Any], path: Path, number: int) -> Chat:
     messages = row["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        _refuse(path, number, "'messages' is not a list of messages")
+        _refuse_line(path, number, "'messages' is not a list of messages")
     for message in messages:
         if message.get("role") not in ROLES:
-            _refuse(path, number, f"a message of the role {str(message.get('role'))[:40]!r}")
+            _refuse_line(path, number, f"a message of the role {str(message.get('role'))[:40]!r}")
         _text(message, "content", path, number)
     if len(messages) < 2 or messages[-1]["role"] != "assistant":
-        _refuse(path, number, "no completion, since the last of several messages is not the assistant's")
+        _refuse_line(path, number, "no completion, since the last of several messages is not the assistant's")
     cleaned = tuple({"role": message["role"], "content": message["content"]} for message in messages)
     return Chat(cleaned[:-1], cleaned[-1]["content"])
 
@@ -100,9 +100,9 @@ def _chat(row: Mapping[str, Any], path: Path, number: int) -> Chat:
 def _text(row: Mapping[str, Any], name: str, path: Path, number: int) -> str:
     value = row.get(name)
     if value is None:
-        _refuse(path, number, f"no {name}")
+        _refuse_line(path, number, f"no {name}")
     if not isinstance(value, str) or not value.strip():
-        _refuse(path, number, f"{name!r} is {'empty' if isinstance(value, str) else type(value).__name__}")
+        _refuse_line(path, number, f"{name!r} is {'empty' if isinstance(value, str) else type(value).__name__}")
     return value
 
 
@@ -112,7 +112,7 @@ FORMS: dict[str, Callable[[Mapping[str, Any], Path, int], Pair | Chat]] = {"prom
 _FIELDS = {"prompt": {"prompt", "completion"}, "messages": {"messages"}}
 
 
-def _refuse(path: Path, number: int, found: str) -> NoReturn:
+def _refuse_line(path: Path, number: int, found: str) -> NoReturn:
     raise TrainingDataError(
         found=f"{path}, line {number}: {found}",
         wanted="either the texts 'prompt' and 'completion' in every row, or in every row 'messages' whose last one is "

@@ -22,13 +22,13 @@ def prompt_of_text(kind: str, module: ConditionedCausalLM, ids: list[int]) -> Te
         return _INITIAL[kind](module, torch.tensor([ids])).clone()
 
 
-def free_of_language(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
-    """A mask with 1 for values that are tuned and 0 for values that stay fixed; None tunes all values."""
+def first_token_mask(prompt: Tensor, settings: TuneSettings) -> Tensor | None:
+    """A mask that fixes the first token of a prefix: 1 for values that are tuned, 0 for fixed ones; None tunes all."""
     if settings.kind != "prefix":
         return None
-    free = torch.ones_like(prompt)
-    free[..., 0, :] = 0
-    return free
+    mask = torch.ones_like(prompt)
+    mask[..., 0, :] = 0
+    return mask
 
 
 def _soft(module: ConditionedCausalLM, ids: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def _soft(module: ConditionedCausalLM, ids: Tensor) -> Tensor:
 
 
 def _prefix(module: ConditionedCausalLM, ids: Tensor) -> Tensor:
-    request = module.under({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, {})
+    request = module.graph_inputs({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, {})
     _, *cache = module(**request | {"logits_to_keep": torch.zeros(0, dtype=torch.long)})
     stacked = torch.stack(cache)[:, 0]
     return stacked.reshape(-1, 2, *stacked.shape[1:])

@@ -12,10 +12,9 @@ from transformers import PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names
-from edge_prompt.formats.preprocessing import LanguagePreprocessing, Preprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
 from edge_prompt_export.conditioning.attention import rows_of
-from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cached_on
+from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cache_pass
 
 PARITY_SIZES = ((1, 2), (3, 17), (2, 40))
 """Batch sizes and sequence lengths of the parity checks; lengths are reduced to the backbone's maximum."""
@@ -104,10 +103,9 @@ class ConditionedCausalLM(ConditionedModule):
         }
         return inputs | self._past([torch.randn(2, batch, h, past_length, d) for h, d in self.layer_shapes])
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
+    def parity_requests(self) -> list[Tensors]:
         """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
-        assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - made for this family
-        room = preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1]
+        room = self.max_positions - PARITY_VIRTUAL_TOKENS[-1]
         return [self._tokens(batch, min(tokens, room), seed) for seed, (batch, tokens) in enumerate(PARITY_SIZES)]
 
     def example_prompt(self, kind: str, virtual_tokens: int, seed: int) -> Tensor:
@@ -122,11 +120,11 @@ class ConditionedCausalLM(ConditionedModule):
         tokens = self._random_tokens((1, virtual_tokens), torch.Generator().manual_seed(seed))
         request = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         with torch.no_grad():
-            present = self(**self.under(request, {}))[1:]
+            present = self(**self.graph_inputs(request, {}))[1:]
         parts = torch.stack(present)[:, 0]
         return parts.reshape(-1, 2, *parts.shape[1:])
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` (tokens and their mask) with `prompts`, requesting all logits."""
         inputs = {**self.empty_prompts(), **prompts}
         mask = request["attention_mask"]
@@ -140,12 +138,12 @@ class ConditionedCausalLM(ConditionedModule):
         inputs["logits_to_keep"] = torch.arange(virtual_tokens, virtual_tokens + sequence)
         return {name: inputs[name] for name in self.input_names}
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """One row without its padding."""
         length = int(request["attention_mask"][row].sum())
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
         """The logits at real tokens, without the cache."""
         return {"logits": outputs["logits"][request["attention_mask"].numpy() > 0]}
 
@@ -193,7 +191,7 @@ class ConditionedCausalLM(ConditionedModule):
         ]
         self._logits_to_keep = logits_to_keep
         try:
-            with cached_on(past, attention_mask) as current:
+            with cache_pass(past, attention_mask) as current:
                 logits = self.model(
                     inputs_embeds=embeddings, position_ids=position_ids, use_cache=False, return_dict=True
                 ).logits
@@ -207,7 +205,7 @@ class ConditionedCausalLM(ConditionedModule):
             return arguments
         return arguments[0].index_select(1, self._logits_to_keep), *arguments[1:]
 
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The logits of the original network, with its own attention and masks."""
         self.model.set_attn_implementation(self._original_attention)
         mask = request["attention_mask"]
@@ -250,7 +248,7 @@ def _conditioned_layers(model: PreTrainedModel) -> CachePass:
     except (ValueError, KeyError):
         probe = CachePass()
     else:
-        with torch.no_grad(), cached_on((), None) as probe:
+        with torch.no_grad(), cache_pass((), None) as probe:
             model(inputs_embeds=model.get_input_embeddings()(torch.full((1, 3), 1)), use_cache=False)
     if not probe.layer_shapes:
         raise UnsupportedArchitectureError(

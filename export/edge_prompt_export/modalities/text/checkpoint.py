@@ -20,8 +20,16 @@ from transformers import (
 
 from edge_prompt.base.errors import BackboneError
 from edge_prompt.formats.preprocessing import TextPreprocessing
-from edge_prompt_export.backbone.backbone import Checkpoint, LoadOptions, explained, running, task_of
-from edge_prompt_export.base.quiet import quiet
+from edge_prompt_export.backbone.backbone import (
+    Checkpoint,
+    LoadOptions,
+    first_run_errors,
+    identity_of,
+    loading_errors,
+    task_of,
+)
+from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_export.modalities.text.pooling import POOLINGS
 from edge_prompt_export.modalities.text.sentence_transformers import SentenceSettings, read_sentence_settings
@@ -45,13 +53,19 @@ _UNBOUNDED = 1_000_000
 """Values above this mean no maximum: transformers sets a huge number for such tokenizers."""
 
 
+def accepts_checkpoint(_config: PreTrainedConfig, _task: str | None, _options: LoadOptions) -> bool:
+    """Whether to load a checkpoint as a text encoder: any that no other modality accepts."""
+    return True
+
+
 def load(
     source: str, config: PreTrainedConfig, task: str | None, pooling: str | None, options: LoadOptions
 ) -> Checkpoint:
     """Load a text encoder; see `load_backbone`."""
+    _require_side(source, config, task)
     task = task or task_of(config, TASK_OF_HEAD, "feature-extraction")
     auto_class = _auto_class(source, task, config)
-    with explained(source), quiet():
+    with loading_errors(source), suppress_library_output():
         model, info = auto_class.from_pretrained(
             source, config=config, dtype=torch.float32, output_loading_info=True, **options.arguments()
         )
@@ -65,10 +79,23 @@ def load(
             ", ".join(sentence.left_out),
         )
     pooling = _pooling(source, pooling or sentence.pooling)
-    with running(type(model).__name__), quiet():
+    with first_run_errors(type(model).__name__), suppress_library_output():
         module = ConditionedTextEncoder(model, task, pooling)
         module.eval()
-    return Checkpoint(module, _preprocessing(module, tokenizer, sentence), tokenizer, set(info["missing_keys"]))
+    preprocessing = _preprocessing(module, tokenizer, sentence)
+    backbone = TextBackbone(source, options, module, preprocessing, tokenizer, *identity_of(module))
+    return Checkpoint(backbone, set(info["missing_keys"]))
+
+
+def _require_side(source: str, config: PreTrainedConfig, task: str | None) -> None:
+    """Refuse a network for images and texts if neither the task nor a head determines which of them to load."""
+    both = all(getattr(config, f"{side}_config", None) is not None for side in ("vision", "text"))
+    if both and not task and not task_of(config, TASK_OF_HEAD, ""):
+        raise BackboneError(
+            found=f"{source} ({config.model_type}) takes images and texts, and no task selects one of them",
+            wanted="a task for one of them",
+            remedy="pass --task image-feature-extraction for its vision tower, or a text task for its text tower",
+        )
 
 
 def _preprocessing(
@@ -126,6 +153,6 @@ def load_tokenizer(source: str, options: LoadOptions) -> PreTrainedTokenizerBase
     )
     if options.gguf_file is None and folder.is_dir() and not any((folder / name).exists() for name in names):
         return None
-    with explained(source), quiet():
+    with loading_errors(source), suppress_library_output():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **options.arguments())
     return tokenizer

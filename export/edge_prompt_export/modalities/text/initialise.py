@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from edge_prompt.base.errors import InputError
-from edge_prompt.formats.preprocessing import LanguagePreprocessing, TextPreprocessing
-from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_export.conditioning.attention import capture_keys_and_values
+from edge_prompt_export.modalities.text.examples import HasTokens
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
-from edge_prompt_export.modalities.text.rows import HasTokens
+
+
+class Vocabulary(NamedTuple):
+    """The tokens of a backbone: its tokenizer, and the number of tokens that the network knows."""
+
+    tokenizer: PreTrainedTokenizerBase
+    size: int
 
 
 def token_source(
-    init: str, init_text: str | None, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, seed: int
+    init: str, init_text: str | None, vocabulary: Vocabulary, rows: Sequence[HasTokens], count: int, seed: int
 ) -> list[int]:
     """The `count` token ids that a prompt is initialised from.
 
     Args:
         init: A key of `INITS`.
         init_text: The text for `text`.
-        backbone: The backbone.
+        vocabulary: The tokens of the backbone.
         rows: The training rows.
         count: The number of tokens.
         seed: Random seed.
@@ -45,7 +52,7 @@ def token_source(
             wanted="both or neither of --init text and --init-text",
             remedy="pass both",
         )
-    return INITS[init](init_text or "", backbone, rows, count, random.Random(seed))
+    return INITS[init](init_text or "", vocabulary, rows, count, random.Random(seed))
 
 
 def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) -> Tensor:
@@ -58,30 +65,27 @@ def prompt_of_tokens(kind: str, module: ConditionedTextEncoder, ids: list[int]) 
 
 
 def _from_vocabulary(
-    _text: str, backbone: LoadedBackbone, _rows: Sequence[HasTokens], count: int, rng: random.Random
+    _text: str, vocabulary: Vocabulary, _rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
     """Random tokens of the vocabulary, without special tokens."""
-    special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
-    preprocessing = backbone.preprocessing
-    assert isinstance(preprocessing, TextPreprocessing | LanguagePreprocessing)  # noqa: S101 - it has a tokenizer
-    words = [index for index in range(preprocessing.vocab_size) if index not in special]
+    special = set(vocabulary.tokenizer.all_special_ids)
+    words = [index for index in range(vocabulary.size) if index not in special]
     return [rng.choice(words) for _ in range(count)]
 
 
 def _from_text(
-    text: str, backbone: LoadedBackbone, _rows: Sequence[HasTokens], count: int, _rng: random.Random
+    text: str, vocabulary: Vocabulary, _rows: Sequence[HasTokens], count: int, _rng: random.Random
 ) -> list[int]:
     """The tokens of a text, repeated until there are enough."""
-    assert backbone.tokenizer is not None  # noqa: S101 - tuning refuses a backbone without one
-    ids = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids = vocabulary.tokenizer(text, add_special_tokens=False)["input_ids"]
     return [ids[index % len(ids)] for index in range(count)]
 
 
 def _from_training_text(
-    _text: str, backbone: LoadedBackbone, rows: Sequence[HasTokens], count: int, rng: random.Random
+    _text: str, vocabulary: Vocabulary, rows: Sequence[HasTokens], count: int, rng: random.Random
 ) -> list[int]:
     """The special token that texts start with (`[CLS]`), if any, then the tokens of training texts in random order."""
-    special = set(getattr(backbone.tokenizer, "all_special_ids", ()))
+    special = set(vocabulary.tokenizer.all_special_ids)
     ids = [index for index in rows[0].input_ids[:1] if index in special]
     start = len(ids)
     for row in rng.sample(rows, len(rows)):
@@ -92,7 +96,7 @@ def _from_training_text(
     return (ids + [words[index % len(words)] for index in range(count)])[:count]
 
 
-INITS: dict[str, Callable[[str, LoadedBackbone, Sequence[HasTokens], int, random.Random], list[int]]] = {
+INITS: dict[str, Callable[[str, Vocabulary, Sequence[HasTokens], int, random.Random], list[int]]] = {
     "training-text": _from_training_text,
     "vocabulary": _from_vocabulary,
     "text": _from_text,

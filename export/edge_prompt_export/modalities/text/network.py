@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import PROMPT_INPUTS
-from edge_prompt.formats.preprocessing import Preprocessing, TextPreprocessing
+from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
-from edge_prompt_export.conditioning.attention import ATTENTION_NAME, conditioned_on
+from edge_prompt_export.conditioning.attention import ATTENTION_NAME, prefix_pass
 from edge_prompt_export.conditioning.virtual_tokens import JoinedSequence, join, take_slots
 from edge_prompt_export.modalities.text.pooling import FROM_TOKENS, POOLER
 
@@ -142,9 +142,8 @@ class ConditionedTextEncoder(ConditionedModule):
         """See `ConditionedModule.trace_inputs`."""
         return self.example_inputs(batch=2, sequence=5, virtual_tokens=3, prefix_length=4)
 
-    def parity_requests(self, preprocessing: Preprocessing) -> list[Tensors]:
+    def parity_requests(self, preprocessing: TextPreprocessing) -> list[Tensors]:
         """Batches of several lengths, as far as they fit next to the longest prompt; rows differ in length."""
-        assert isinstance(preprocessing, TextPreprocessing)  # noqa: S101 - made for this family
         room = preprocessing.max_tokens
         if preprocessing.max_positions is not None:
             room = min(room, preprocessing.max_positions - PARITY_VIRTUAL_TOKENS[-1])
@@ -155,7 +154,7 @@ class ConditionedTextEncoder(ConditionedModule):
         inputs = self.example_inputs(1, 2, virtual_tokens, virtual_tokens, seed)
         return inputs["soft_prompt"][0] if kind == "soft" else inputs["prefix"][:, :, 0]
 
-    def under(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
+    def graph_inputs(self, request: Tensors, prompts: Mapping[str, Tensor]) -> Tensors:
         """The graph's inputs for `request` with `prompts`, which all rows attend to."""
         inputs = {**request, **self.empty_prompts(), **prompts}
         length = inputs["soft_prompt"].shape[1] + (inputs["prefix"].shape[4] if "prefix" in inputs else 0)
@@ -163,12 +162,12 @@ class ConditionedTextEncoder(ConditionedModule):
         inputs["attention_mask"] = torch.cat([mask.new_ones(len(mask), length), mask], 1)
         return {name: inputs[name] for name in self.input_names}
 
-    def alone(self, request: Tensors, row: int) -> Tensors:
+    def single_row(self, request: Tensors, row: int) -> Tensors:
         """One row without its padding."""
         length = int(request["attention_mask"][row].sum())
         return {name: tensor[row : row + 1, :length] for name, tensor in request.items()}
 
-    def valid(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
+    def without_padding(self, outputs: Mapping[str, Any], request: Tensors) -> dict[str, Any]:
         """The outputs at real tokens, without padding."""
         mask = request["attention_mask"].numpy() > 0
         return {name: output[mask] if output.ndim == 3 else output for name, output in outputs.items()}
@@ -221,12 +220,12 @@ class ConditionedTextEncoder(ConditionedModule):
             arguments["position_ids"] = positions + self.position_offset
         if token_type_ids is not None:
             arguments["token_type_ids"] = self._join_types(token_type_ids, joined)
-        with conditioned_on(prefix, None if prefix is None else prefix_mask > 0):
+        with prefix_pass(prefix, None if prefix is None else prefix_mask > 0):
             base, logits = self._run(arguments)
         return self._outputs(base, logits, joined)
 
     @torch.no_grad()
-    def untouched(self, request: Tensors) -> Tensors:
+    def original_outputs(self, request: Tensors) -> Tensors:
         """The outputs of the original network, with its own attention and its own embedding of the tokens.
 
         Only the pooling of the feature is done here.
@@ -309,7 +308,7 @@ def _dispatched_layers(model: PreTrainedModel) -> tuple[list[tuple[int, int]], s
     except (ValueError, KeyError):
         return [], f"{name} does not dispatch its attention"
     ids = torch.full((1, 3), 1)
-    with torch.no_grad(), conditioned_on(None) as probe:
+    with torch.no_grad(), prefix_pass(None) as probe:
         try:
             model(inputs_embeds=model.get_input_embeddings()(ids), attention_mask=torch.ones_like(ids))
         except UnsupportedArchitectureError as error:

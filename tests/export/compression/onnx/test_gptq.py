@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_export import export_backbone
-from edge_prompt_export.compression.onnx.gptq import Gptq, rounded, second_moments
-from edge_prompt_export.compression.onnx.quantizer import quantized
+from edge_prompt_export.compression.onnx.gptq import Gptq, round_matrix, second_moments
+from edge_prompt_export.compression.onnx.quantizer import quantize_matrix
 from edge_prompt_runtime.reference import check_reference
 
 Float32 = NDArray[np.float32]
@@ -36,7 +36,7 @@ def test_products_change_less_than_by_rounding_to_the_nearest(inputs: int, outpu
     matrix = np.random.default_rng(1).standard_normal((inputs, outputs), dtype=np.float32)
     found = Gptq({"x": rows.T @ rows})(matrix, block_size, "x")
     assert found is not None
-    nearest = quantized(matrix, 4, block_size)
+    nearest = quantize_matrix(matrix, 4, block_size)
     assert [part.shape for part in found] == [part.shape for part in nearest]
     assert [part.dtype for part in found] == [part.dtype for part in nearest]
     ours, theirs = (np.square(rows @ (of_blocks(*each, inputs) - matrix)).mean() for each in (found, nearest))
@@ -47,7 +47,7 @@ def test_inputs_that_have_nothing_to_do_with_each_other_are_rounded_to_the_neare
     matrix = np.random.default_rng(1).standard_normal((64, 24), dtype=np.float32)
     found = Gptq({"x": np.eye(64, dtype=np.float32)})(matrix, 32, "x")
     assert found is not None
-    for ours, theirs in zip(found, quantized(matrix, 4, 32), strict=True):
+    for ours, theirs in zip(found, quantize_matrix(matrix, 4, 32), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -56,10 +56,10 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     rows[:, 5:9] = 0
     matrix = np.zeros((32, 4), np.float32)
     matrix[:, 1:] = 1
-    numbers, scales = rounded(matrix, 16, rows.T @ rows)
+    numbers, scales = round_matrix(matrix, 16, rows.T @ rows)
     assert np.isfinite(scales).all()
     assert not numbers[:, 0].any()
-    assert np.isfinite(rounded(matrix, 16, np.zeros((32, 32), np.float32))[1]).all()
+    assert np.isfinite(round_matrix(matrix, 16, np.zeros((32, 32), np.float32))[1]).all()
 
 
 def test_what_nothing_is_known_of_is_left_to_others_but_for_a_matrix_that_was_rounded() -> None:
@@ -73,10 +73,10 @@ def test_second_moments_are_those_of_what_is_multiplied(tiny_bundle: Path, monke
     import onnx_ir
 
     from edge_prompt_export.compression.onnx import gptq as onnx_gptq
-    from edge_prompt_export.compression.onnx.blocks import BLOCKS, multiplied
+    from edge_prompt_export.compression.onnx.blocks import BLOCKS, calibration_inputs
 
     graph_file = tiny_bundle / "model.onnx"
-    inputs = multiplied(onnx_ir.load(graph_file), BLOCKS["int4"])
+    inputs = calibration_inputs(onnx_ir.load(graph_file), BLOCKS["int4"])
     names = read_bundle(tiny_bundle).graph("onnxruntime").inputs
     ids = np.arange(5, 25)[None]
     empty = {"soft_prompt": np.zeros((1, 0, 32), np.float32), "prefix": np.zeros((2, 2, 1, 4, 0, 8), np.float32)}

@@ -74,17 +74,17 @@ def test_no_prompt_is_the_layer_itself_and_a_prompt_is_felt() -> None:
     request = {"x": torch.randn(3, 16)}
     with torch.no_grad():
         reference = module.model.get_submodule("linear")(request["x"])
-    assert torch.equal(module.outputs_under(request, "", None)["features"], reference)
-    assert torch.equal(module.untouched(request)["features"], reference)
+    assert torch.equal(module.prompted_outputs(request, "", None)["features"], reference)
+    assert torch.equal(module.original_outputs(request)["features"], reference)
     prompt = module.example_prompt("soft", 2, seed=1)
-    found = module.outputs_under(request, "soft", prompt)["features"]
+    found = module.prompted_outputs(request, "soft", prompt)["features"]
     with torch.no_grad():
         torch.testing.assert_close(found, module.model.get_submodule("linear")(request["x"] + prompt.sum(0)))
 
 
 def test_requests_have_the_dtypes_and_lengths_of_the_description() -> None:
     module = sequences()
-    request, longer = module.parity_requests(module.preprocessing())
+    request, longer = module.parity_requests()
     assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in longer.items()} == {
         "tokens": (torch.int64, (3, 7)),
         "signal": (torch.float32, (3, 8, 3)),
@@ -103,7 +103,7 @@ def test_axes_that_belong_together_get_one_length() -> None:
 
     free = ArrayInput("float32", (None, None))
     module = conditioned(Masked(), inputs={"x": free, "mask": free})
-    shapes = [{tuple(tensor.shape) for tensor in request.values()} for request in module.parity_requests(None)]  # type: ignore[arg-type]
+    shapes = [{tuple(tensor.shape) for tensor in request.values()} for request in module.parity_requests()]
     assert shapes == [{(1, 3)}, {(3, 7)}]
 
 
@@ -251,9 +251,9 @@ def test_a_module_need_not_broadcast_a_prompt_for_all_rows() -> None:
             return self.linear(torch.cat([soft_prompt, x[:, None]], 1).sum(1))
 
     module, plain = conditioned(Joined()), conditioned()
-    for request in module.parity_requests(module.preprocessing()):
+    for request in module.parity_requests():
         for array in (None, module.example_prompt("soft", 3, seed=1)):
-            found, reference = (one.outputs_under(request, "soft", array)["features"] for one in (module, plain))
+            found, reference = (one.prompted_outputs(request, "soft", array)["features"] for one in (module, plain))
             torch.testing.assert_close(found, reference)
 
 

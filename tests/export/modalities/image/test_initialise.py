@@ -12,11 +12,11 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.kinds import fits
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.image.examples import ImageExamples
 from edge_prompt_export.modalities.image.initialise import IMAGE_INITS, prompt_of_images
 from edge_prompt_export.modalities.image.network import ConditionedVision
-from edge_prompt_export.modalities.image.rows import ImageRows
 
-Pictures = Callable[[int], ImageRows]
+Pictures = Callable[[int], ImageExamples]
 Start = Callable[..., Tensor]
 
 SLOTS = 17
@@ -31,7 +31,7 @@ def pictures(loaded_vision: LoadedBackbone) -> Pictures:
     assert preprocessing.settings is not None
     settings = preprocessing.settings
     images = np.random.default_rng(2).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    return lambda count: ImageRows(list(images[:count]), [0] * count, settings, "none", seed=0)
+    return lambda count: ImageExamples(list(images[:count]), [0] * count, settings, "none", seed=0)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def prompt_for(trained_vision: ConditionedVision, pictures: Pictures) -> Start:
     return start
 
 
-def pixel_values_of(images: ImageRows) -> Tensor:
+def pixel_values_of(images: ImageExamples) -> Tensor:
     """All images, `[count, 3, 32, 32]`."""
     return next(images.ordered(len(images))).request["pixel_values"]
 
@@ -99,7 +99,7 @@ def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(
     one, other = pixel_values_of(pictures(1)), pixel_values_of(pictures(2))[1:]
     for images, same in ((one, True), (other, False)):
         request = {"pixel_values": images}
-        found, wanted = trained_vision.outputs_under(request, kind, prompt), trained_vision.untouched(request)
+        found, wanted = trained_vision.prompted_outputs(request, kind, prompt), trained_vision.original_outputs(request)
         for name in trained_vision.output_names:
             assert torch.allclose(found[name], wanted[name], atol=1e-4) is same
 

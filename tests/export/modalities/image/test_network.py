@@ -13,7 +13,7 @@ from torch import Tensor
 from edge_prompt.base.errors import BackboneError, UnsupportedArchitectureError
 from edge_prompt_export.conditioning.attention import UNMASKED_ATTENTION_NAME
 from edge_prompt_export.modalities.image.network import IMAGE_TASK_OUTPUTS, ConditionedVision
-from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, Pooled
+from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS, PoolingInput
 
 Vision = Callable[[str], ConditionedVision]
 Network = Callable[..., Any]
@@ -37,14 +37,14 @@ def test_no_prompt_is_the_untouched_network_bit_for_bit(
 ) -> None:
     module = vision(image_network_name)
     images = images_for(module)
-    found = module.outputs_under({"pixel_values": images}, "", None)
+    found = module.prompted_outputs({"pixel_values": images}, "", None)
     with torch.no_grad():
         reference = image_network(image_network_name)(images)  # never conditioned
     own = [name for name in module.output_names if hasattr(reference, name)]
     assert own == list(module.output_names[1:])
     for name in own:
         assert torch.equal(found[name], reference[name]), name
-    for name, output in module.untouched({"pixel_values": images}).items():
+    for name, output in module.original_outputs({"pixel_values": images}).items():
         assert torch.equal(found[name], output), name
 
 
@@ -70,8 +70,8 @@ def test_the_feature_is_pooled_from_what_the_network_gives(
     with torch.no_grad():
         output = network(images) if module.task == "image-feature-extraction" else below(images)
     pooler = getattr(output, "pooler_output", None)
-    reference = IMAGE_POOLINGS[module.pooling](Pooled(output.last_hidden_state, pooler, network))
-    assert torch.equal(module.outputs_under({"pixel_values": images}, "", None)["features"], reference)
+    reference = IMAGE_POOLINGS[module.pooling](PoolingInput(output.last_hidden_state, pooler, network))
+    assert torch.equal(module.prompted_outputs({"pixel_values": images}, "", None)["features"], reference)
 
 
 @pytest.mark.parametrize(
@@ -81,18 +81,18 @@ def test_the_feature_below_a_head_is_what_the_head_reads(
     name: str, pooling: str, head: str, conditioned_image: Callable[..., ConditionedVision]
 ) -> None:
     module = conditioned_image(name, pooling)
-    outputs = module.outputs_under({"pixel_values": images_for(module)}, "", None)
+    outputs = module.prompted_outputs({"pixel_values": images_for(module)}, "", None)
     assert_close(getattr(module.model, head)(outputs["features"]), outputs["logits"])
 
 
 def test_every_kind_changes_every_row_and_keeps_every_shape(image_network_name: str, vision: Vision) -> None:
     module = vision(image_network_name)
     request = {"pixel_values": images_for(module)}
-    base = module.outputs_under(request, "", None)
+    base = module.prompted_outputs(request, "", None)
     assert tuple(base) == IMAGE_TASK_OUTPUTS[module.task]
     assert all(bool(output.isfinite().all()) for output in base.values())
     for kind in module.kinds:
-        outputs = module.outputs_under(request, kind, module.example_prompt(kind, 6, seed=1))
+        outputs = module.prompted_outputs(request, kind, module.example_prompt(kind, 6, seed=1))
         for name, output in outputs.items():
             assert output.shape == base[name].shape
             assert float((output - base[name]).abs().flatten(1).max(1).values.min()) > 1e-2, (kind, name)
@@ -102,7 +102,7 @@ def test_two_prompts_of_a_kind_give_two_answers(image_network_name: str, vision:
     module = vision(image_network_name)
     request = {"pixel_values": images_for(module)}
     for kind in module.kinds:
-        one, other = (module.outputs_under(request, kind, module.example_prompt(kind, 3, seed)) for seed in (1, 2))
+        one, other = (module.prompted_outputs(request, kind, module.example_prompt(kind, 3, seed)) for seed in (1, 2))
         assert float((one["features"] - other["features"]).abs().max()) > 1e-2, kind
 
 
@@ -114,9 +114,9 @@ def test_a_batch_of_tasks_equals_its_rows_alone(image_network_name: str, vision:
         alone = [module.as_input(kind, module.example_prompt(kind, 4, seed)) for seed in (1, 2, 3)]
         together = {name: torch.cat([one[name] for one in alone], batch_axes[name]) for name in alone[0]}
         with torch.no_grad():
-            batch = module(**module.under({"pixel_values": images}, together))
+            batch = module(**module.graph_inputs({"pixel_values": images}, together))
             for row, prompts in enumerate(alone):
-                own = module(**module.under({"pixel_values": images[row : row + 1]}, prompts))
+                own = module(**module.graph_inputs({"pixel_values": images[row : row + 1]}, prompts))
                 for found, reference in zip(batch, own, strict=True):
                     assert_close(found[row : row + 1], reference)
 
@@ -126,9 +126,9 @@ def test_one_prompt_is_for_all_rows(image_network_name: str, vision: Vision) -> 
     request = {"pixel_values": images_for(module, batch=3)}
     for kind in module.kinds:
         array = module.example_prompt(kind, 4, seed=1)
-        together = module.outputs_under(request, kind, array)
+        together = module.prompted_outputs(request, kind, array)
         for row in range(3):
-            alone = module.outputs_under(module.alone(request, row), kind, array)
+            alone = module.prompted_outputs(module.single_row(request, row), kind, array)
             for name, output in alone.items():
                 assert_close(together[name][row : row + 1], output)
 
@@ -138,7 +138,7 @@ def test_folding_equals_a_deep_prompt_as_published(transformer_name: str, vision
     images = images_for(module)
     for length in (1, 6):
         deep = module.example_prompt("deep", length, seed=length)
-        folded = module.outputs_under({"pixel_values": images}, "deep", deep)
+        folded = module.prompted_outputs({"pixel_values": images}, "deep", deep)
         with torch.no_grad():
             naive = module.naive_deep(images, deep)
         for output, reference in zip(folded.values(), naive, strict=True):
@@ -183,8 +183,8 @@ def test_networks_without_layers_of_one_kind_of_tokens_take_pixel_prompts_only(
 def test_a_pixel_prompt_is_added_to_every_image(image_network_name: str, vision: Vision) -> None:
     module = vision(image_network_name)
     images, prompt = images_for(module), module.example_prompt("pixel", 0, seed=1)
-    found = module.outputs_under({"pixel_values": images}, "pixel", prompt)
-    reference = module.outputs_under({"pixel_values": images + prompt}, "", None)
+    found = module.prompted_outputs({"pixel_values": images}, "pixel", prompt)
+    reference = module.prompted_outputs({"pixel_values": images + prompt}, "", None)
     for name, output in found.items():
         assert torch.equal(output, reference[name])
 
@@ -193,11 +193,11 @@ def test_prompts_of_several_kinds_are_all_felt(vision: Vision) -> None:
     module = vision("vit")
     images = images_for(module)
     given: dict[str, Tensor] = {}
-    answers = [module.outputs_under({"pixel_values": images}, "", None)["features"]]
+    answers = [module.prompted_outputs({"pixel_values": images}, "", None)["features"]]
     for kind in ("soft", "prefix", "pixel"):
         given |= module.as_input(kind, module.example_prompt(kind, 3, seed=1))
         with torch.no_grad():
-            answers.append(module(**module.under({"pixel_values": images}, given))[0])
+            answers.append(module(**module.graph_inputs({"pixel_values": images}, given))[0])
     for one, other in pairwise(answers):
         assert float((one - other).abs().max()) > 1e-2
 
@@ -207,7 +207,7 @@ def test_gradients_reach_a_prompt_and_nothing_else(kind: str, vision: Vision) ->
     module = vision("vit")
     array = module.example_prompt(kind, 4, seed=1).requires_grad_()
     request = {"pixel_values": images_for(module)}
-    module(**module.under(request, module.as_input(kind, array)))[0].square().sum().backward()
+    module(**module.graph_inputs(request, module.as_input(kind, array)))[0].square().sum().backward()
     assert array.grad is not None
     assert float(array.grad.abs().flatten(1).max(1).values.min()) > 0
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -218,14 +218,14 @@ def test_images_of_any_size_take_every_kind_but_pixel(image_network: Network) ->
     assert tuple(module.kinds) == ("soft", "deep", "prefix")
     assert module.refused_kinds == {"pixel": "its images vary in size"}
     assert module.dynamic_axes()["pixel_values"] == {0: "batch", 2: "height", 3: "width"}
-    sizes = [tuple(request["pixel_values"].shape) for request in module.parity_requests(None)]  # type: ignore[arg-type]
+    sizes = [tuple(request["pixel_values"].shape) for request in module.parity_requests()]
     assert sizes == [(1, 3, 32, 48), (2, 3, 40, 40)]
-    for request in module.parity_requests(None):  # type: ignore[arg-type]
-        base = module.outputs_under(request, "", None)
-        for name, output in module.untouched(request).items():
+    for request in module.parity_requests():
+        base = module.prompted_outputs(request, "", None)
+        for name, output in module.original_outputs(request).items():
             assert torch.equal(base[name], output)
         for kind in module.kinds:
-            outputs = module.outputs_under(request, kind, module.example_prompt(kind, 2, seed=1))
+            outputs = module.prompted_outputs(request, kind, module.example_prompt(kind, 2, seed=1))
             assert float((outputs["pred_boxes"] - base["pred_boxes"]).abs().max()) > 1e-3
 
 
@@ -237,7 +237,7 @@ def test_images_of_one_size_have_that_size_in_the_graph(vision: Vision) -> None:
         "prefix": {2: "prefix_batch", 4: "prefix_length"},
         "pixel_prompt": {0: "pixel_prompt_batch"},
     }
-    assert [tuple(r["pixel_values"].shape) for r in module.parity_requests(None)] == [(1, 3, 32, 32), (2, 3, 32, 32)]  # type: ignore[arg-type]
+    assert [tuple(r["pixel_values"].shape) for r in module.parity_requests()] == [(1, 3, 32, 32), (2, 3, 32, 32)]
     assert {name: tuple(tensor.shape) for name, tensor in module.trace_inputs().items()} == {
         "pixel_values": (2, 3, 32, 32),
         "soft_prompt": (1, 3, 32),

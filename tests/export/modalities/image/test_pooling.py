@@ -9,7 +9,7 @@ import torch
 from edge_prompt.base.errors import BackboneError
 from edge_prompt_export.modalities.image.pooling import (
     IMAGE_POOLINGS,
-    Pooled,
+    PoolingInput,
     default_pooling,
     has_class_token,
     mean_pooling,
@@ -37,7 +37,7 @@ MAP = torch.arange(120.0).reshape(2, 5, 3, 4)
     ],
 )
 def test_the_mean_is_of_patches_alone(name: str, first: int, last: int, image_network: Network) -> None:
-    pooled = Pooled(HIDDEN, None, image_network(name))
+    pooled = PoolingInput(HIDDEN, None, image_network(name))
     torch.testing.assert_close(mean_pooling(pooled), HIDDEN[:, first:last].mean(1))
 
 
@@ -53,22 +53,24 @@ def test_the_mean_of_a_network_is_of_as_many_tokens_as_it_has_patches(name: str,
     others = hidden.shape[1] - patches
     start = others - 5 if name == "yolos" else others
     marked[:, start : start + patches] = 1
-    assert torch.equal(mean_pooling(Pooled(marked, None, network)), torch.ones(1, hidden.shape[2]))
+    assert torch.equal(mean_pooling(PoolingInput(marked, None, network)), torch.ones(1, hidden.shape[2]))
 
 
 def test_a_map_of_convolutions_is_averaged_over_its_places(image_network: Network) -> None:
-    pooled = Pooled(MAP, None, image_network("convnext"))
+    pooled = PoolingInput(MAP, None, image_network("convnext"))
     torch.testing.assert_close(IMAGE_POOLINGS["mean"](pooled), MAP.mean((2, 3)))
 
 
 def test_the_class_token_is_the_first(image_network: Network) -> None:
-    assert torch.equal(IMAGE_POOLINGS["cls"](Pooled(HIDDEN, None, image_network("vit"))), HIDDEN[:, 0])
+    assert torch.equal(IMAGE_POOLINGS["cls"](PoolingInput(HIDDEN, None, image_network("vit"))), HIDDEN[:, 0])
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 1, 1)])
 def test_the_pooler_is_taken_as_a_vector(shape: tuple[int, ...], image_network: Network) -> None:
     pooler = torch.arange(10.0).reshape(shape)
-    assert torch.equal(IMAGE_POOLINGS["pooler"](Pooled(MAP, pooler, image_network("convnext"))), pooler.reshape(2, 5))
+    assert torch.equal(
+        IMAGE_POOLINGS["pooler"](PoolingInput(MAP, pooler, image_network("convnext"))), pooler.reshape(2, 5)
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,15 +90,15 @@ def test_the_pooler_is_taken_as_a_vector(shape: tuple[int, ...], image_network: 
 )
 def test_what_suits_a_network(name: str, with_pooler: str, without: str, image_network: Network) -> None:
     network = image_network(name)
-    assert default_pooling(Pooled(HIDDEN, HIDDEN[:, 0], network)) == with_pooler
-    assert default_pooling(Pooled(HIDDEN, None, network)) == without
+    assert default_pooling(PoolingInput(HIDDEN, HIDDEN[:, 0], network)) == with_pooler
+    assert default_pooling(PoolingInput(HIDDEN, None, network)) == without
 
 
 def test_a_class_token_beside_a_map_is_not_in_it(image_network: Network) -> None:
     network = image_network("vit")
-    assert has_class_token(Pooled(HIDDEN, None, network))
-    assert not has_class_token(Pooled(MAP, None, network))
-    assert default_pooling(Pooled(MAP, None, network)) == "mean"
+    assert has_class_token(PoolingInput(HIDDEN, None, network))
+    assert not has_class_token(PoolingInput(MAP, None, network))
+    assert default_pooling(PoolingInput(MAP, None, network)) == "mean"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def test_a_class_token_beside_a_map_is_not_in_it(image_network: Network) -> None
     [("vit", False, ["cls", "mean"]), ("vit", True, ["cls", "mean", "pooler"]), ("siglip", True, ["mean", "pooler"])],
 )
 def test_a_pooling_needs_what_it_pools(name: str, pooler: bool, allowed: list[str], image_network: Network) -> None:
-    pooled = Pooled(HIDDEN, HIDDEN[:, 0] if pooler else None, image_network(name))
+    pooled = PoolingInput(HIDDEN, HIDDEN[:, 0] if pooler else None, image_network(name))
     for pooling in IMAGE_POOLINGS:
         if pooling in allowed:
             require_pooling(pooling, pooled)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge_prompt.base.errors import MissingFileError, TrainingDataError
-from edge_prompt_export.modalities.labelled import read_labelled
 from edge_prompt_export.modalities.language.data import Chat, Pair, read_language
+from edge_prompt_export.modalities.registry import read_dataset
 
 Written = Callable[[str, str], Path]
 
@@ -30,10 +30,10 @@ def test_pairs_and_chats_are_read(written: Written) -> None:
 
 
 def test_the_first_row_says_what_a_file_is_of(written: Written) -> None:
-    assert read_labelled(written("a.jsonl", lines(PAIR)), None).modality == "language"
-    assert read_labelled(written("b.jsonl", lines({"messages": [ASKED, SAID]})), None).labels == ()
+    assert read_dataset(written("a.jsonl", lines(PAIR)), None).modality == "language"
+    assert read_dataset(written("b.jsonl", lines({"messages": [ASKED, SAID]})), None).labels == ()
     labelled = lines(*({"text": "w1", "label": label, "prompt": "x"} for label in "ab"))
-    assert read_labelled(written("c.jsonl", labelled), None).modality == "text"
+    assert read_dataset(written("c.jsonl", labelled), None).modality == "text"
 
 
 @pytest.mark.parametrize(
@@ -83,19 +83,19 @@ def test_a_broken_chat_is_named_by_its_line(messages: object, found: str, writte
 def test_a_first_row_of_nothing_known_is_refused(written: Written) -> None:
     for content in ("[" * 100_000, "[]", "{}"):
         with pytest.raises(TrainingDataError, match="line 1"):
-            read_labelled(written("train.jsonl", content), None)
+            read_dataset(written("train.jsonl", content), None)
 
 
 def test_validation_of_another_form_is_refused(written: Written) -> None:
     with pytest.raises(TrainingDataError, match="the fields text, label"):
-        read_labelled(written("a.jsonl", lines(PAIR)), written("b.jsonl", lines({"text": "w1", "label": "a"})))
+        read_dataset(written("a.jsonl", lines(PAIR)), written("b.jsonl", lines({"text": "w1", "label": "a"})))
 
 
 def test_files_that_are_no_text_or_not_there_are_refused(tmp_path: Path, written: Written) -> None:
     path = tmp_path / "latin.jsonl"
     path.write_bytes((lines(PAIR) + '\n{"prompt": "café"}').encode("latin-1"))
     with pytest.raises(TrainingDataError, match="not UTF-8"):
-        read_labelled(path, None)
+        read_dataset(path, None)
     with pytest.raises(TrainingDataError, match="no example"):
         read_language(written("empty.jsonl", "\n"))
     with pytest.raises(MissingFileError):

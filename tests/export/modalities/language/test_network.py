@@ -68,7 +68,7 @@ def module(backbone: LoadedBackbone) -> ConditionedCausalLM:
 
 
 def logits_of(module: ConditionedCausalLM, request: dict[str, torch.Tensor], kind: str, array: Any) -> Any:
-    return module.valid(module.outputs_under(request, kind, array), request)["logits"]
+    return module.without_padding(module.prompted_outputs(request, kind, array), request)["logits"]
 
 
 @contextmanager
@@ -81,15 +81,15 @@ def as_its_authors_wrote_it(module: ConditionedCausalLM) -> Iterator[None]:
 
 
 def test_length_0_is_the_untouched_network(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
-    for request in module.parity_requests(backbone.preprocessing):
+    for request in module.parity_requests():
         with torch.no_grad():
-            untouched = module.valid(module.untouched(request), request)["logits"]
+            untouched = module.without_padding(module.original_outputs(request), request)["logits"]
         torch.testing.assert_close(logits_of(module, request, "", None), untouched, rtol=0, atol=2e-6)
 
 
 def test_a_soft_prompt_is_embeddings_before_the_tokens(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     prompt = module.example_prompt("soft", 11, seed=3)
-    request = {name: tensor[:1] for name, tensor in module.parity_requests(backbone.preprocessing)[2].items()}
+    request = {name: tensor[:1] for name, tensor in module.parity_requests()[2].items()}
     embeddings = torch.cat([prompt[None], module.embedding(request["input_ids"])], 1)
     with as_its_authors_wrote_it(module), torch.no_grad():
         reference = module.model(inputs_embeds=embeddings).logits[0, 11:]
@@ -98,7 +98,7 @@ def test_a_soft_prompt_is_embeddings_before_the_tokens(module: ConditionedCausal
 
 def test_a_prefix_is_the_past_of_its_authors_cache(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     prefix = module.example_prompt("prefix", 5, seed=4)
-    request = {name: tensor[:1] for name, tensor in module.parity_requests(backbone.preprocessing)[2].items()}
+    request = {name: tensor[:1] for name, tensor in module.parity_requests()[2].items()}
     network = module.model
     cache = {cache_argument(network): cache_of(prefix.numpy(), 1)}
     with as_its_authors_wrote_it(module), torch.no_grad():
@@ -108,21 +108,21 @@ def test_a_prefix_is_the_past_of_its_authors_cache(module: ConditionedCausalLM, 
 
 def test_a_compiled_soft_prompt_is_the_soft_prompt(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     prompt = module.example_prompt("soft", 11, seed=5)
-    request = {name: tensor[:1] for name, tensor in module.parity_requests(backbone.preprocessing)[2].items()}
+    request = {name: tensor[:1] for name, tensor in module.parity_requests()[2].items()}
     nothing = {name: tensor[:, :0] for name, tensor in request.items()}
     with torch.no_grad():
-        present = module(**module.under(nothing, module.as_input("soft", prompt)))[1:]
+        present = module(**module.graph_inputs(nothing, module.as_input("soft", prompt)))[1:]
         past = dict(zip(module.cache_names, present, strict=True))
-        found = module(**module.under(request, past))[0][0]
+        found = module(**module.graph_inputs(request, past))[0][0]
     torch.testing.assert_close(found, logits_of(module, request, "soft", prompt), rtol=0, atol=2e-6)
 
 
 def test_a_row_beside_longer_ones_is_the_row_alone(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
-    request = module.parity_requests(backbone.preprocessing)[1]
+    request = module.parity_requests()[1]
     prefix = module.example_prompt("prefix", 4, seed=6)
-    together = module.outputs_under(request, "prefix", prefix)["logits"]
+    together = module.prompted_outputs(request, "prefix", prefix)["logits"]
     for row in range(len(together)):
-        alone = module.outputs_under(module.alone(request, row), "prefix", prefix)["logits"][0]
+        alone = module.prompted_outputs(module.single_row(request, row), "prefix", prefix)["logits"][0]
         torch.testing.assert_close(together[row, : len(alone)], alone, rtol=0, atol=2e-6)
 
 

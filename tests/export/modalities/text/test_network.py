@@ -149,7 +149,7 @@ def test_length_0_is_the_untouched_network(model_type: str, tiny_network: Callab
         plain = network(**tokens).last_hidden_state
         module = ConditionedTextEncoder(network, "feature-extraction", "mean")
         features, hidden = module(**tokens, **no_prompt(module))
-    untouched = module.untouched(tokens)
+    untouched = module.original_outputs(tokens)
     weights = tokens["attention_mask"][..., None]
     mean = (plain * weights).sum(1) / weights.sum(1)
     for row, length in enumerate(tokens["attention_mask"].sum(1)):
@@ -385,7 +385,7 @@ def test_untouched_runs_the_networks_own_attention_and_puts_ours_back(
         patched.setitem(
             AttentionInterface._global_mapping, ATTENTION_NAME, lambda *_args, **_others: pytest.fail("ours was called")
         )
-        module.untouched({"input_ids": row.tokens[None], "attention_mask": torch.ones(1, 4).long()})
+        module.original_outputs({"input_ids": row.tokens[None], "attention_mask": torch.ones(1, 4).long()})
     assert_same(run(module, [row]), before)
 
 
@@ -394,7 +394,7 @@ def test_untouched_puts_ours_back_even_after_an_error(conditioned: Conditioned) 
     row = row_of(module, 4, prefix=2)
     before = run(module, [row])
     with pytest.raises(IndexError):
-        module.untouched({"input_ids": torch.full((1, 2), 100_000), "attention_mask": torch.ones(1, 2).long()})
+        module.original_outputs({"input_ids": torch.full((1, 2), 100_000), "attention_mask": torch.ones(1, 2).long()})
     assert_same(run(module, [row]), before)
 
 
@@ -408,7 +408,7 @@ def test_the_own_head_without_a_prompt_is_the_untouched_one(
         plain = network(**tokens).logits
         module = ConditionedTextEncoder(network, task, "mean")
         _, logits = module(**tokens, **no_prompt(module))
-    untouched = module.untouched(tokens)["logits"]
+    untouched = module.original_outputs(tokens)["logits"]
     for row, length in enumerate(tokens["attention_mask"].sum(1)):
         valid = slice(int(length)) if plain.dim() == 3 else slice(None)
         assert_same({"logits": logits[row, valid]}, {"logits": plain[row, valid]})

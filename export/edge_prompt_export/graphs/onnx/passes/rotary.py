@@ -10,11 +10,21 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxscript.rewriter import pattern
 
-from edge_prompt_export.conditioning.onnx_attention import ORT_DOMAIN, replace_attention
+from edge_prompt_export.graphs.onnx.passes.attention import ORT_DOMAIN, ort_attentions, replace_attention
+from edge_prompt_export.graphs.onnx.passes.base import (
+    GraphPass,
+    broken,
+    constant_tensor,
+    graph_input,
+    input_of,
+    refused,
+    shape_of,
+)
 from edge_prompt_export.graphs.onnx.values import constant_of
 
 _POSITIONS = "position_ids"
-_QUERY, _KEY = 0, 1
+_QUERY, _KEY, _PAST_KEY = 0, 1, 3
+_TABLES, _ATTENTION_TABLES = (2, 3), (7, 8)
 _SWAP_HEADS_AND_SEQUENCE = [0, 2, 1, 3]
 _ROUNDING = 1e-6
 
@@ -24,39 +34,100 @@ _HEAD_DIM_FACTOR, _HALF_FACTOR = 16, 8
 Float32 = NDArray[np.float32]
 
 
-def flatten_rotary(model: onnx_ir.Model) -> None:
-    """Replace rotary embedding by one operator, without the transpositions around it.
+class FlatRotary(GraphPass):
+    """Replaces rotary embedding by one operator, without the transpositions around it."""
+
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The graph takes positions `[batch, sequence]`.
+
+        Raises:
+            GraphPreconditionError: It does not.
+        """
+        _require_positions(self, model)
+
+    def rewrite(self, model: onnx_ir.Model) -> bool:
+        """See `GraphPass.rewrite`."""
+        flat = _FlatRotary(_require_positions(self, model))
+        rule = pattern.RewriteRule(flat.pattern, flat.rewrite, _is_cut_in_the_middle)
+        return pattern.RewriteRuleSet([rule], commute=True).apply_to_model(model) > 0
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """Every rotary embedding knows its number of heads, since it reads them in one axis.
+
+        Raises:
+            GraphPostconditionError: One does not.
+        """
+        for node in model.graph:
+            if _is_rotary(node) and node.attributes.get_int("num_heads", 0) < 1:
+                raise broken(self, f"{node.name} without a number of heads", "at least 1")
+
+
+class RotaryInAttention(GraphPass):
+    """Moves rotary embedding into ONNX Runtime's attention, which reads cosines and sines from tables by position.
 
     Args:
-        model: A causal language model, changed in place.
-    """
-    flat = _FlatRotary(_positions(model))
-    rule = pattern.RewriteRule(flat.pattern, flat.rewrite, _is_cut_in_the_middle)
-    pattern.RewriteRuleSet([rule], commute=True).apply_to_model(model)
-
-
-def rotate_within_attention(model: onnx_ir.Model, max_positions: int) -> None:
-    """Move rotary embedding into attention, which reads cosines and sines from tables by position.
-
-    Args:
-        model: A causal language model with ONNX Runtime's attention and rotary embedding, changed in place.
         max_positions: The number of positions of the model, which is the length of the tables.
     """
-    tables: dict[onnx_ir.Value, onnx_ir.Value | None] = {}
-    for node in [node for node in model.graph if node.op_type == "GroupQueryAttention"]:
-        query, key = (_rotary(node.inputs[place]) for place in (_QUERY, _KEY))
-        if query is None or key is None or query.inputs[2:] != key.inputs[2:]:
-            continue
-        if query.attributes["interleaved"] != key.attributes["interleaved"]:
-            continue
-        if _head_dim(node) % _HEAD_DIM_FACTOR:
-            continue
-        found = [_table(model, tables, value, max_positions) for value in query.inputs[2:]]
-        if None in found:
-            continue
-        inputs = [query.inputs[0], key.inputs[0], *node.inputs[2:7], *found, _positions(model)]
-        interleaved = query.attributes["interleaved"].value
-        replace_attention(node, inputs, {"do_rotary": 1, "rotary_interleaved": interleaved})
+
+    def __init__(self, max_positions: int) -> None:
+        super().__init__()
+        self._max_positions = max_positions
+
+    def requires(self, model: onnx_ir.Model) -> None:
+        """The graph takes positions, and the past keys of every attention have a head size.
+
+        Raises:
+            GraphPreconditionError: It does not, or they have not.
+        """
+        _require_positions(self, model)
+        if self._max_positions < 1:
+            raise refused(self, f"{self._max_positions} positions", "at least 1")
+        for node in ort_attentions(model):
+            if not isinstance(_head_dim(node), int):
+                raise refused(self, f"{node.name} with the head size {_head_dim(node)}", "a fixed head size")
+
+    def rewrite(self, model: onnx_ir.Model) -> bool:
+        """See `GraphPass.rewrite`; attention that cannot read its rotation from a table stays as it is."""
+        tables: dict[onnx_ir.Value, onnx_ir.Value | None] = {}
+        modified = False
+        for node in ort_attentions(model):
+            rotation = _shared_rotation(node)
+            if rotation is None:
+                continue
+            query, key = rotation
+            found = [_table(model, tables, input_of(query, place), self._max_positions) for place in _TABLES]
+            if None in found:
+                continue
+            positions = _require_positions(self, model)
+            inputs = [query.inputs[0], key.inputs[0], *node.inputs[2:7], *found, positions]
+            interleaved = query.attributes["interleaved"].value
+            replace_attention(node, inputs, {"do_rotary": 1, "rotary_interleaved": interleaved})
+            modified = True
+        return modified
+
+    def ensures(self, model: onnx_ir.Model) -> None:
+        """Every attention that rotates has tables with a row for each position.
+
+        Raises:
+            GraphPostconditionError: One has not.
+        """
+        for node in ort_attentions(model):
+            if not node.attributes.get_int("do_rotary", 0):
+                continue
+            lengths = [constant_tensor(input_of(node, place)).shape[0] for place in _ATTENTION_TABLES]
+            if lengths != [self._max_positions] * len(lengths):
+                raise broken(self, f"{node.name} with tables of {lengths} rows", f"{self._max_positions} rows")
+
+
+def _shared_rotation(attention: onnx_ir.Node) -> tuple[onnx_ir.Node, onnx_ir.Node] | None:
+    """The nodes that rotate queries and keys in the same way; None if attention itself cannot do it."""
+    query, key = (_rotary(input_of(attention, place)) for place in (_QUERY, _KEY))
+    if query is None or key is None or query.inputs[2:] != key.inputs[2:]:
+        return None
+    if query.attributes["interleaved"] != key.attributes["interleaved"]:
+        return None
+    head_dim = _head_dim(attention)
+    return None if not isinstance(head_dim, int) or head_dim % _HEAD_DIM_FACTOR else (query, key)
 
 
 class _FlatRotary(pattern.RewriteRuleClassBase):
@@ -120,29 +191,24 @@ def _sequence_first(op: Any, x: onnx_ir.Value) -> Any:
     return op.SimplifiedLayerNormalization(before.inputs[0], *norm.inputs[1:], **attributes)
 
 
-def _rotary(value: onnx_ir.Value | None) -> onnx_ir.Node | None:
+def _is_rotary(node: onnx_ir.Node) -> bool:
+    return node.op_type == "RotaryEmbedding" and node.domain == ORT_DOMAIN
+
+
+def _rotary(value: onnx_ir.Value) -> onnx_ir.Node | None:
     """The rotary-embedding node that produces a value; None if it is produced by another node."""
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == "RotaryEmbedding" and node.domain == ORT_DOMAIN else None
+    node = value.producer()
+    return node if node is not None and _is_rotary(node) else None
 
 
-def _head_dim(attention: onnx_ir.Node) -> int:
-    past_key = attention.inputs[3]
-    assert past_key is not None  # noqa: S101 - it is an input of the graph
-    assert past_key.shape is not None  # noqa: S101 - and has one
-    head_dim = past_key.shape[3]
-    assert isinstance(head_dim, int)  # noqa: S101 - only lengths are dynamic
-    return head_dim
+def _head_dim(attention: onnx_ir.Node) -> int | onnx_ir.SymbolicDim:
+    return shape_of(input_of(attention, _PAST_KEY))[-1]
 
 
 def _table(
-    model: onnx_ir.Model,
-    tables: dict[onnx_ir.Value, onnx_ir.Value | None],
-    value: onnx_ir.Value | None,
-    max_positions: int,
+    model: onnx_ir.Model, tables: dict[onnx_ir.Value, onnx_ir.Value | None], value: onnx_ir.Value, max_positions: int
 ) -> onnx_ir.Value | None:
     """The cosines or sines that the graph computes from positions, as a constant table; None if that is impossible."""
-    assert value is not None  # noqa: S101 - the operator has all its inputs
     if value not in tables:
         array = _by_position(model, value, max_positions)
         tables[value] = None if array is None else constant_of(model.graph, f"{value.name}_by_position", array)
@@ -175,8 +241,13 @@ def _by_position(model: onnx_ir.Model, value: onnx_ir.Value, max_positions: int)
     return table if alone else None
 
 
-def _positions(model: onnx_ir.Model) -> onnx_ir.Value:
-    return next(value for value in model.graph.inputs if value.name == _POSITIONS)
+def _require_positions(graph_pass: GraphPass, model: onnx_ir.Model) -> onnx_ir.Value:
+    positions = graph_input(model, _POSITIONS)
+    if positions is None or len(shape_of(positions)) != 2:
+        raise refused(
+            graph_pass, f"the inputs {[value.name for value in model.graph.inputs]}", f"{_POSITIONS} [batch, sequence]"
+        )
+    return positions
 
 
 def _ints(op: Any, values: list[int]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,17 +10,16 @@ from transformers import PreTrainedTokenizerBase
 
 from edge_prompt.base.errors import InputError, TrainingDataError
 from edge_prompt.formats.card import TEMPLATE_FIELD
-from edge_prompt.formats.preprocessing import LanguagePreprocessing
-from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.data import Chat, Pair
-from edge_prompt_export.modalities.text.rows import TokenRows
+from edge_prompt_export.modalities.text.examples import TokenExamples
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens
 
 
-class LanguageRow(NamedTuple):
+class TokenizedCompletion(NamedTuple):
     """One tokenised example.
 
     Attributes:
@@ -34,7 +33,7 @@ class LanguageRow(NamedTuple):
     label: int | None = None
 
 
-class LanguageRows(TokenRows[LanguageRow]):
+class CompletionExamples(TokenExamples[TokenizedCompletion]):
     """Tokenised prompts and completions.
 
     Rows are padded on the left, as on the device. All completions therefore end at the same position, and only the last
@@ -48,11 +47,11 @@ class LanguageRows(TokenRows[LanguageRow]):
         label_tokens: As given.
     """
 
-    def __init__(self, rows: Sequence[LanguageRow], label_tokens: Sequence[list[int]] = ()) -> None:
+    def __init__(self, rows: Sequence[TokenizedCompletion], label_tokens: Sequence[list[int]] = ()) -> None:
         super().__init__(rows)
         self.label_tokens = label_tokens
 
-    def collated(self, rows: Sequence[LanguageRow]) -> Batch:
+    def collate(self, rows: Sequence[TokenizedCompletion]) -> Batch:
         """Collate prompts and completions, without the last token, which has no successor to predict.
 
         Returns:
@@ -60,14 +59,14 @@ class LanguageRows(TokenRows[LanguageRow]):
             bool, which marks the final positions that predict a token of the completion. The labels are these tokens,
             row by row.
         """
-        request = filled_left([row.input_ids[:-1] for row in rows])
+        request = pad_left([row.input_ids[:-1] for row in rows])
         longest = max(row.completion for row in rows)
         lengths = torch.tensor([row.completion for row in rows])
         request["scored"] = torch.arange(longest) >= longest - lengths[:, None]
         return Batch(request, torch.tensor([token for row in rows for token in row.input_ids[-row.completion :]]))
 
 
-def filled_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+def pad_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Token rows as `input_ids` and `attention_mask`, `[batch, longest]`, padded on the left."""
     longest = max(map(len, rows))
     input_ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -78,12 +77,12 @@ def filled_left(rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids, "attention_mask": mask}
 
 
-def language_rows(
-    backbone: LoadedBackbone,
+def encode_completions(
+    backbone: LanguageBackbone,
     examples: Sequence[Example | Pair | Chat],
     labels: tuple[str, ...],
     settings: TuneSettings,
-) -> LanguageRows:
+) -> CompletionExamples:
     """Tokenise prompts and completions as on the device.
 
     Raises:
@@ -92,14 +91,14 @@ def language_rows(
         TrainingDataError: An example does not fit next to the prompt, or the chat template rejects a chat.
     """
     template, end = template_of(backbone, settings), end_token_of(backbone)
-    tokenizer = _tokenizer_of(backbone)
+    tokenizer = backbone.require_tokenizer()
     if template != TEMPLATE_FIELD and examples and isinstance(examples[0], Chat):
         raise InputError(
             found="a template for the messages of chats",
             wanted="no template, since the model's chat template formats the messages",
             remedy="leave --chat, --system and --template out",
         )
-    room = _positions_of(backbone) - (settings.virtual_tokens or 0)
+    room = backbone.preprocessing.max_positions - (settings.virtual_tokens or 0)
     backend: Any = tokenizer.backend_tokenizer
 
     def plain(text: str) -> list[int]:
@@ -111,7 +110,7 @@ def language_rows(
 
     rows = []
     for number, example in enumerate(examples, 1):
-        text, completion, label = _PARTS[type(example)](example, template, tokenizer, number)
+        text, completion, label = _parts(example, template, tokenizer, number)
         completion_ids = with_end(completion)
         ids = (plain(text) if isinstance(example, Chat) else begun_tokens(backend, text)) + completion_ids
         if len(ids) > room:
@@ -120,11 +119,11 @@ def language_rows(
                 wanted=f"at most {max(room, 0)}, which fit next to {settings.virtual_tokens} virtual tokens",
                 remedy="shorten or remove the example",
             )
-        rows.append(LanguageRow(ids, len(completion_ids), labels.index(label) if label else None))
-    return LanguageRows(rows, [with_end(label) for label in labels])
+        rows.append(TokenizedCompletion(ids, len(completion_ids), labels.index(label) if label else None))
+    return CompletionExamples(rows, [with_end(label) for label in labels])
 
 
-def template_of(backbone: LoadedBackbone, settings: TuneSettings) -> str:
+def template_of(backbone: LanguageBackbone, settings: TuneSettings) -> str:
     """The template to store in the card: the given template, or the chat template with `{text}` as the user message.
 
     Raises:
@@ -133,7 +132,7 @@ def template_of(backbone: LoadedBackbone, settings: TuneSettings) -> str:
     """
     if settings.chat and settings.template == TEMPLATE_FIELD:
         messages = [] if settings.system is None else [{"role": "system", "content": settings.system}]
-        rendered = _rendered([*messages, {"role": "user", "content": TEMPLATE_FIELD}], _tokenizer_of(backbone))
+        rendered = _rendered([*messages, {"role": "user", "content": TEMPLATE_FIELD}], backbone.require_tokenizer())
         if rendered.count(TEMPLATE_FIELD) == 1:
             return rendered
         raise InputError(
@@ -150,14 +149,13 @@ def template_of(backbone: LoadedBackbone, settings: TuneSettings) -> str:
     return settings.template
 
 
-def end_token_of(backbone: LoadedBackbone) -> int:
+def end_token_of(backbone: LanguageBackbone) -> int:
     """The end-of-text token, which generation stops at; the first one if there are several.
 
     Raises:
         InputError: The model has no end-of-text token.
     """
-    model: Any = backbone.module.model
-    ends = model.generation_config.eos_token_id
+    ends = backbone.module.model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     if not ends or ends[0] is None:
         raise InputError(
@@ -168,29 +166,29 @@ def end_token_of(backbone: LoadedBackbone) -> int:
     return int(ends[0])
 
 
-def _of_label(example: Example, template: str, _tokenizer: PreTrainedTokenizerBase, _number: int) -> tuple[str, ...]:
-    return template.replace(TEMPLATE_FIELD, example.text), example.label, example.label
+class _Parts(NamedTuple):
+    """An example in parts: the text before the completion, the completion, and the label (empty if it has none)."""
+
+    text: str
+    completion: str
+    label: str = ""
 
 
-def _of_pair(example: Pair, template: str, _tokenizer: PreTrainedTokenizerBase, _number: int) -> tuple[str, ...]:
-    return template.replace(TEMPLATE_FIELD, example.prompt), example.completion, ""
-
-
-def _of_chat(example: Chat, _template: str, tokenizer: PreTrainedTokenizerBase, number: int) -> tuple[str, ...]:
-    try:
-        return _rendered(example.messages, tokenizer), example.completion, ""
-    except InputError as error:
-        raise TrainingDataError(
-            found=f"example {number}: {error.found}", wanted=error.wanted, remedy="correct or remove the example"
-        ) from error
-
-
-_PARTS: dict[type, Callable[[Any, str, PreTrainedTokenizerBase, int], tuple[str, ...]]] = {
-    Example: _of_label,
-    Pair: _of_pair,
-    Chat: _of_chat,
-}
-"""For each form of example, the text before the completion, the completion, and the label (empty if it has none)."""
+def _parts(example: Example | Pair | Chat, template: str, tokenizer: PreTrainedTokenizerBase, number: int) -> _Parts:
+    match example:
+        case Example():
+            return _Parts(template.replace(TEMPLATE_FIELD, example.text), example.label, example.label)
+        case Pair():
+            return _Parts(template.replace(TEMPLATE_FIELD, example.prompt), example.completion)
+        case Chat():
+            try:
+                return _Parts(_rendered(example.messages, tokenizer), example.completion)
+            except InputError as error:
+                raise TrainingDataError(
+                    found=f"example {number}: {error.found}",
+                    wanted=error.wanted,
+                    remedy="correct or remove the example",
+                ) from error
 
 
 def _rendered(messages: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -205,20 +203,3 @@ def _rendered(messages: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> st
             remedy="leave --chat out, or choose another model",
         ) from error
     return str(text)
-
-
-def _tokenizer_of(backbone: LoadedBackbone) -> PreTrainedTokenizerBase:
-    if getattr(backbone.tokenizer, "backend_tokenizer", None) is None:
-        raise InputError(
-            found=f"{backbone.source} has no tokenizer that a device can read",
-            wanted="a tokenizer.json",
-            remedy="add a tokenizer.json to the folder",
-        )
-    assert backbone.tokenizer is not None  # noqa: S101 - it has a backend
-    return backbone.tokenizer
-
-
-def _positions_of(backbone: LoadedBackbone) -> int:
-    preprocessing = backbone.preprocessing
-    assert isinstance(preprocessing, LanguagePreprocessing)  # noqa: S101 - chosen by its modality
-    return preprocessing.max_positions

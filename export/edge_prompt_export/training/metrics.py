@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """Metrics on the validation examples.
 
     Attributes:
@@ -46,13 +47,16 @@ class Figures:
         return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
-Measure = Callable[[nn.Module, Examples, str], Figures]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+ExamplesT = TypeVar("ExamplesT", bound=Examples)
+
+Measure = Callable[[ModuleT, ExamplesT, str], Metrics]
 """Measures a module on examples in a precision, a key of `PRECISIONS`."""
 
 
-def accuracy_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
-    """The accuracy of a classifier, as `Figures`."""
-    return Figures(accuracy_of(module, examples, precision))
+def accuracy_metrics(module: nn.Module, examples: Examples, precision: str) -> Metrics:
+    """The accuracy of a classifier, as `Metrics`."""
+    return Metrics(accuracy_of(module, examples, precision))
 
 
 def accuracy_of(module: nn.Module, examples: Examples, precision: str) -> float:

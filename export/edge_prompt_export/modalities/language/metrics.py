@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from edge_prompt_export.modalities.language.prompted import PromptedLanguageModel
-from edge_prompt_export.modalities.language.rows import LanguageRows
-from edge_prompt_export.training.examples import Examples
-from edge_prompt_export.training.figures import Figures, measuring
+from edge_prompt_export.modalities.language.examples import CompletionExamples
+from edge_prompt_export.modalities.language.prompted_network import PromptedLanguageModel
+from edge_prompt_export.training.metrics import Metrics, measuring
 
 _BATCH_SIZE = 16
 
 
-def language_figures(module: nn.Module, examples: Examples, precision: str) -> Figures:
+def language_metrics(module: PromptedLanguageModel, examples: CompletionExamples, precision: str) -> Metrics:
     """The loss of a language model, with its accuracy on labels or its exact match on free completions.
 
     Greedy decoding produces the completion exactly if the most likely token is correct at every position.
     """
-    assert isinstance(module, PromptedLanguageModel)  # noqa: S101 - the module of this modality
-    assert isinstance(examples, LanguageRows)  # noqa: S101 - the examples of this modality
     with measuring(module, precision):
         return _of_labels(module, examples) if examples.label_tokens else _of_completions(module, examples)
 
 
-def _of_completions(module: PromptedLanguageModel, examples: LanguageRows) -> Figures:
+def _of_completions(module: PromptedLanguageModel, examples: CompletionExamples) -> Metrics:
     loss, tokens, right = 0.0, 0, 0
     for batch in examples.ordered(_BATCH_SIZE):
         logits = module(batch)
@@ -34,10 +30,10 @@ def _of_completions(module: PromptedLanguageModel, examples: LanguageRows) -> Fi
         lengths = batch.request["scored"].sum(1).tolist()
         hits = logits.argmax(1) == batch.labels
         right += sum(bool(row.all()) for row in hits.split(lengths))
-    return Figures(right / len(examples), loss / tokens, "exact match")
+    return Metrics(right / len(examples), loss / tokens, "exact match")
 
 
-def _of_labels(module: PromptedLanguageModel, examples: LanguageRows) -> Figures:
+def _of_labels(module: PromptedLanguageModel, examples: CompletionExamples) -> Metrics:
     loss, tokens, right = 0.0, 0, 0
     for rows in examples.by_length(_BATCH_SIZE):
         scores = module.label_scores([row.input_ids[: -row.completion] for row in rows], examples.label_tokens)
@@ -45,4 +41,4 @@ def _of_labels(module: PromptedLanguageModel, examples: LanguageRows) -> Figures
         right += int((scores.argmax(1) == labels).sum())
         loss -= float(scores.gather(1, labels[:, None]).sum())
         tokens += sum(row.completion for row in rows)
-    return Figures(right / len(examples), loss / tokens)
+    return Metrics(right / len(examples), loss / tokens)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from edge_prompt.base.errors import InputError, MissingFileError, TrainingDataError
-from edge_prompt.formats.preprocessing import ImagePreprocessing
-from edge_prompt_export.backbone.backbone import LoadedBackbone
-from edge_prompt_export.modalities.image.data import LabelledImage
-from edge_prompt_export.modalities.labelled import Labelled, read_labelled
-from edge_prompt_export.modalities.recipes import MODALITIES
+from edge_prompt_export.modalities.image.backbone import ImageBackbone
+from edge_prompt_export.modalities.image.data import LabelledImage, read_labelled_images
+from edge_prompt_export.modalities.image.recipe import encode_images
+from edge_prompt_export.modalities.registry import read_dataset
+from edge_prompt_export.modalities.text.backbone import TextBackbone
+from edge_prompt_export.modalities.text.dataset import TextDataset
+from edge_prompt_export.modalities.text.recipe import encode_texts
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
 
@@ -20,18 +22,18 @@ Written = Callable[[str, str], Path]
 
 
 def test_a_folder_is_of_images(image_folder: Path) -> None:
-    labelled = read_labelled(image_folder, image_folder)
-    assert (labelled.modality, labelled.labels) == ("image", ("cold", "warm"))
-    assert len(labelled.training) == len(labelled.held) == 40
-    assert labelled.training[0] == LabelledImage(image_folder / "cold" / "0.png", "cold")
+    dataset = read_dataset(image_folder, image_folder)
+    assert (dataset.modality, dataset.labels) == ("image", ("cold", "warm"))
+    assert len(dataset.training) == len(dataset.validation) == 40
+    assert dataset.training[0] == LabelledImage(image_folder / "cold" / "0.png", "cold")
 
 
 def test_a_table_is_of_images_if_it_has_paths(image_folder: Path, written: Written) -> None:
     first, second = image_folder / "cold" / "0.png", image_folder / "warm" / "0.png"
-    labelled = read_labelled(written("train.csv", f"\ufefflabel,path\na,{first}\nb,{second}\n"), None)
-    assert labelled.modality == "image"
-    assert labelled.training == [LabelledImage(first, "a"), LabelledImage(second, "b")]
-    assert len(labelled.held) == 0
+    dataset = read_dataset(written("train.csv", f"\ufefflabel,path\na,{first}\nb,{second}\n"), None)
+    assert dataset.modality == "image"
+    assert dataset.training == [LabelledImage(first, "a"), LabelledImage(second, "b")]
+    assert len(dataset.validation) == 0
 
 
 def test_other_files_are_of_texts(written: Written) -> None:
@@ -41,72 +43,71 @@ def test_other_files_are_of_texts(written: Written) -> None:
         ("train.tsv", "text\tlabel\tpath\nw1\ta\tx\nw2\tb\tx\n"),
         ("train.jsonl", '{"text": "w1", "label": "a"}\n{"text": "w2", "label": "b", "path": "x"}\n'),
     ):
-        labelled = read_labelled(written(name, content), None)
-        assert (labelled.modality, labelled.training, labelled.labels) == ("text", wanted, ("a", "b"))
+        dataset = read_dataset(written(name, content), None)
+        assert (dataset.modality, dataset.training, dataset.labels) == ("text", wanted, ("a", "b"))
 
 
 @pytest.mark.parametrize("name", ["pictures", "train.csv", "train.jsonl"])
 def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file or folder"):
-        read_labelled(tmp_path / name, None)
+        read_dataset(tmp_path / name, None)
 
 
 def test_validation_that_is_not_there_is_refused(image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file or folder"):
-        read_labelled(image_folder, tmp_path / "pictures")
+        read_dataset(image_folder, tmp_path / "pictures")
 
 
 def test_one_class_is_refused(image_folder: Path, written: Written) -> None:
     path = written("train.csv", f"path,label\n{image_folder / 'cold' / '0.png'},a\n")
     with pytest.raises(TrainingDataError, match="one class, 'a'"):
-        read_labelled(path, None)
+        read_dataset(path, None)
 
 
 def test_a_folder_of_one_class_is_refused(image_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cold").symlink_to(image_folder / "cold")
     with pytest.raises(TrainingDataError, match="one class, 'cold'"):
-        read_labelled(tmp_path / "data", None)
+        read_dataset(tmp_path / "data", None)
 
 
 def test_a_class_that_only_validation_has_is_refused(image_folder: Path, written: Written) -> None:
     validation = written("validation.csv", f"path,label\n{image_folder / 'cold' / '0.png'},hot\n")
     with pytest.raises(TrainingDataError, match="'hot'"):
-        read_labelled(image_folder, validation)
+        read_dataset(image_folder, validation)
 
 
 def test_validation_of_the_other_modality_is_refused(image_folder: Path, train_file: Path) -> None:
     for training, validation in ((image_folder, train_file), (train_file, image_folder)):
         with pytest.raises(TrainingDataError):
-            read_labelled(training, validation)
+            read_dataset(training, validation)
 
 
 def test_a_card_describes_a_file_by_its_digest_and_a_folder_by_its_name(image_folder: Path, train_file: Path) -> None:
     digest = sha256(train_file.read_bytes()).hexdigest()
-    assert read_labelled(train_file, train_file).described() == {
+    assert read_dataset(train_file, train_file).provenance() == {
         "file": "train.jsonl",
         "sha256": digest,
         "examples": 120,
         "validation_examples": 120,
     }
-    assert read_labelled(image_folder, None).described() == {
+    assert read_dataset(image_folder, None).provenance() == {
         "file": image_folder.name,
         "sha256": None,
         "examples": 40,
         "validation_examples": 0,
     }
-    assert Labelled("text", [Example("w1", "a")], [], ("a",)).described()["file"] is None
+    assert TextDataset([Example("w1", "a")], [], ("a",)).provenance()["file"] is None
 
 
-def test_a_backbone_without_a_tokenizer_reads_no_texts(loaded: LoadedBackbone, examples: list[Example]) -> None:
+def test_a_backbone_without_a_tokenizer_reads_no_texts(loaded: TextBackbone, examples: list[Example]) -> None:
     settings = TuneSettings().complete("text")
     with pytest.raises(InputError, match="no tokenizer"):
-        MODALITIES["text"].examples(replace(loaded, tokenizer=None), examples, ("blue", "red"), settings)
+        encode_texts(replace(loaded, tokenizer=None), examples, ("blue", "red"), settings)
 
 
-def test_images_that_vary_in_size_are_refused(loaded_vision: LoadedBackbone, image_folder: Path) -> None:
-    assert isinstance(loaded_vision.preprocessing, ImagePreprocessing)
+def test_images_that_vary_in_size_are_refused(loaded_vision: ImageBackbone, image_folder: Path) -> None:
     varying = replace(loaded_vision, preprocessing=replace(loaded_vision.preprocessing, height=None, width=None))
-    labelled, settings = read_labelled(image_folder, None), TuneSettings().complete("image")
+    images, settings = read_labelled_images(image_folder), TuneSettings().complete("image")
     with pytest.raises(InputError, match="does not resize images to one size"):
-        MODALITIES["image"].examples(varying, labelled.training, labelled.labels, settings)
+        encode_images(varying, images, ("cold", "warm"), settings)

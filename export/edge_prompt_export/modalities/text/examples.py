@@ -29,14 +29,14 @@ class HasTokens(Protocol):
 R = TypeVar("R", bound=HasTokens)
 
 
-class Row(NamedTuple):
+class TokenizedText(NamedTuple):
     """One tokenised example."""
 
     input_ids: list[int]
     label: int
 
 
-class TokenRows(ABC, Generic[R]):
+class TokenExamples(ABC, Generic[R]):
     """Tokenised examples; see `Examples`. Subclasses define how rows are collated into a batch.
 
     Args:
@@ -60,11 +60,11 @@ class TokenRows(ABC, Generic[R]):
             by_length = sorted(order[start : start + pool], key=lambda index: len(self.rows[index].input_ids))
             groups += [by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size)]
         rng.shuffle(groups)
-        return (self.collated([self.rows[index] for index in group]) for group in groups)
+        return (self.collate([self.rows[index] for index in group]) for group in groups)
 
     def ordered(self, batch_size: int) -> Iterator[Batch]:
         """All rows once in batches, the shortest first."""
-        return (self.collated(rows) for rows in self.by_length(batch_size))
+        return (self.collate(rows) for rows in self.by_length(batch_size))
 
     def by_length(self, batch_size: int) -> Iterator[list[R]]:
         """All rows once in uncollated batches, the shortest first."""
@@ -72,11 +72,11 @@ class TokenRows(ABC, Generic[R]):
         return (by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size))
 
     @abstractmethod
-    def collated(self, rows: Sequence[R]) -> Batch:
+    def collate(self, rows: Sequence[R]) -> Batch:
         """Collate `rows` into a batch."""
 
 
-class TextRows(TokenRows[Row]):
+class TextExamples(TokenExamples[TokenizedText]):
     """Tokenised texts with their classes.
 
     Args:
@@ -85,12 +85,12 @@ class TextRows(TokenRows[Row]):
         takes_types: Whether the network takes token types; they are all 0.
     """
 
-    def __init__(self, rows: Sequence[Row], pad_token_id: int, *, takes_types: bool) -> None:
+    def __init__(self, rows: Sequence[TokenizedText], pad_token_id: int, *, takes_types: bool) -> None:
         super().__init__(rows)
         self._pad_token_id = pad_token_id
         self._takes_types = takes_types
 
-    def collated(self, rows: Sequence[Row]) -> Batch:
+    def collate(self, rows: Sequence[TokenizedText]) -> Batch:
         """Pad the rows to the longest one and collate them."""
         longest = max(len(row.input_ids) for row in rows)
         input_ids = torch.full((len(rows), longest), self._pad_token_id)
@@ -110,9 +110,9 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase,
     template: str,
     max_tokens: int,
-) -> list[Row]:
+) -> list[TokenizedText]:
     """Put examples into a template and tokenise them, truncated to `max_tokens`, special tokens included."""
     texts = [template.replace(TEMPLATE_FIELD, example.text) for example in examples]
     encoded = tokenizer(texts, truncation=True, max_length=max_tokens)["input_ids"]
     index = {label: number for number, label in enumerate(labels)}
-    return [Row(ids, index[example.label]) for ids, example in zip(encoded, examples, strict=True)]
+    return [TokenizedText(ids, index[example.label]) for ids, example in zip(encoded, examples, strict=True)]

@@ -1,18 +1,57 @@
-"""The classifier that is tuned: the exported module itself, with the prompt as its parameter and the rest frozen."""
+"""The network that is tuned: the exported module itself, with the prompt as its parameter and the rest frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from torch import Tensor, nn
 
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule
 from edge_prompt_export.training.examples import Batch
 
+ModuleT_co = TypeVar("ModuleT_co", bound=ConditionedModule, covariant=True)
 
-class PromptedClassifier(nn.Module):
-    """A conditioned backbone with a prompt and a head as its parameters.
+
+class PromptedNetwork(nn.Module, Generic[ModuleT_co]):
+    """A conditioned backbone with a prompt as its parameter; subclasses define the forward pass.
+
+    Args:
+        backbone: The frozen, conditioned module.
+        kind: The prompt's kind, or empty for no prompt.
+        prompt: The prompt, with the axes of a prompt file.
+        head: The task's own head; None uses the network's own head.
+        dropout: Whether the network's own dropout is on while this module trains.
+
+    Attributes:
+        prompt: The prompt, a parameter.
+        head: The head.
+    """
+
+    def __init__(
+        self, backbone: ModuleT_co, kind: str, prompt: Tensor, head: nn.Linear | None = None, *, dropout: bool = False
+    ) -> None:
+        super().__init__()
+        self._backbone = (backbone,)  # in a tuple, so that its weights are not among this module's parameters
+        self._kind = kind
+        self.prompt = nn.Parameter(prompt.clone())
+        self.head = head
+        self._dropout = dropout
+        self.eval()
+
+    @property
+    def backbone(self) -> ModuleT_co:
+        """The conditioned module."""
+        return self._backbone[0]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Set the training mode; it extends to the frozen network only if dropout is enabled."""
+        self.backbone.train(mode and self._dropout)
+        return super().train(mode)
+
+
+class PromptedClassifier(PromptedNetwork[ConditionedModule]):
+    """A conditioned backbone with a prompt and a head as its parameters; see `PromptedNetwork`.
 
     Args:
         backbone: The frozen, conditioned module.
@@ -21,10 +60,6 @@ class PromptedClassifier(nn.Module):
         head: The task's own head; None uses the network's own head.
         own_labels: For each class of the task, its row in the network's own head.
         dropout: Whether the network's own dropout is on while this module trains.
-
-    Attributes:
-        prompt: The prompt, a parameter.
-        head: The head.
     """
 
     def __init__(
@@ -37,29 +72,13 @@ class PromptedClassifier(nn.Module):
         *,
         dropout: bool = False,
     ) -> None:
-        super().__init__()
-        self._backbone = (backbone,)  # in a tuple, so that its weights are not among this module's parameters
-        self._kind = kind
-        self.prompt = nn.Parameter(prompt.clone())
-        self.head = head
+        super().__init__(backbone, kind, prompt, head, dropout=dropout)
         self._own_labels = list(own_labels)
-        self._dropout = dropout
-        self.eval()
-
-    @property
-    def backbone(self) -> ConditionedModule:
-        """The conditioned module."""
-        return self._backbone[0]
-
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Set the training mode; it extends to the frozen network only if dropout is enabled."""
-        self.backbone.train(mode and self._dropout)
-        return super().train(mode)
 
     def outputs(self, batch: Batch) -> dict[str, Tensor]:
         """The backbone's outputs by name for `batch` with the prompt."""
         prompts = self.backbone.as_input(self._kind, self.prompt) if self._kind else {}
-        inputs = self.backbone.under(batch.request, prompts)
+        inputs = self.backbone.graph_inputs(batch.request, prompts)
         return dict(zip(self.backbone.output_names, self.backbone(**inputs), strict=True))
 
     def features(self, batch: Batch) -> Tensor:

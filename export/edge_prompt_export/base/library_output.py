@@ -15,7 +15,7 @@ _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def suppress_library_output() -> Iterator[None]:
     """Suppress reports, progress bars and warnings of transformers, torch's exporters and the converters."""
     verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in _LOGGERS]

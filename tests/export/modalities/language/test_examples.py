@@ -9,9 +9,14 @@ import pytest
 
 from edge_prompt.base.errors import InputError, TrainingDataError
 from edge_prompt.formats.bundle import read_bundle
-from edge_prompt_export.backbone.backbone import LoadedBackbone
+from edge_prompt_export.modalities.language.backbone import LanguageBackbone
 from edge_prompt_export.modalities.language.data import Chat, Pair
-from edge_prompt_export.modalities.language.rows import LanguageRow, LanguageRows, language_rows, template_of
+from edge_prompt_export.modalities.language.examples import (
+    CompletionExamples,
+    TokenizedCompletion,
+    encode_completions,
+    template_of,
+)
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
@@ -34,30 +39,30 @@ def tokens(tokenizer: ChatTokenizer, text: str) -> list[int]:
 
 
 def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
-    loaded_language: LoadedBackbone, tokenizer: ChatTokenizer
+    loaded_language: LanguageBackbone, tokenizer: ChatTokenizer
 ) -> None:
     settings = replace(PLAIN, template="<|user|>{text}!")
-    (row,) = language_rows(loaded_language, [Pair("the oil", "price rose")], (), settings).rows
+    (row,) = encode_completions(loaded_language, [Pair("the oil", "price rose")], (), settings).rows
     said = tokens(tokenizer, "price rose")
-    assert row == LanguageRow([*tokens(tokenizer, "<|user|>the oil!"), *said, END], len(said) + 1)
+    assert row == TokenizedCompletion([*tokens(tokenizer, "<|user|>the oil!"), *said, END], len(said) + 1)
 
 
-def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LoadedBackbone, tokenizer: ChatTokenizer) -> None:
+def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LanguageBackbone, tokenizer: ChatTokenizer) -> None:
     examples = [Example("price", "oil"), Example("meeting", "state")]
-    rows = language_rows(loaded_language, examples, ("oil", "state"), PLAIN)
+    rows = encode_completions(loaded_language, examples, ("oil", "state"), PLAIN)
     labels = [[*tokens(tokenizer, label), END] for label in ("oil", "state")]
     assert rows.label_tokens == labels
-    assert rows.rows[1] == LanguageRow([*tokens(tokenizer, "meeting"), *labels[1]], len(labels[1]), 1)
+    assert rows.rows[1] == TokenizedCompletion([*tokens(tokenizer, "meeting"), *labels[1]], len(labels[1]), 1)
 
 
-def test_a_chat_is_rendered_as_on_the_device(loaded_language: LoadedBackbone, tokenizer: ChatTokenizer) -> None:
+def test_a_chat_is_rendered_as_on_the_device(loaded_language: LanguageBackbone, tokenizer: ChatTokenizer) -> None:
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "the price?"}]
-    (row,) = language_rows(loaded_language, [Chat(tuple(messages), "rose")], (), PLAIN).rows
+    (row,) = encode_completions(loaded_language, [Chat(tuple(messages), "rose")], (), PLAIN).rows
     assert row.input_ids == [*tokenizer.tokens_of_chat(messages).tolist(), *tokens(tokenizer, "rose"), END]
 
 
 def test_a_text_in_the_chat_template_is_the_message_of_a_user(
-    loaded_language: LoadedBackbone, tokenizer: ChatTokenizer
+    loaded_language: LanguageBackbone, tokenizer: ChatTokenizer
 ) -> None:
     asked = {"role": "user", "content": "the price?"}
     for settings, messages in (
@@ -66,7 +71,7 @@ def test_a_text_in_the_chat_template_is_the_message_of_a_user(
     ):
         template = template_of(loaded_language, settings)
         assert template.endswith("<|user|>{text}<|end|><|assistant|>")
-        (row,) = language_rows(loaded_language, [Pair("the price?", "rose")], (), settings).rows
+        (row,) = encode_completions(loaded_language, [Pair("the price?", "rose")], (), settings).rows
         chat = tokenizer.tokens_of_chat(messages).tolist()
         assert row.input_ids[: -row.completion] == chat == tokens(tokenizer, template.replace("{text}", "the price?"))
 
@@ -80,24 +85,24 @@ def test_a_text_in_the_chat_template_is_the_message_of_a_user(
     ],
 )
 def test_templates_that_contradict_each_other_are_refused(
-    changed: dict[str, Any], found: str, loaded_language: LoadedBackbone
+    changed: dict[str, Any], found: str, loaded_language: LanguageBackbone
 ) -> None:
     with pytest.raises(InputError, match=found):
-        language_rows(loaded_language, [Pair("a", "b")], (), replace(PLAIN, **changed))
+        encode_completions(loaded_language, [Pair("a", "b")], (), replace(PLAIN, **changed))
 
 
 @pytest.mark.parametrize("changed", [{"chat": True}, {"template": "Q: {text}"}])
-def test_chats_go_into_no_template(changed: dict[str, Any], loaded_language: LoadedBackbone) -> None:
+def test_chats_go_into_no_template(changed: dict[str, Any], loaded_language: LanguageBackbone) -> None:
     chat = Chat(({"role": "user", "content": "a"},), "b")
     with pytest.raises(InputError, match="a template for the messages of chats"):
-        language_rows(loaded_language, [chat], (), replace(PLAIN, **changed))
+        encode_completions(loaded_language, [chat], (), replace(PLAIN, **changed))
 
 
-def test_what_is_longer_than_the_context_is_refused(loaded_language: LoadedBackbone) -> None:
+def test_what_is_longer_than_the_context_is_refused(loaded_language: LanguageBackbone) -> None:
     fits = Pair("q" * (POSITIONS - 4 - 2), "z")
-    assert len(language_rows(loaded_language, [fits], (), PLAIN).rows[0].input_ids) == POSITIONS - 4
+    assert len(encode_completions(loaded_language, [fits], (), PLAIN).rows[0].input_ids) == POSITIONS - 4
     with pytest.raises(TrainingDataError, match=f"example 2: {POSITIONS - 3} tokens .* at most {POSITIONS - 4}"):
-        language_rows(loaded_language, [fits, Pair(fits.prompt, "zz")], (), PLAIN)
+        encode_completions(loaded_language, [fits, Pair(fits.prompt, "zz")], (), PLAIN)
 
 
 def test_a_model_without_an_end_or_a_chat_template_is_refused(tmp_path: Path) -> None:
@@ -105,14 +110,15 @@ def test_a_model_without_an_end_or_a_chat_template_is_refused(tmp_path: Path) ->
     for name in ("generation_config.json", "chat_template.jinja"):
         (tmp_path / name).unlink()
     backbone = load_backbone(str(tmp_path))
+    assert isinstance(backbone, LanguageBackbone)
     with pytest.raises(InputError, match="no end-of-text token"):
-        language_rows(backbone, [Pair("a", "b")], (), PLAIN)
+        encode_completions(backbone, [Pair("a", "b")], (), PLAIN)
     with pytest.raises(InputError, match="chat template"):
         template_of(backbone, replace(PLAIN, chat=True))
 
 
 def test_rows_are_filled_up_on_the_left_and_end_together() -> None:
-    rows = LanguageRows([LanguageRow([5, 6, 7, 8, 0], 3), LanguageRow([9, 4, 0], 2)])
+    rows = CompletionExamples([TokenizedCompletion([5, 6, 7, 8, 0], 3), TokenizedCompletion([9, 4, 0], 2)])
     (batch,) = rows.ordered(2)
     assert batch.request["input_ids"].tolist() == [[0, 0, 9, 4], [5, 6, 7, 8]]
     assert batch.request["attention_mask"].tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]

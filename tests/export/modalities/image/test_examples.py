@@ -15,8 +15,8 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.preprocessing import ImagePreprocessing
 from edge_prompt_export.backbone.backbone import LoadedBackbone
-from edge_prompt_export.modalities.image import rows as image_batches
-from edge_prompt_export.modalities.image.rows import ImageRows
+from edge_prompt_export.modalities.image import examples as image_batches
+from edge_prompt_export.modalities.image.examples import ImageExamples
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_runtime.inputs.image import prepare_image
 
@@ -53,7 +53,7 @@ def pixel_values_of(batches: Iterable[Batch]) -> torch.Tensor:
 
 
 def test_images_are_prepared_as_the_device_does(paths: list[Path], settings: ImageSettings) -> None:
-    rows = ImageRows(paths, [0, 1, 2, 0, 1], settings, "none", seed=0)
+    rows = ImageExamples(paths, [0, 1, 2, 0, 1], settings, "none", seed=0)
     assert len(rows) == 5
     batches = list(rows.ordered(2))
     assert [len(batch.labels) for batch in batches] == [2, 2, 1]
@@ -66,7 +66,7 @@ def test_images_are_prepared_as_the_device_does(paths: list[Path], settings: Ima
 
 
 def test_an_image_is_read_once(paths: list[Path], settings: ImageSettings, read: list[Any]) -> None:
-    rows = ImageRows(paths, [0] * 5, settings, "none", seed=0)
+    rows = ImageExamples(paths, [0] * 5, settings, "none", seed=0)
     first, second = (pixel_values_of(rows.ordered(2)) for _ in range(2))
     list(rows.shuffled(3, random.Random(0)))
     assert read == paths
@@ -78,14 +78,14 @@ def test_beyond_the_budget_images_are_read_anew(
 ) -> None:
     one = prepare_image(paths[0], settings).pixel_values.nbytes
     monkeypatch.setattr(image_batches, "LARGEST_KEPT_BYTES", 2 * one)
-    rows = ImageRows(paths, [0] * 5, settings, "none", seed=0)
+    rows = ImageExamples(paths, [0] * 5, settings, "none", seed=0)
     first, second = (pixel_values_of(rows.ordered(2)) for _ in range(2))
     assert read == [*paths, *paths[2:]]
     assert torch.equal(first, second)
 
 
 def test_training_sees_images_moved_and_validation_as_they_are(paths: list[Path], settings: ImageSettings) -> None:
-    plain, moved = (ImageRows(paths, range(5), settings, augment, seed=0) for augment in ("none", "move"))
+    plain, moved = (ImageExamples(paths, range(5), settings, augment, seed=0) for augment in ("none", "move"))
     wanted = pixel_values_of(plain.ordered(5))
     epochs = [next(moved.shuffled(5, random.Random(3))) for _ in range(2)]
     still = next(plain.shuffled(5, random.Random(3)))
@@ -98,7 +98,7 @@ def test_training_sees_images_moved_and_validation_as_they_are(paths: list[Path]
 
 def test_a_seed_gives_the_same_epochs(paths: list[Path], settings: ImageSettings) -> None:
     first, second, other = (
-        pixel_values_of(ImageRows(paths, [0] * 5, settings, "move", seed).shuffled(2, random.Random(0)))
+        pixel_values_of(ImageExamples(paths, [0] * 5, settings, "move", seed).shuffled(2, random.Random(0)))
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, second)
@@ -123,7 +123,7 @@ PIXELS = ImageSettings(
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
 def test_an_epoch_sees_every_image_once_with_its_label(count: int, batch_size: int, seed: int) -> None:
     images = [np.full((1, 1, 3), number, np.uint8) for number in range(count)]
-    rows = ImageRows(images, [number % 5 for number in range(count)], PIXELS, "none", seed=0)
+    rows = ImageExamples(images, [number % 5 for number in range(count)], PIXELS, "none", seed=0)
     batches = list(rows.shuffled(batch_size, random.Random(seed)))
     assert all(len(batch.labels) == batch_size for batch in batches[:-1])
     seen = [
@@ -135,7 +135,7 @@ def test_an_epoch_sees_every_image_once_with_its_label(count: int, batch_size: i
 
 
 def test_epochs_differ_in_order() -> None:
-    rows = ImageRows([np.zeros((1, 1, 3), np.uint8)] * 64, range(64), PIXELS, "none", seed=0)
+    rows = ImageExamples([np.zeros((1, 1, 3), np.uint8)] * 64, range(64), PIXELS, "none", seed=0)
     rng = random.Random(0)
     first, second = ([batch.labels.tolist() for batch in rows.shuffled(8, rng)] for _ in range(2))
     assert first != second
@@ -144,4 +144,4 @@ def test_epochs_differ_in_order() -> None:
 def test_a_broken_image_is_named(paths: list[Path], settings: ImageSettings) -> None:
     paths[3].write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"picture_3\.png"):
-        list(ImageRows(paths, [0] * 5, settings, "none", seed=0).ordered(2))
+        list(ImageExamples(paths, [0] * 5, settings, "none", seed=0).ordered(2))

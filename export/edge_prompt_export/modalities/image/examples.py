@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,11 +14,14 @@ from edge_prompt_export.modalities.image.augment import AUGMENTATIONS
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_runtime.inputs.image import prepare_image
 
+if TYPE_CHECKING:
+    from edge_prompt_runtime.inputs.image.files import ImageInput
+
 LARGEST_KEPT_BYTES = 2**31
 """Memory for preprocessed float32 images; images beyond it are read again in every epoch."""
 
 
-class ImageRows:
+class ImageExamples:
     """Labelled images; see `Examples`.
 
     The device runtime preprocesses them, so a prompt is tuned on exactly the pixel values that a device computes.
@@ -32,7 +35,7 @@ class ImageRows:
     """
 
     def __init__(
-        self, images: Sequence[Any], labels: Sequence[int], settings: ImageSettings, augment: str, seed: int
+        self, images: Sequence[ImageInput], labels: Sequence[int], settings: ImageSettings, augment: str, seed: int
     ) -> None:
         self._images = images
         self._labels = torch.tensor(labels)

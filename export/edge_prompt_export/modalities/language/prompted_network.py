@@ -6,14 +6,15 @@ As on the device, the keys and values of the prompt are computed once and shared
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from edge_prompt_export.modalities.language.examples import pad_left
 from edge_prompt_export.modalities.language.network import ConditionedCausalLM
-from edge_prompt_export.modalities.language.rows import filled_left
 from edge_prompt_export.training.examples import Batch
+from edge_prompt_export.training.prompted_network import PromptedNetwork
 
 
 class Past(NamedTuple):
@@ -34,44 +35,13 @@ class Past(NamedTuple):
         )
 
 
-class PromptedLanguageModel(nn.Module):
-    """A causal language model with a prompt as its parameter.
-
-    Args:
-        backbone: The frozen, conditioned module.
-        kind: The prompt's kind, or empty for no prompt.
-        prompt: The prompt, with the axes of a prompt file.
-        dropout: Whether the network's own dropout is on while this module trains.
-
-    Attributes:
-        prompt: The prompt, a parameter.
-        head: None, since the network's own head is used.
-    """
-
-    head: nn.Linear | None = None
-
-    def __init__(self, backbone: ConditionedCausalLM, kind: str, prompt: Tensor, *, dropout: bool = False) -> None:
-        super().__init__()
-        self._backbone = (backbone,)  # in a tuple, so that its weights are not among this module's parameters
-        self._kind = kind
-        self.prompt = nn.Parameter(prompt.clone())
-        self._dropout = dropout
-        self.eval()
-
-    @property
-    def backbone(self) -> ConditionedCausalLM:
-        """The conditioned module."""
-        return self._backbone[0]
-
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Set the training mode; it extends to the frozen network only if dropout is enabled."""
-        self.backbone.train(mode and self._dropout)
-        return super().train(mode)
+class PromptedLanguageModel(PromptedNetwork[ConditionedCausalLM]):
+    """A causal language model with a prompt as its parameter and its own head; see `PromptedNetwork`."""
 
     def forward(self, batch: Batch) -> Tensor:
         """The logits before each token of the completions, `[completion tokens, vocab_size]` float32, row by row."""
         request = batch.request
-        logits, _ = self.read(
+        logits, _ = self.forward_tokens(
             self.past(len(request["input_ids"])),
             request["input_ids"],
             request["attention_mask"],
@@ -98,8 +68,8 @@ class PromptedLanguageModel(nn.Module):
         mask = torch.ones(batch, cache[0].shape[2], dtype=torch.long)
         return Past(tuple(part.expand(batch, -1, -1, -1) for part in cache), mask)
 
-    def read(self, past: Past, input_ids: Tensor, mask: Tensor, last: int) -> tuple[Tensor, Past]:
-        """Read tokens after `past`.
+    def forward_tokens(self, past: Past, input_ids: Tensor, mask: Tensor, last: int) -> tuple[Tensor, Past]:
+        """Run the network on tokens after `past`.
 
         Args:
             past: The keys and values of each row so far.
@@ -124,8 +94,8 @@ class PromptedLanguageModel(nn.Module):
 
     def label_scores(self, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> Tensor:
         """The log-probability of each label after each prompt, the sum over its tokens: `[batch, num_labels]`."""
-        prompt = filled_left(prompts)
-        logits, past = self.read(self.past(len(prompts)), prompt["input_ids"], prompt["attention_mask"], 1)
+        prompt = pad_left(prompts)
+        logits, past = self.forward_tokens(self.past(len(prompts)), prompt["input_ids"], prompt["attention_mask"], 1)
         longest = max(map(len, labels))
         tokens = torch.zeros(len(labels), longest, dtype=torch.long)
         for number, label in enumerate(labels):
@@ -133,7 +103,7 @@ class PromptedLanguageModel(nn.Module):
         counted = torch.arange(longest) < torch.tensor([len(label) for label in labels])[:, None]
         logits = logits.repeat_interleave(len(labels), 0)
         if longest > 1:
-            following, _ = self.read(
+            following, _ = self.forward_tokens(
                 past.repeated(len(labels)),
                 tokens[:, :-1].repeat(len(prompts), 1),
                 counted[:, 1:].long().repeat(len(prompts), 1),
