@@ -16,7 +16,7 @@ from edge_prompt_export.graphs.onnx.export import ONNX_FILE, onnx_model
 from edge_prompt_export.graphs.openvino.export import OPENVINO_FILE, openvino_model
 from edge_prompt_export.modalities.image.network import ConditionedVision
 from edge_prompt_runtime.engines.base import Engine, open_file
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 
 OUTPUT = "features"
 
@@ -118,7 +118,7 @@ def opened_graphs(
             write(traced, folder / graph)
 
     made = kept(f"{name}-{engine}", made_by(conditioned), make, place)
-    return {path.name: open_file(engine, path / file, None, EngineSettings(threads)) for path in sorted(made.iterdir())}
+    return {path.name: open_file(engine, path / file, None, EngineOptions(threads)) for path in sorted(made.iterdir())}
 
 
 def made_by(conditioned: ConditionedModule) -> str:

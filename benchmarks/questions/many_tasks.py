@@ -39,7 +39,7 @@ from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines.base import ENGINES, open_engine
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 from edge_prompt_runtime.execution.network import prompt_inputs
 from edge_prompt_runtime.tasks.registry import LoadedTasks
 from examples.real_data import minilm
@@ -178,7 +178,7 @@ def switch_series(bundle: Path, network: Path, folder: Path, plan: Plan, threads
 
 def session_series(bundle: Path, plan: Plan, threads: int) -> list[Series]:
     """What opening the network once more takes."""
-    opened, settings = read_bundle(bundle), EngineSettings(threads)
+    opened, settings = read_bundle(bundle), EngineOptions(threads)
     actions: dict[str, Callable[[], object]] = {
         f"{engine}: another session": lambda engine=engine: open_engine(opened, engine, settings)  # type: ignore[misc]
         for engine in ENGINES

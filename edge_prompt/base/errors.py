@@ -1,7 +1,7 @@
 """The errors that edge-prompt raises, one class per cause.
 
 Every error derives from `EdgePromptError` and from the matching builtin, so `except ValueError` works as Python users
-expect. Each message states what was found, what was wanted, and how to fix it.
+expect. Each message states what was found, what was expected, and how to fix it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EdgePromptError(Exception):
         self.found = found
         self.wanted = wanted
         self.remedy = remedy
-        super().__init__(f"{found}; wanted {wanted}; {remedy}")
+        super().__init__(f"{found}; expected {wanted}. {remedy[:1].upper()}{remedy[1:]}")
 
     def __str__(self) -> str:
         """Return the message itself; `KeyError` would return its repr."""

@@ -11,7 +11,7 @@ from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.engines.base import Engine, open_engine
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 from edge_prompt_runtime.execution.network import GraphNetwork, Network
 from edge_prompt_runtime.inputs.requests import Requests, open_requests
 from edge_prompt_runtime.metrics.recorder import Recorder
@@ -47,7 +47,7 @@ class Opened(NamedTuple):
 def open_bundle(
     folder: Path,
     engine: str | None,
-    settings: EngineSettings,
+    options: EngineOptions,
     trust: Trust | None,
     compiled_budget_bytes: int,
     prompts: Sequence[Path],
@@ -55,9 +55,9 @@ def open_bundle(
 ) -> Opened:
     """Open the bundle in `folder`; for arguments and errors see `edge_prompt_runtime.runtime.Runtime`."""
     bundle = read_trusted_bundle(folder, trust)
-    name, graph = open_engine(bundle, engine, settings)
+    name, graph = open_engine(bundle, engine, options)
     requests, network, answers = open_network(bundle, name, graph, compiled_budget_bytes)
-    fold = DeepPromptFolder(bundle, name, settings)
+    fold = DeepPromptFolder(bundle, name, options)
     recorder = Recorder()
     loaded = LoadedTasks(bundle, fold, network.prepare, network.forget, prompts, prompts_budget_bytes, recorder)
     for what, size_bytes in {**_bytes_of_tasks(loaded), **network.bytes_held}.items():

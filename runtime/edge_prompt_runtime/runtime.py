@@ -40,28 +40,22 @@ class Runtime(Tasks, Asynchronous):
     Args:
         bundle: The bundle's folder.
         engine: `onnxruntime` or `openvino`; None uses the first one that is installed.
-        threads: Number of threads that the engine may use; None leaves the choice to the engine.
-        precision: Precision in which the network computes: `f32`, or `bf16` on OpenVINO if the processor supports it.
-            Prompts are always folded in f32.
+        threads: See `edge_prompt_runtime.engines.options.EngineOptions`, as for all options without a description.
+        precision: Prompts are always folded in f32, whatever the precision of the network.
         compiled_budget_bytes: Memory budget for the keys and values of compiled soft prompts, for causal language
             models. When the budget is exceeded, the least recently used ones are evicted; they are compiled again when
             a request needs them.
-        cache_precision: Precision of the KV cache of a causal language model: `f32`, or `f16` or `u8` on OpenVINO,
-            which use less memory and more time; None uses `precision`.
-        model_cache: Folder in which the engine stores its optimised form of the graph, so that it opens faster the
-            next time. The stored form is rebuilt when the graph, the engine or the machine changes. It is trusted like
-            the program itself: use a folder that only you can write to. Ignored for language models on OpenVINO, which
-            cannot read its own form of them back.
+        cache_precision: See `EngineOptions`; for causal language models.
+        model_cache: See `EngineOptions`. It is trusted like the program itself: use a folder that only you can write
+            to. Ignored for language models on OpenVINO, which cannot read its own form of them back.
         prompts: One or several folders of prompts. Every prompt in them is served, and read when a request first asks
             for it.
         prompts_budget_bytes: Memory budget for the prompts and heads of these folders. When the budget is exceeded, the
             least recently used ones are evicted, except those that are pinned; they are read again when needed.
         trust: Who must have signed the bundle and every prompt; None accepts unsigned files, but never altered ones.
-        cores: Logical processors to compute on, also for the threads that call the runtime; Linux only. None uses all.
-        spinning: Whether ONNX Runtime's idle threads keep their cores busy: always or never; None lets them spin only
-            while a request runs.
-        memory_arena: What ONNX Runtime does with the memory of a finished request: `kept` for the next request (the
-            same as None), `shrunk` after each request, or `none` to allocate from the system without an arena.
+        cores: See `EngineOptions`; Linux only.
+        spinning: See `EngineOptions`; ONNX Runtime only.
+        memory_arena: See `EngineOptions`; ONNX Runtime only.
 
     Attributes:
         bundle: The bundle.
@@ -98,14 +92,14 @@ class Runtime(Tasks, Asynchronous):
     ) -> None:
         # imported here, so that importing this class does not load what only an open bundle needs
         from edge_prompt_runtime.engines.cores import cores_of  # noqa: PLC0415
-        from edge_prompt_runtime.engines.settings import EngineSettings  # noqa: PLC0415
+        from edge_prompt_runtime.engines.options import EngineOptions  # noqa: PLC0415
         from edge_prompt_runtime.factory import open_bundle  # noqa: PLC0415
 
         cache = None if model_cache is None else Path(model_cache)
         opened = open_bundle(
             Path(bundle),
             engine,
-            EngineSettings(threads, precision, cache_precision, cache, cores_of(cores), spinning, memory_arena),
+            EngineOptions(threads, precision, cache_precision, cache, cores_of(cores), spinning, memory_arena),
             trust,
             compiled_budget_bytes,
             [Path(folder) for folder in ([prompts] if isinstance(prompts, str | Path) else prompts)],

@@ -172,7 +172,7 @@ def test_a_module_that_takes_the_first_row_of_prompts_for_all_is_not_exported(tm
 
 
 def test_a_module_and_its_description_come_together(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a module without a description; wanted a module of your own with"):
+    with pytest.raises(InputError, match="a module without a description; expected a module of your own with"):
         export_backbone(PromptedLinear(), tmp_path / "bundle")
     with pytest.raises(InputError, match="a description of somewhere; wanted"):
         export_backbone("somewhere", tmp_path / "bundle", description=LINEAR)

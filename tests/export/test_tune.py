@@ -133,13 +133,13 @@ def test_a_prefix_is_refused_where_the_network_takes_none(
 
 @pytest.mark.parametrize("kind", ["deep", "pixel"])
 def test_kinds_for_images_are_refused(kind: str, loaded: LoadedBackbone, examples: list[Example]) -> None:
-    with pytest.raises(UnsupportedArchitectureError, match=f"takes no {kind} prompts; wanted .*soft, prefix"):
+    with pytest.raises(UnsupportedArchitectureError, match=f"takes no {kind} prompts; expected .*soft, prefix"):
         tune_examples(loaded, halves(examples), replace(QUICK, kind=kind))
 
 
 @pytest.mark.parametrize("init", ["training-image", "random"])
 def test_starts_for_images_are_refused(init: str, loaded: LoadedBackbone, examples: list[Example]) -> None:
-    with pytest.raises(InputError, match="for texts; wanted one of training-text"):
+    with pytest.raises(InputError, match="for texts; expected one of training-text"):
         tune_examples(loaded, halves(examples), replace(QUICK, init=init))
 
 

@@ -191,13 +191,13 @@ def test_with_images_moved(augment: str, loaded_vision: LoadedBackbone, image_fo
 
 
 def test_texts_are_refused_by_an_image_backbone(tiny_image_backbone: Path, train_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"text examples for .*, which reads image; wanted image examples"):
+    with pytest.raises(InputError, match=r"text examples for .*, which reads image; expected image examples"):
         tune_prompt(tiny_image_backbone, train_file, tmp_path / "x.npy", settings=QUICK)
     assert not list(tmp_path.glob("x*"))
 
 
 def test_images_are_refused_by_a_text_backbone(tiny_backbone: Path, image_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"image examples for .*, which reads text; wanted text examples"):
+    with pytest.raises(InputError, match=r"image examples for .*, which reads text; expected text examples"):
         tune_prompt(tiny_backbone, image_folder, tmp_path / "x.npy", settings=replace(QUICK, kind="soft"))
     assert not list(tmp_path.glob("x*"))
 
@@ -244,7 +244,7 @@ def test_features_have_no_own_head(without_tokens: Path, image_folder: Path, tmp
 
 
 def test_a_start_for_texts_is_refused(tiny_image_backbone: Path, image_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="for images; wanted one of training-image"):
+    with pytest.raises(InputError, match="for images; expected one of training-image"):
         tune_prompt(tiny_image_backbone, image_folder, tmp_path / "x.npy", settings=replace(QUICK, init="vocabulary"))
 
 

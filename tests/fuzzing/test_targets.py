@@ -34,7 +34,7 @@ def read(target: Target, content: bytes, folder: Path) -> None:
     try:
         target.read(content, folder)
     except EdgePromptError as error:
-        assert "; wanted " in str(error)  # noqa: PT017 - it may be read without one, too
+        assert "; expected " in str(error)  # noqa: PT017 - it may be read without one, too
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -183,7 +183,7 @@ def test_closing_answers_what_runs_and_refuses_what_waits(spam: Runtime) -> None
         first, *others = asyncio.run(asked())
     assert first.shape == (32,)
     assert [type(other) for other in others] == [ClosedError, ClosedError]
-    with pytest.raises(ClosedError, match="made on a closed runtime; wanted an open runtime"):
+    with pytest.raises(ClosedError, match="made on a closed runtime; expected an open runtime"):
         asyncio.run(spam.aembed("w1"))
     assert spam.embed("w1").shape == (32,)
 

@@ -74,7 +74,7 @@ def test_a_graph_in_int8_may_be_three_times_as_far_as_when_it_was_quantised(bund
         if is_allowed:
             assert check_reference(bundle, engine) == pytest.approx(measured, abs=1e-5)
         else:
-            with pytest.raises(ParityError, match=f"on {engine}, soft: .*; wanted at most {bound:.2g};"):
+            with pytest.raises(ParityError, match=f"on {engine}, soft: .*; expected at most {bound:.2g};"):
                 check_reference(bundle, engine)
 
 
@@ -87,7 +87,7 @@ def test_a_graph_in_int8_of_which_nothing_was_measured_is_refused(
 
 
 def test_weights_that_nobody_knows_are_refused(bundle_copy: Path, engine: str) -> None:
-    with pytest.raises(ManifestError, match="has weights in 'int3'; wanted one of fp32, fp16, int8, int4"):
+    with pytest.raises(ManifestError, match="has weights in 'int3'; expected one of fp32, fp16, int8, int4"):
         check_reference(with_weights(bundle_copy, "int3"), engine)
 
 

@@ -243,9 +243,9 @@ def test_a_long_prompt_leaves_less_room_for_text(
 @pytest.mark.parametrize("kind", KINDS)
 def test_token_rows_that_are_too_long_are_refused(runtime: Runtime, make_prompt: MakePrompt, kind: str) -> None:
     runtime.load("long", make_prompt("long", kind, length=54))
-    with pytest.raises(InputError, match="row 1 has 11 tokens for task 'long'; wanted at most 10"):
+    with pytest.raises(InputError, match="row 1 has 11 tokens for task 'long'; expected at most 10"):
         runtime.infer(feeds([7] * 10, [7] * 11), "long")
-    with pytest.raises(InputError, match="row 0 has 49 tokens for the base model; wanted at most 48"):
+    with pytest.raises(InputError, match="row 0 has 49 tokens for the base model; expected at most 48"):
         runtime.infer(feeds([7] * 49))
 
 
@@ -261,7 +261,7 @@ def test_an_empty_text_is_refused(runtime: Runtime, text: str) -> None:
 def test_an_empty_batch_is_refused(runtime: Runtime, make_prompt: MakePrompt, task: Any) -> None:
     runtime.load("a", make_prompt("a", classes=2))
     for ask in (runtime.embed, runtime.classify):
-        with pytest.raises(InputError, match="the request has no rows; wanted at least one"):
+        with pytest.raises(InputError, match="the request has no rows; expected at least one"):
             ask([], task)
 
 
@@ -271,18 +271,18 @@ def test_a_batch_and_a_task_list_of_different_lengths_are_refused(
 ) -> None:
     runtime.load("a", make_prompt("a", classes=2))
     for ask in (runtime.embed, runtime.classify):
-        with pytest.raises(InputError, match=f"the request has 2 rows and {count} tasks; wanted one task per row"):
+        with pytest.raises(InputError, match=f"the request has 2 rows and {count} tasks; expected one task per row"):
             ask(TEXTS[:2], ["a"] * count)
     with pytest.raises(InputError, match=f"2 rows and {count} tasks"):
         runtime.infer(feeds([7], [8]), ["a"] * count)
 
 
 def test_an_unknown_task_is_refused_with_those_loaded(runtime: Runtime, make_prompt: MakePrompt) -> None:
-    with pytest.raises(UnknownTaskError, match=r"no task 'x' is loaded; wanted a loaded task \(there are none\)"):
+    with pytest.raises(UnknownTaskError, match=r"no task 'x' is loaded; expected a loaded task \(there are none\)"):
         runtime.embed("w1", "x")
     runtime.load("a", make_prompt("a"))
     runtime.load("b", make_prompt("b"))
-    with pytest.raises(UnknownTaskError, match="no task 'x' is loaded; wanted one of a, b; load its prompt first"):
+    with pytest.raises(UnknownTaskError, match=r"no task 'x' is loaded; expected one of a, b\. Load its prompt first"):
         runtime.embed(["w1", "w2"], ["a", "x"])
 
 
@@ -346,7 +346,7 @@ def test_a_folder_with_a_bad_prompt_is_not_loaded_at_all(runtime: Runtime, make_
 
 
 def test_a_missing_folder_of_prompts_is_named(runtime: Runtime, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="nowhere: no such folder; wanted a folder of prompts"):
+    with pytest.raises(MissingFileError, match="nowhere: no such folder; expected a folder of prompts"):
         runtime.load_all(tmp_path / "nowhere")
 
 
@@ -433,13 +433,13 @@ def test_the_own_head_of_a_backbone_labels_tokens_in_its_own_words_under_a_task_
 
 def test_tokens_of_arrays_are_not_labelled(tiny_tagger_bundle: Path, engine: str) -> None:
     arrays: Any = feeds([2, 6, 3])
-    with pytest.raises(InputError, match="called with arrays by name; wanted texts or images"):
+    with pytest.raises(InputError, match="called with arrays by name; expected texts or images"):
         Runtime(tiny_tagger_bundle, engine).label_tokens(arrays)
 
 
 @pytest.mark.parametrize("ask", [Runtime.detect, Runtime.segment])
 def test_a_backbone_for_texts_looks_at_no_images(runtime: Runtime, ask: Callable[..., Any]) -> None:
-    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; expected one for"):
         ask(runtime, "cat.png")
 
 
@@ -452,5 +452,5 @@ def test_a_request_that_is_no_text_is_refused(runtime: Runtime) -> None:
 
 
 def test_a_backbone_for_features_labels_no_tokens(runtime: Runtime) -> None:
-    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for token-classification"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; expected one for token-"):
         runtime.label_tokens("w1")

@@ -117,7 +117,7 @@ def test_without_features_there_is_no_embedding_and_no_class(make_bundle: MakeBu
     asks: tuple[Callable[..., Any], ...] = (runtime.embed, runtime.classify)
     for ask in asks:
         with pytest.raises(
-            InputError, match="this backbone has no features; wanted a backbone with an output named features"
+            InputError, match="this backbone has no features; expected a backbone with an output named features"
         ):
             ask({"signal": SIGNAL}, "headed")
 

@@ -237,7 +237,7 @@ def test_a_backbone_does_only_what_it_was_exported_for(
     classifier: Runtime, detector: Runtime, segmenter: Runtime, pictures: list[Path]
 ) -> None:
     for ask, own in ((classifier.detect, "image-classification"), (classifier.segment, "image-classification")):
-        with pytest.raises(InputError, match=f"this bundle is for {own}; wanted one for"):
+        with pytest.raises(InputError, match=f"this bundle is for {own}; expected one for"):
             ask(pictures[0])
     for other in (detector, segmenter):
         with pytest.raises(InputError, match="has no head, and the backbone has no classification head"):
@@ -247,16 +247,16 @@ def test_a_backbone_does_only_what_it_was_exported_for(
 def test_objects_and_pixels_are_of_images_not_of_arrays(detector: Runtime, segmenter: Runtime) -> None:
     asks: tuple[Callable[..., Any], ...] = (detector.detect, segmenter.segment)
     for ask in asks:
-        with pytest.raises(InputError, match="called with arrays by name; wanted texts or images"):
+        with pytest.raises(InputError, match="called with arrays by name; expected texts or images"):
             ask({"pixel_values": np.zeros((1, 3, 32, 48), np.float32)})
 
 
 def test_an_empty_batch_of_images_is_refused(classifier: Runtime) -> None:
     for ask in (classifier.embed, classifier.classify):
-        with pytest.raises(InputError, match="the request has no rows; wanted at least one"):
+        with pytest.raises(InputError, match="the request has no rows; expected at least one"):
             ask([])
 
 
 def test_a_batch_and_a_task_list_of_different_lengths_are_refused(classifier: Runtime, pictures: list[Path]) -> None:
-    with pytest.raises(InputError, match="the request has 8 rows and 1 tasks; wanted one task per row"):
+    with pytest.raises(InputError, match="the request has 8 rows and 1 tasks; expected one task per row"):
         classifier.embed(pictures, [None])

@@ -121,12 +121,12 @@ def test_a_text_is_no_image(classifier: Runtime, detector: Runtime) -> None:
     for ask in asks:
         with pytest.raises(MissingFileError, match="oil prices rose"):
             ask("oil prices rose")
-    with pytest.raises(InputError, match=r"the arrays are named \['input_ids'\]; wanted pixel_values float32"):
+    with pytest.raises(InputError, match=r"the arrays are named \['input_ids'\]; expected pixel_values float32"):
         classifier.infer({"input_ids": np.array([[2, 7, 3]])})
 
 
 def test_images_have_no_tokens(classifier: Runtime, make_image: MakeImage) -> None:
     with pytest.raises(
-        InputError, match="this bundle is for image-classification; wanted one for token-classification"
+        InputError, match="this bundle is for image-classification; expected one for token-classification"
     ):
         classifier.label_tokens(str(make_image("cat")))

@@ -26,7 +26,7 @@ from edge_prompt_runtime.bench.setting import Tell
 from edge_prompt_runtime.bench.tables import print_results
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.engines.settings import PRECISIONS
+from edge_prompt_runtime.engines.options import PRECISIONS
 
 ABOUT_A_FILE = frozenset({"bundle", "compare_with"})
 """The parameters that are allowed with a results file, for which nothing is measured."""

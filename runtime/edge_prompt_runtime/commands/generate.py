@@ -15,7 +15,7 @@ from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.trust_options import trust_options
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.engines.settings import PRECISIONS
+from edge_prompt_runtime.engines.options import PRECISIONS
 from edge_prompt_runtime.generation.results import Generation
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.signing.trust import Trust

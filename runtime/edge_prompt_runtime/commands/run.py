@@ -20,7 +20,7 @@ from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.commands.items import ITEMS, batches
 from edge_prompt_runtime.commands.trust_options import trust_options
 from edge_prompt_runtime.engines.base import ENGINES
-from edge_prompt_runtime.engines.settings import PRECISIONS
+from edge_prompt_runtime.engines.options import PRECISIONS
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.signing.trust import Trust
 from edge_prompt_runtime.tasks.registry import TaskName

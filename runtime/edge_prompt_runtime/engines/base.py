@@ -6,6 +6,7 @@ import importlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,7 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.graph_files import require_known_graph
 from edge_prompt.formats.manifest import Graph
 from edge_prompt_runtime.engines.model_cache import folder_of
-from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings, require_sound
+from edge_prompt_runtime.engines.options import DEFAULTS, EngineOptions, require_sound
 
 LOG = logging.getLogger("edge_prompt.engines")
 
@@ -77,7 +78,7 @@ class CachedRun(Protocol):
 class Engine(Protocol):
     """One open graph. Thread-safe."""
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
+    def __init__(self, graph_file: Path, weights_file: Path | None, options: EngineOptions) -> None:
         """Open `graph_file`; `weights_file` holds its weights if the graph does not name the file itself."""
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -94,13 +95,13 @@ ENGINES = {
 """The module of each engine, with the class `GraphEngine`. Package and extra have the same name as the engine."""
 
 
-def open_engine(bundle: Bundle, name: str | None, settings: EngineSettings = DEFAULTS) -> tuple[str, Engine]:
+def open_engine(bundle: Bundle, name: str | None, options: EngineOptions = DEFAULTS) -> tuple[str, Engine]:
     """Open the bundle's graph.
 
     Args:
         bundle: The bundle.
         name: A key of `ENGINES`; None uses the first engine that is installed and that the bundle has a graph for.
-        settings: Settings of the engine.
+        options: Settings of the engine.
 
     Returns:
         The name of the engine, and the engine.
@@ -111,22 +112,22 @@ def open_engine(bundle: Bundle, name: str | None, settings: EngineSettings = DEF
         ManifestError: The graph is missing or altered.
         InputError: A setting is out of range, or the engine does not support it here.
     """
-    require_sound(settings)
+    require_sound(options)
     name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(
             found=f"there is no engine {name!r}", wanted=f"one of {', '.join(ENGINES)}", remedy="choose one of them"
         )
-    return name, open_graph(bundle, bundle.graph(name), settings)
+    return name, open_graph(bundle, bundle.graph(name), options)
 
 
-def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS) -> Engine:
+def open_graph(bundle: Bundle, graph: Graph, options: EngineOptions = DEFAULTS) -> Engine:
     """Open one graph of the bundle.
 
     Args:
         bundle: The bundle.
         graph: One of its graphs.
-        settings: Settings of the engine.
+        options: Settings of the engine.
 
     Raises:
         MissingExtraError: The engine is not installed.
@@ -136,26 +137,26 @@ def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings = DEFAULTS
     """
     began_s = perf_counter()
     require_extra(graph.engine, f"the engine {graph.engine!r}")
-    if settings.model_cache is not None:
-        settings = settings._replace(model_cache=folder_of(settings.model_cache, graph))
+    if options.model_cache is not None:
+        options = replace(options, model_cache=folder_of(options.model_cache, graph))
     weights = {name: sha256 for name, sha256 in graph.sha256.items() if name != graph.file}
     bundle.require_unaltered({graph.file: graph.sha256[graph.file]})
     with ThreadPoolExecutor(1) as pool:  # weights are only numbers, so they can be checked while the engine reads them
         checked = pool.submit(bundle.require_unaltered, weights)
         try:
             require_known_graph(bundle.folder, graph)
-            engine = open_file(graph.engine, *bundle.paths_of(graph), settings)
+            engine = open_file(graph.engine, *bundle.paths_of(graph), options)
         finally:
             checked.result()  # an altered file explains the engine's own error
     took_ms = 1e3 * (perf_counter() - began_s)
-    LOG.info("opened %s of %s on %s (%s) in %.0f ms", graph.file, bundle.folder, graph.engine, settings, took_ms)
+    LOG.info("opened %s of %s on %s (%s) in %.0f ms", graph.file, bundle.folder, graph.engine, options, took_ms)
     return engine
 
 
-def open_file(name: str, graph_file: Path, weights_file: Path | None, settings: EngineSettings = DEFAULTS) -> Engine:
+def open_file(name: str, graph_file: Path, weights_file: Path | None, options: EngineOptions = DEFAULTS) -> Engine:
     """Open the file of a graph on the engine `name`, a key of `ENGINES`; see `open_graph`."""
     require_extra(name, f"the engine {name!r}")
-    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, settings)
+    engine: Engine = importlib.import_module(ENGINES[name]).GraphEngine(graph_file, weights_file, options)
     return engine
 
 

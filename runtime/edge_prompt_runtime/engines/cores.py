@@ -32,7 +32,7 @@ def running_on(cores: Iterable[int] | None) -> Iterator[None]:
 
 
 def cores_of(cores: Iterable[int] | None) -> tuple[int, ...] | None:
-    """Convert cores to the form of `EngineSettings`; None is all.
+    """Convert cores to the form of `EngineOptions`; None is all.
 
     Raises:
         InputError: The value is not iterable.

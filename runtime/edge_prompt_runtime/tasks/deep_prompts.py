@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
 
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.engines.base import Engine, open_graph
-from edge_prompt_runtime.engines.settings import DEFAULTS, EngineSettings
+from edge_prompt_runtime.engines.options import DEFAULTS, EngineOptions
 from edge_prompt_runtime.tasks.task import Float32
 
 
@@ -21,13 +22,13 @@ class DeepPromptFolder:
     Args:
         bundle: The bundle.
         engine: The engine to fold on.
-        settings: Settings of the engine; the precision is always f32.
+        options: Settings of the engine; the precision is always f32.
     """
 
-    def __init__(self, bundle: Bundle, engine: str, settings: EngineSettings = DEFAULTS) -> None:
+    def __init__(self, bundle: Bundle, engine: str, options: EngineOptions = DEFAULTS) -> None:
         self._bundle = bundle
         self._name = engine
-        self._settings = settings._replace(precision="f32", cache_precision=None, model_cache=None)
+        self._options = replace(options, precision="f32", cache_precision=None, model_cache=None)
         self._engine: Engine | None = None
         self._opening = Lock()
 
@@ -54,5 +55,5 @@ class DeepPromptFolder:
     def _opened(self) -> Engine:
         with self._opening:  # threads that fold their first prompts concurrently open a single graph
             if self._engine is None:
-                self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._settings)
+                self._engine = open_graph(self._bundle, self._bundle.fold_graph(self._name), self._options)
             return self._engine

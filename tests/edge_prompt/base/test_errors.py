@@ -37,7 +37,7 @@ def test_every_error_is_also_the_builtin_that_it_is(error: type[EdgePromptError]
 @pytest.mark.parametrize("error", SUBCLASSES)
 def test_the_message_is_one_sentence_of_found_wanted_and_remedy(error: type[EdgePromptError]) -> None:
     raised = error(found="x is 'blue'", wanted="red", remedy="paint it")
-    assert str(raised) == "x is 'blue'; wanted red; paint it"
+    assert str(raised) == "x is 'blue'; expected red. Paint it"
     assert (raised.found, raised.wanted, raised.remedy) == ("x is 'blue'", "red", "paint it")
 
 
@@ -47,5 +47,5 @@ def test_an_error_crosses_a_process_boundary_whole(error: type[EdgePromptError],
     assert callable(copied)
     found = copied(error(found="a", wanted="b", remedy="c"))
     assert type(found) is error
-    assert str(found) == "a; wanted b; c"
+    assert str(found) == "a; expected b. C"
     assert (found.found, found.wanted, found.remedy) == ("a", "b", "c")

@@ -32,12 +32,12 @@ def test_a_bundle_knows_the_digest_of_every_file_it_is_made_of(bundle_copy: Path
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="nowhere: no such folder; wanted a bundle"):
+    with pytest.raises(MissingFileError, match="nowhere: no such folder; expected a bundle"):
         read_bundle(tmp_path / "nowhere")
 
 
 def test_a_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"no edge_prompt\.json in it; wanted a bundle"):
+    with pytest.raises(MissingFileError, match=r"no edge_prompt\.json in it; expected a bundle"):
         read_bundle(tmp_path)
 
 
@@ -77,20 +77,20 @@ def test_the_graph_that_folds_for_an_engine_is_found(bundle_copy: Path, engine: 
     folding = replace(bundle, manifest=replace(bundle.manifest, fold_graphs=fold_graphs))
     assert folding.fold_graph(engine) == fold_graphs[engine]
     with pytest.raises(
-        UnknownEngineError, match="folds deep prompts for the engine 'abacus'; wanted one of onnxruntime"
+        UnknownEngineError, match="folds deep prompts for the engine 'abacus'; expected one of onnxruntime"
     ):
         folding.fold_graph("abacus")
 
 
 def test_a_bundle_without_a_graph_that_folds_says_so(bundle_copy: Path, engine: str) -> None:
     with pytest.raises(
-        UnknownEngineError, match=f"no graph that folds deep prompts for the engine '{engine}'; wanted one"
+        UnknownEngineError, match=f"no graph that folds deep prompts for the engine '{engine}'; expected one"
     ):
         read_bundle(bundle_copy).fold_graph(engine)
 
 
 def test_an_engine_without_a_graph_is_refused(bundle_copy: Path) -> None:
-    with pytest.raises(UnknownEngineError, match="no graph for the engine 'abacus'; wanted one of onnxruntime, openv"):
+    with pytest.raises(UnknownEngineError, match="no graph for the engine 'abacus'; expected one of onnxruntime, op"):
         read_bundle(bundle_copy).graph("abacus")
 
 

@@ -110,7 +110,7 @@ def test_a_card_of_another_format_version_is_refused(tmp_path: Path, version: in
         ({"fingerprint": DIGEST.upper()}, "'fingerprint' is"),
         ({"labels": "ab"}, "'labels' is str"),
         ({"labels": ["a", 1]}, r"'labels\[1\]' is int"),
-        ({"labels": ["a", "a"]}, r"'labels' is \['a', 'a'\]; wanted distinct strings"),
+        ({"labels": ["a", "a"]}, r"'labels' is \['a', 'a'\]; expected distinct strings"),
         ({"template": "no place"}, "template 'no place'"),
         ({"template": "{text} {text}"}, "template"),
         ({"template": 1}, "'template' is int"),
@@ -119,7 +119,7 @@ def test_a_card_of_another_format_version_is_refused(tmp_path: Path, version: in
         ({"head": {"file": 1, "sha256": DIGEST}}, "head: 'file' is int"),
         (
             {"head": {"file": "x.npz", "sha256": DIGEST, "activation": "swish"}},
-            "head: 'activation' is 'swish'; wanted one of gelu, relu, tanh",
+            "head: 'activation' is 'swish'; expected one of gelu, relu, tanh",
         ),
         ({"max_tokens": -1}, "'max_tokens' is -1"),
         ({"max_tokens": "40"}, "'max_tokens' is str"),

@@ -49,6 +49,6 @@ def test_the_same_fingerprint_is_accepted() -> None:
 
 def test_another_fingerprint_is_refused() -> None:
     with pytest.raises(
-        FingerprintError, match=r"x\.npy was tuned on a backbone with the fingerprint aaaaaaaaaaaa…; wanted b"
+        FingerprintError, match=r"x\.npy was tuned on a backbone with the fingerprint aaaaaaaaaaaa…; expected b"
     ):
         require_fingerprint("a" * 64, "b" * 64, "x.npy")

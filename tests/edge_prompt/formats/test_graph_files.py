@@ -39,16 +39,16 @@ def with_weights_outside(content: bytes) -> bytes:
 
 ONNX, OPENVINO = ("onnxruntime", "model.onnx"), ("openvino", "openvino_model.xml")
 CHANGES: dict[str, tuple[tuple[str, str], Callable[[bytes], bytes], str]] = {
-    "a custom operator in ONNX": (ONNX, with_custom_operator, "of 'custom.ops'; wanted operators that export writes"),
+    "a custom operator in ONNX": (ONNX, with_custom_operator, "of 'custom.ops'; expected operators that export writes"),
     "weights outside of ONNX": (
         ONNX,
         with_weights_outside,
-        "weights in '../weights.bin'; wanted files that the manifest",
+        "weights in '../weights.bin'; expected files that the manifest",
     ),
     "a custom operator in an IR": (
         OPENVINO,
         lambda content: content.replace(b'version="opset1"', b'version="extension"', 1),
-        "of 'extension'; wanted operators of OpenVINO.s own opsets",
+        "of 'extension'; expected operators of OpenVINO.s own opsets",
     ),
     "weights outside of an IR": (
         OPENVINO,

@@ -163,7 +163,7 @@ def test_the_size_that_every_image_gets_is_known(changes: dict[str, Any], size: 
 
 @pytest.mark.parametrize("size", [(0, 4), (4, 0), (-1, 4), (9460, 9460)])
 def test_an_image_without_pixels_or_with_too_many_has_no_size(size: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match=f"an image of height {size[0]} and width {size[1]}; wanted 1 to 89478485"):
+    with pytest.raises(InputError, match=f"an image of height {size[0]} and width {size[1]}; expected 1 to 89478485"):
         output_size(read(), *size)
 
 
@@ -190,20 +190,20 @@ def test_every_field_must_be_there(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "found"),
     [
-        ({"resize": "largest"}, "'resize' is 'largest'; wanted one of none, exact"),
-        ({"pad": "mirror"}, "'pad' is 'mirror'; wanted one of none, batch"),
-        ({"size": [30]}, r"'size' is \[30\]; wanted a list of 2 integers"),
+        ({"resize": "largest"}, "'resize' is 'largest'; expected one of none, exact"),
+        ({"pad": "mirror"}, "'pad' is 'mirror'; expected one of none, batch"),
+        ({"size": [30]}, r"'size' is \[30\]; expected a list of 2 integers"),
         ({"size": [30, 40.0]}, r"'size\[1\]' is float"),
         ({"size": [30, True]}, r"'size\[1\]' is bool"),
         ({"size": [30, 0]}, "a size among .* wanted sizes from 1 to 8192"),
         ({"size": [30, MAX_EDGE + 1]}, "a size among .*8193"),
         ({"crop_size": [30]}, r"'crop_size' is \[30\]"),
         ({"crop_size": [30, -1]}, "a size among .*-1"),
-        ({"pad_size": [3]}, r"'pad_size' is \[3\]; wanted a list of 0 integers"),
+        ({"pad_size": [3]}, r"'pad_size' is \[3\]; expected a list of 0 integers"),
         ({"pad": "divisor", "pad_size": [0]}, "a size among"),
         ({"multiple": 0}, "a size among"),
         ({"multiple": 10**400}, "a size among"),
-        ({"resample": 6}, "the filter 6; wanted Pillow's number of a filter, 0 to 5"),
+        ({"resample": 6}, "the filter 6; expected Pillow's number of a filter, 0 to 5"),
         ({"resample": -1}, "the filter -1"),
         ({"rescale_factor": 0}, "'rescale_factor' 0.0"),
         ({"rescale_factor": -1.0}, "'rescale_factor' -1.0"),
@@ -212,10 +212,10 @@ def test_every_field_must_be_there(name: str) -> None:
         ({"rescale_factor": True}, "'rescale_factor' is bool"),
         ({"image_std": [0, 1, 1]}, r".* and 'image_std' \(0\.0, 1\.0, 1\.0\)"),
         ({"image_std": [-1, 1, 1]}, r".* and 'image_std' \(-1\.0"),
-        ({"image_mean": [0, 0]}, "'image_mean' has 2 items; wanted 3"),
+        ({"image_mean": [0, 0]}, "'image_mean' has 2 items; expected 3"),
         ({"image_mean": [0, 0, None]}, r"'image_mean\[2\]' is NoneType"),
         ({"image_mean": [0, 0, False]}, r"'image_mean\[2\]' is bool"),
-        ({"image_mean": [0, 0, 1e7]}, r"'image_mean\[2\]' is 10000000\.0; wanted a number from -1e\+06 to 1e\+06"),
+        ({"image_mean": [0, 0, 1e7]}, r"'image_mean\[2\]' is 10000000\.0; expected a number from -1e\+06 to 1e\+06"),
         ({"image_mean": [0, 0, float("inf")]}, r"'image_mean\[2\]' is inf"),
         ({"image_mean": [0, 0, 10**400]}, r"'image_mean\[2\]' is an integer of 401 digits"),
     ],

@@ -283,7 +283,7 @@ def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> 
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, inputs=("soft_prompt",))}),
-            r"a fold graph from \['soft_prompt'\] to \['prefix'\]; wanted one from deep_prompt to prefix",
+            r"a fold graph from \['soft_prompt'\] to \['prefix'\]; expected one from deep_prompt to prefix",
         ),
         (
             replace(FOLDING, fold_graphs={"onnxruntime": replace(FOLD_GRAPH, outputs=("prefix", "features"))}),

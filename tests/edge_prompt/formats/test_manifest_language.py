@@ -64,13 +64,13 @@ def without(manifest: Manifest, name: str) -> dict[str, Graph]:
         ({"kv_cache": ()}, "only one of a cache and language preprocessing"),
         ({"preprocessing": TEXT}, "only one of a cache and language preprocessing"),
         ({"kv_cache": ((2, 8),) * 3}, "wanted one of a language model with 3 layers"),
-        ({"kv_cache": ((2, 8), (2, 0))}, r"'cache\[1\]\[1\]' is 0; wanted a count from 1"),
-        ({"kv_cache": ((2, 8), (2,))}, r"'cache\[1\]' has 1 items; wanted 2"),
+        ({"kv_cache": ((2, 8), (2, 0))}, r"'cache\[1\]\[1\]' is 0; expected a count from 1"),
+        ({"kv_cache": ((2, 8), (2,))}, r"'cache\[1\]' has 1 items; expected 2"),
         ({"graphs": without(manifest_of(CACHE), "soft_prompt")}, "a graph from"),
         ({"graphs": without(manifest_of(CACHE), "past_key_values.1.value")}, "a graph from"),
-        ({"kinds": {}}, "of a language model; wanted soft"),
-        ({"kinds": {"soft": (None, 32), "prefix": (3, 2, 2, None, 8)}}, "of a language model; wanted soft"),
-        ({"kinds": {"soft": (None, 32), "pixel": (3, 2, 2)}}, "of a language model; wanted soft"),
+        ({"kinds": {}}, "of a language model; expected soft"),
+        ({"kinds": {"soft": (None, 32), "prefix": (3, 2, 2, None, 8)}}, "of a language model; expected soft"),
+        ({"kinds": {"soft": (None, 32), "pixel": (3, 2, 2)}}, "of a language model; expected soft"),
     ],
 )
 def test_what_is_no_language_model_is_refused(tmp_path: Path, changes: dict[str, Any], found: str) -> None:
@@ -82,5 +82,5 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path, changes: dict[str,
 def test_a_prefix_for_layers_of_different_sizes_is_refused(tmp_path: Path) -> None:
     kinds = {"soft": (None, 32), "prefix": (2, 2, 2, None, 8)}
     write_manifest(tmp_path, replace(manifest_of(((2, 8), (4, 8))), kinds=kinds))
-    with pytest.raises(ManifestError, match="of a language model; wanted soft"):
+    with pytest.raises(ManifestError, match="of a language model; expected soft"):
         read_manifest(tmp_path)

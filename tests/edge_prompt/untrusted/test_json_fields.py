@@ -21,7 +21,7 @@ def test_a_field_of_its_type_is_taken(kind: type[Any], value: Any) -> None:
 
 @pytest.mark.parametrize("kind", [str, int, float, bool, list, dict])
 def test_a_missing_field_is_refused_by_name(kind: type[Any]) -> None:
-    with pytest.raises(CardError, match=rf"x\.json: no field 'x'; wanted 'x' as {kind.__name__}"):
+    with pytest.raises(CardError, match=rf"x\.json: no field 'x'; expected 'x' as {kind.__name__}"):
         fields().take("x", kind)
 
 
@@ -43,7 +43,7 @@ def test_a_missing_field_is_refused_by_name(kind: type[Any]) -> None:
     ],
 )
 def test_a_field_of_another_type_is_refused_by_type(kind: type[Any], value: Any) -> None:
-    with pytest.raises(CardError, match=f"'x' is {type(value).__name__}; wanted 'x' as {kind.__name__}"):
+    with pytest.raises(CardError, match=f"'x' is {type(value).__name__}; expected 'x' as {kind.__name__}"):
         fields(x=value).take("x", kind)
 
 
@@ -72,7 +72,7 @@ def test_a_count_out_of_bounds_is_refused(count: int) -> None:
 def test_items_are_fields_by_their_places() -> None:
     items = fields(x=["b", 3]).items("x")
     assert items.value == {"x[0]": "b", "x[1]": 3}
-    with pytest.raises(CardError, match=r"x\.json: 'x\[1\]' is int; wanted 'x\[1\]' as str"):
+    with pytest.raises(CardError, match=r"x\.json: 'x\[1\]' is int; expected 'x\[1\]' as str"):
         items.take("x[1]", str)
 
 
@@ -98,7 +98,7 @@ def test_known_format_versions_are_accepted() -> None:
 
 @pytest.mark.parametrize("version", [0, -1, 3, 10**4000])
 def test_an_unknown_format_version_is_refused(version: int) -> None:
-    with pytest.raises(CardError, match=r"format version .*; wanted 1 to 2; install a newer edge-prompt"):
+    with pytest.raises(CardError, match=r"format version .*; expected 1 to 2. Install a newer edge-prompt"):
         fields(format_version=version).require_version(2)
 
 
@@ -110,6 +110,6 @@ def test_a_format_version_of_another_type_is_refused(version: Any) -> None:
 
 def test_an_integer_beyond_all_floats_is_no_float() -> None:
     fields = Fields({"x": 10**400}, "x.json", CardError)
-    with pytest.raises(CardError, match="'x' is an integer of 401 digits; wanted 'x' as float"):
+    with pytest.raises(CardError, match="'x' is an integer of 401 digits; expected 'x' as float"):
         fields.take("x", float)
     assert fields.take("x", int) == 10**400

@@ -200,7 +200,7 @@ def test_a_file_truncated_at_any_byte_is_refused(read: Read, array: np.ndarray[A
 
 @pytest.mark.parametrize("surplus", [1, 4, 4096])
 def test_trailing_bytes_are_refused(read: Read, surplus: int) -> None:
-    with pytest.raises(ArrayFileError, match=f"{24 + surplus} bytes of data; wanted the 24"):
+    with pytest.raises(ArrayFileError, match=f"{24 + surplus} bytes of data; expected the 24"):
         read(npy_bytes(EXAMPLE) + bytes(surplus))
 
 

@@ -85,14 +85,14 @@ def test_weights_are_found_wherever_they_hide(place: str) -> None:
 PLACES: dict[str, tuple[dict[str, str], str]] = {
     "climbing": ({"location": "../w.bin"}, "weights in '../w.bin'"),
     "absolute": ({"location": "/w.bin"}, "weights in '/w.bin'"),
-    "not named": ({"location": "other.bin"}, "weights in 'other.bin'; wanted files that the manifest lists"),
+    "not named": ({"location": "other.bin"}, "weights in 'other.bin'; expected files that the manifest lists"),
     "another form of a name": ({"location": "sub/../w.bin"}, "weights in"),
     "memory": ({"location": "*/_ORT_MEM_ADDR_/*", "offset": "140737488355328"}, "weights in"),
     "nothing": ({"location": ""}, "weights in ''"),
     "no location": ({"offset": "0"}, "weights in ''"),
     "beyond": (
         {"location": "w.bin", "offset": "8", "length": "9"},
-        "weights at 8 of 'w.bin'; wanted weights within its 16",
+        "weights at 8 of 'w.bin'; expected weights within its 16",
     ),
     "begins beyond": ({"location": "w.bin", "offset": "17"}, "weights at 17"),
     "negative": ({"location": "w.bin", "offset": "-1"}, "weights at '-1 and 0'"),
@@ -165,7 +165,7 @@ def test_what_is_no_message_is_refused(name: str) -> None:
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").touch()
-    with pytest.raises(ManifestError, match="an empty file; wanted an ONNX model"):
+    with pytest.raises(ManifestError, match="an empty file; expected an ONNX model"):
         require_known_onnx(tmp_path / "x.onnx", "x.onnx", SIZES)
 
 

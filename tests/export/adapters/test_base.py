@@ -58,9 +58,9 @@ def test_one_base_under_the_names_it_may_have_is_taken(given: Adapter, source: s
 @pytest.mark.parametrize(
     ("given", "revision", "found"),
     [
-        (adapter("org/other"), None, "an adapter for 'org/other'; wanted one for 'org/name'"),
+        (adapter("org/other"), None, "an adapter for 'org/other'; expected one for 'org/name'"),
         (adapter("org/name-large"), None, "an adapter for 'org/name-large'"),
-        (adapter("org/name", "v2"), None, "revision 'v2' of 'org/name'; wanted revision 'main'"),
+        (adapter("org/name", "v2"), None, "revision 'v2' of 'org/name'; expected revision 'main'"),
         (adapter("org/name", "v2"), "v1", "wanted revision 'v1'"),
     ],
 )
@@ -76,5 +76,5 @@ def test_another_base_is_refused_unless_it_is_said_to_be_the_same(
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_another_fingerprint_is_refused_whatever_is_said(renamed: Any) -> None:
-    with pytest.raises(AdapterError, match="fingerprint bbbbbbbbbbbb…; wanted aaaaaaaaaaaa…"):
+    with pytest.raises(AdapterError, match="fingerprint bbbbbbbbbbbb…; expected aaaaaaaaaaaa…"):
         require_base(adapter("org/name", **{FINGERPRINT_KEY: "b" * 64}), backbone("org/name"), renamed=renamed)

@@ -153,17 +153,17 @@ HEADS = {
     "a dense layer": (
         "bert",
         Head(floats(3, 32), floats(3), Dense(floats(32, 32), floats(32), "tanh")),
-        "tanh over a dense layer of width 32 for 32 features; wanted no dense layer",
+        "tanh over a dense layer of width 32 for 32 features; expected no dense layer",
     ),
     "another activation": (
         "roberta",
         Head(floats(3, 32), floats(3), Dense(floats(32, 32), floats(32), "gelu")),
-        "gelu over a dense layer of width 32 for 32 features; wanted tanh",
+        "gelu over a dense layer of width 32 for 32 features; expected tanh",
     ),
     "another width": (
         "roberta",
         Head(floats(3, 16), floats(3), Dense(floats(16, 32), floats(16), "tanh")),
-        "tanh over a dense layer of width 16 for 32 features; wanted tanh over a dense layer of width 32",
+        "tanh over a dense layer of width 16 for 32 features; expected tanh over a dense layer of width 32",
     ),
     "no dense layer where gelu stands": ("electra", Head(floats(3, 32), floats(3)), "a head with no dense layer"),
 }

@@ -120,16 +120,16 @@ def test_a_missing_folder_is_named(bundle: Path, tmp_path: Path) -> None:
     [
         ({"peft_type": None}, "'peft_type' is NoneType"),
         ({"peft_type": "x" * 500}, f"an adapter of type {'x' * 40};"),
-        ({"num_virtual_tokens": 6}, "has shape [5, 128]; wanted [6, 128]"),
+        ({"num_virtual_tokens": 6}, "has shape [5, 128]; expected [6, 128]"),
         ({"num_virtual_tokens": 0}, "'num_virtual_tokens' is 0"),
-        ({"num_virtual_tokens": 62}, "62 virtual tokens; wanted at most 61, so that a text fits into"),
+        ({"num_virtual_tokens": 62}, "62 virtual tokens; expected at most 61, so that a text fits into"),
         ({"num_virtual_tokens": "5"}, "'num_virtual_tokens' is str"),
         ({"num_layers": 3}, "a prefix of 3 layers, 4 heads"),
         ({"num_attention_heads": 2}, "a prefix of 2 layers, 2 heads"),
-        ({"token_dim": 64}, "a key width of 64; wanted 2, 4 and 32"),
+        ({"token_dim": 64}, "a key width of 64; expected 2, 4 and 32"),
         ({"num_transformer_submodules": 3}, "num_transformer_submodules 3"),
         ({"task_type": "TOKEN_CLS"}, "saved by a TOKEN_CLS adapter"),
-        ({"base_model_name_or_path": "org/another"}, "an adapter for 'org/another'; wanted one for 'adapted_bert'"),
+        ({"base_model_name_or_path": "org/another"}, "an adapter for 'org/another'; expected one for 'adapted_bert'"),
         ({"base_model_name_or_path": 3}, "'base_model_name_or_path' is int"),
     ],
 )
@@ -150,7 +150,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
         ),
         (
             lambda tensors: tensors.update(prompt_embeddings=tensors["prompt_embeddings"][:4]),
-            "[4, 128]; wanted [5, 128]",
+            "[4, 128]; expected [5, 128]",
         ),
         (lambda tensors: tensors["prompt_embeddings"].__setitem__((0, 0), np.nan), "NaN or infinity"),
         (
@@ -159,17 +159,17 @@ def test_a_configuration_that_does_not_fit_is_refused(
         ),
         (
             lambda tensors: tensors.update(prompt_embeddings=np.full((5, 128), 1e300)),
-            "prompt_embeddings: NaN or infinity; wanted finite numbers in float32",
+            "prompt_embeddings: NaN or infinity; expected finite numbers in float32",
         ),
         (lambda tensors: tensors.pop("base_model.classifier.bias"), "wanted classifier.weight, classifier.bias"),
         (lambda tensors: tensors.update({"base_model.embeddings.weight": np.ones(3)}), "embeddings.weight"),
         (
             lambda tensors: tensors.update({"base_model.classifier.weight": np.ones((3, 31), np.float32)}),
-            "shape [3, 31]; wanted [3, 32]",
+            "shape [3, 31]; expected [3, 32]",
         ),
         (
             lambda tensors: tensors.update({"base_model.classifier.bias": np.ones(2, np.float32)}),
-            "shape [2]; wanted [3]",
+            "shape [2]; expected [3]",
         ),
         (lambda tensors: tensors["base_model.classifier.bias"].__setitem__(0, np.inf), "NaN or infinity"),
     ],
@@ -184,10 +184,10 @@ def test_tensors_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("options", "error", "found"),
     [
-        ({"labels": ("a", "b")}, HeadError, "2 labels for .*; wanted 3"),
+        ({"labels": ("a", "b")}, HeadError, "2 labels for .*; expected 3"),
         ({"labels": ("a", "b", "b")}, HeadError, "2 distinct labels"),
         ({"template": "no field"}, InputError, "the template 'no field'"),
-        ({"max_tokens": 2}, InputError, "max_tokens 2; wanted 3 or more"),
+        ({"max_tokens": 2}, InputError, "max_tokens 2; expected 3 or more"),
         ({"task_index": 1}, InputError, "task 1 of"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_bundle_that_takes_no_prefix_says_why(
     refused: Callable[..., str], manifest_only: Callable[..., Path]
 ) -> None:
     bundle = manifest_only("adapted_bert", {"soft": (None, 32)})
-    assert "a PREFIX_TUNING adapter, which is a prefix prompt; wanted one that this bundle takes, soft" in refused(
+    assert "a PREFIX_TUNING adapter, which is a prefix prompt; expected one that this bundle takes, soft" in refused(
         bundle=bundle
     )
 
@@ -225,7 +225,7 @@ def test_a_soft_prompt_of_another_width_is_refused(
 ) -> None:
     config = peft.PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=5)
     classifier_model("bert", config).save_pretrained(tmp_path / "soft")
-    with pytest.raises(AdapterError, match=r"virtual tokens of width 32; wanted soft \[num_virtual_tokens, 48\]"):
+    with pytest.raises(AdapterError, match=r"virtual tokens of width 32; expected soft \[num_virtual_tokens, 48\]"):
         import_adapter(
             tmp_path / "soft", bundle=manifest_only("adapted_bert", {"soft": (None, 48)}), output=tmp_path / "task.npy"
         )

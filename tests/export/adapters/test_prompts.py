@@ -121,7 +121,7 @@ def test_a_task_that_is_not_there_is_refused(
     multitask: tuple[Any, Path], manifest_only: ManifestOnly, tmp_path: Path
 ) -> None:
     bundle = manifest_only("adapted_gpt2", kinds_of("gpt2"))
-    with pytest.raises(InputError, match=r"task 3 of .*adapter; wanted an index from 0 to 2"):
+    with pytest.raises(InputError, match=r"task 3 of .*adapter; expected an index from 0 to 2"):
         import_adapter(multitask[1], bundle=bundle, output=tmp_path / "task.npy", task_index=3)
     assert not list(tmp_path.glob("task*"))
 

@@ -41,7 +41,7 @@ def test_what_safetensors_wrote_is_read(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "empty"):
         np.testing.assert_array_equal(file.tensors[name].array(), tensors[name])
     assert [file.tensors[name].array().dtype for name in "abc"] == [np.float32, np.float16, np.float32]
-    with pytest.raises(AdapterError, match="ids: dtype I64; wanted one of F64, F32, F16, BF16"):
+    with pytest.raises(AdapterError, match="ids: dtype I64; expected one of F64, F32, F16, BF16"):
         file.tensors["ids"].array()
 
 
@@ -63,9 +63,9 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
     ("header", "found"),
     [
         ({"a": ONE, "b": ONE}, "b: bytes 0 to 8"),
-        ({"a": {**ONE, "data_offsets": [0, 4]}}, "bytes 0 to 4; wanted 8 bytes from byte 0 on"),
+        ({"a": {**ONE, "data_offsets": [0, 4]}}, "bytes 0 to 4; expected 8 bytes from byte 0 on"),
         ({"a": {**ONE, "data_offsets": [4, 12]}}, "bytes 4 to 12"),
-        ({"a": {**ONE, "data_offsets": [0, 80], "shape": [20]}}, "8 bytes of tensors; wanted the 80"),
+        ({"a": {**ONE, "data_offsets": [0, 80], "shape": [20]}}, "8 bytes of tensors; expected the 80"),
         ({"a": {**ONE, "data_offsets": [0, 2**70]}}, "data_offsets"),
         ({"a": {**ONE, "data_offsets": [8, 0], "dtype": "F4"}}, "data_offsets"),
         ({"a": {**ONE, "data_offsets": [0]}}, "data_offsets"),
@@ -77,7 +77,7 @@ def test_what_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
         ({"a": {"dtype": "F32", "shape": [2]}}, "no field 'data_offsets'"),
         ({"a": [1]}, "'a' is list"),
         ({"__metadata__": 3, "a": ONE}, "'__metadata__' is int"),
-        ({}, "8 bytes of tensors; wanted the 0"),
+        ({}, "8 bytes of tensors; expected the 0"),
         (b"[]", "a JSON list"),
         (b'{"a": 1, "a": 2}', "occurs twice"),
         (b"{", "not JSON"),

@@ -55,7 +55,7 @@ def test_a_bare_pickle_is_refused(path: Path) -> None:
 @pytest.mark.parametrize("value", [[1, 2], {"a": 3}, {3: torch.ones(2)}, torch.ones(2)])
 def test_other_things_than_tensors_by_name_are_refused(path: Path, value: Any) -> None:
     torch.save(value, path)
-    with pytest.raises(AdapterError, match="that does not map names to tensors; wanted tensors by name"):
+    with pytest.raises(AdapterError, match="that does not map names to tensors; expected tensors by name"):
         read_bin(path)
 
 

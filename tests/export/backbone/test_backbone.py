@@ -148,7 +148,7 @@ def test_a_message_is_one_line(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("task", ["summarization", "", "text classification"][::2])
 def test_an_unknown_task_is_refused(tiny_backbone: Path, task: str) -> None:
-    with pytest.raises(BackboneError, match=f"the task '{task}' for .*; wanted one of {', '.join(AUTO_CLASSES)}"):
+    with pytest.raises(BackboneError, match=f"the task '{task}' for .*; expected one of {', '.join(AUTO_CLASSES)}"):
         load_backbone(str(tiny_backbone), task)
 
 
@@ -199,7 +199,7 @@ def test_pooling_is_what_is_asked_for_or_what_the_checkpoint_says(
 
 
 def test_a_pooling_that_we_do_not_know_is_refused(tiny_backbone: Path) -> None:
-    with pytest.raises(BackboneError, match=r"pools by 'lasttoken'; wanted one of mean, .*, pooler; .*--pooling"):
+    with pytest.raises(BackboneError, match=r"pools by 'lasttoken'; expected one of mean, .*, pooler; .*--pooling"):
         load_backbone(str(tiny_backbone), pooling="lasttoken")
 
 

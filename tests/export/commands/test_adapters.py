@@ -42,7 +42,7 @@ def test_a_refusal_is_one_line_and_the_flag_it_names_helps(
     assert run(*arguments) == 1
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
-    assert "an adapter for 'org/another'; wanted one for 'tiny_backbone'" in shown
+    assert "an adapter for 'org/another'; expected one for 'tiny_backbone'" in shown
     assert "--base-renamed" in shown
     assert run(*arguments, "--base-renamed") == 0
 

@@ -205,7 +205,7 @@ def test_texts_to_calibrate_on_are_put_to_use(tiny_language: Path, tmp_path: Pat
 def test_texts_that_cannot_calibrate_are_refused(tiny_language: Path, wide_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("the oil", encoding="utf-8")
     export = partial(export_backbone, bundle=tmp_path / "bundle", weights="int4", formats=("openvino",))
-    with pytest.raises(InputError, match=r"texts.txt has .* tokens; wanted at least 128"):
+    with pytest.raises(InputError, match=r"texts.txt has .* tokens; expected at least 128"):
         export(tiny_language, calibrate=tmp_path / "texts.txt")
     with pytest.raises(MissingFileError, match=r"nothing.txt: no such file"):
         export(tiny_language, calibrate=tmp_path / "nothing.txt")
@@ -214,7 +214,7 @@ def test_texts_that_cannot_calibrate_are_refused(tiny_language: Path, wide_bundl
 
 
 def test_unknown_weights_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="weights 'int3'; wanted one of fp32, fp16, int8, int4"):
+    with pytest.raises(InputError, match="weights 'int3'; expected one of fp32, fp16, int8, int4"):
         export_backbone("nowhere", tmp_path / "bundle", weights="int3")
 
 
@@ -227,5 +227,5 @@ def test_without_its_packages_the_pip_line_is_said(tmp_path: Path, monkeypatch: 
 def test_what_is_too_far_is_refused(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "bundle")
     monkeypatch.setitem(weights_bundle.LOOSEST, "int4", 1e-6)
-    with pytest.raises(ParityError, match=r"in int4 differs from torch by .* \(base\); wanted at most 1e-06"):
+    with pytest.raises(ParityError, match=r"in int4 differs from torch by .* \(base\); expected at most 1e-06"):
         compress_bundle(tmp_path / "bundle", "int4", {})

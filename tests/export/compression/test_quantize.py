@@ -167,18 +167,18 @@ def test_images_beyond_what_is_needed_are_thinned_out_evenly() -> None:
 
 
 def test_a_bundle_of_texts_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedArchitectureError, match="reads text; wanted a backbone that reads images"):
+    with pytest.raises(UnsupportedArchitectureError, match="reads text; expected a backbone that reads images"):
         quantize_bundle(tiny_bundle, tmp_path / "out", pictures(1))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_bundle_in_int8_is_refused(int8_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has graphs in int8; wanted a bundle in fp32"):
+    with pytest.raises(InputError, match="has graphs in int8; expected a bundle in fp32"):
         quantize_bundle(int8_bundle, tmp_path / "out", pictures(1))
 
 
 def test_no_images_are_refused(tiny_image_bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no image; wanted 100 to 300"):
+    with pytest.raises(InputError, match="no image; expected 100 to 300"):
         quantize_bundle(tiny_image_bundle, tmp_path / "out", [])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no image in .*empty"):

@@ -83,7 +83,7 @@ def test_arrays_of_other_sizes_are_refused(compiled: Path, tiny_language_bundle:
     path, card = arrays_path(compiled, engine), card_path(compiled, engine)
     write_npz(path, {name: array[:, :, 1:] for name, array in read_npz(path, frozenset("0123")).items()})
     card.write_text(json.dumps(json.loads(card.read_text()) | {"sha256": sha256_of(path)}))
-    with pytest.raises(CardError, match=r"of shape \[1, 2, 4, 16\]; wanted \[1, 2, 5, 16\]"):
+    with pytest.raises(CardError, match=r"of shape \[1, 2, 4, 16\]; expected \[1, 2, 5, 16\]"):
         Runtime(tiny_language_bundle, engine, threads=1).load("soft", compiled)
 
 
@@ -93,7 +93,7 @@ def test_what_needs_no_compiling_is_refused(
     prefix = make_prompt("prefix", "prefix", bundle=tiny_language_bundle)
     result = CliRunner().invoke(command, [str(tiny_language_bundle), str(prefix)])
     assert isinstance(result.exception, EdgePromptError)
-    assert "is a prefix; wanted a soft prompt" in str(result.exception)
+    assert "is a prefix; expected a soft prompt" in str(result.exception)
     other = shutil.copy(make_prompt("text"), tmp_path / "text.npy")
     result = CliRunner().invoke(command, [str(tiny_bundle), str(other)])
     assert "wanted a causal language model" in str(result.exception)

@@ -121,7 +121,7 @@ def test_other_kinds_need_no_folding(
         code, out, err = command("fold", tiny_image_bundle, prompt, "-o", path.with_name("folded.npy"))
         assert (code, out) == (1, "")
         assert (
-            f"{prompt} is a {kind} prompt; wanted a deep prompt; use it as it is: only deep prompts are folded" in err
+            f"{prompt} is a {kind} prompt; expected a deep prompt. Use it as it is: only deep prompts are folded" in err
         )
     assert not path.with_name("folded.npy").exists()
 
@@ -130,7 +130,7 @@ def test_other_kinds_need_no_folding(
     ("arguments", "message"),
     [
         ({"output": "folded.bin"}, "wanted a name that ends in .npy"),
-        ({"output": "bare.npy"}, "bare.npy is the deep prompt itself; wanted another file"),
+        ({"output": "bare.npy"}, "bare.npy is the deep prompt itself; expected another file"),
         ({"prompt": "missing.npy"}, "missing.npy"),
         ({"bundle": "missing"}, "missing"),
         ({"shape": (3, 4, 32)}, "wanted soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
@@ -163,4 +163,4 @@ def test_a_backbone_that_takes_no_deep_prompts_folds_none(
 ) -> None:
     code, _, err = command("fold", tiny_bundle, bare, "-o", tmp_path / "folded.npy")
     assert (code, err.count("\n")) == (1, 1)
-    assert "shape [2, 4, 32]; wanted soft [num_virtual_tokens, 32] or prefix" in err
+    assert "shape [2, 4, 32]; expected soft [num_virtual_tokens, 32] or prefix" in err

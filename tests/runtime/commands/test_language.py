@@ -39,7 +39,7 @@ def test_run_classifies_where_the_task_has_labels(tiny_language_bundle: Path, ma
 
 def test_run_asks_for_a_text(tiny_language_bundle: Path) -> None:
     result = invoked("run", tiny_language_bundle, "--image", "cat.png")
-    assert "--image for a backbone for texts; wanted --text" in str(result.exception)
+    assert "--image for a backbone for texts; expected --text" in str(result.exception)
 
 
 def test_verify_repeats_what_torch_gave(tiny_language_bundle: Path, make_prompt: MakePrompt) -> None:

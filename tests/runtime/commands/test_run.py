@@ -63,7 +63,7 @@ def test_the_precision_is_the_engines(command: Command, tiny_bundle: Path) -> No
     [
         ("0-1", 2, "'0-1' is not a list of cores such as 2,3"),
         ("1,", 2, "'1,' is not a list of cores"),
-        ("99999", 1, "Error: this process cannot use the cores [99999]; wanted one or more of"),
+        ("99999", 1, "Error: this process cannot use the cores [99999]; expected one or more of"),
     ],
 )
 def test_cores_are_a_list_of_those_there_are(
@@ -216,8 +216,8 @@ def test_a_text_for_images_and_an_image_for_texts_are_refused(
     command: Command, tiny_bundle: Path, tiny_image_bundle: Path, make_image: MakeImage
 ) -> None:
     for arguments, found in (
-        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone for texts; wanted --text"),
-        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone for images; wanted --image"),
+        ((tiny_bundle, "--image", make_image("cat")), "--image for a backbone for texts; expected --text"),
+        ((tiny_image_bundle, "--text", "w1"), "--text for a backbone for images; expected --image"),
     ):
         code, out, err = command("run", *arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)
@@ -232,7 +232,7 @@ def test_a_backbone_of_arrays_is_asked_from_python(command: Command, bundle_copy
     write_manifest(bundle_copy, replace(manifest, graphs=graphs, preprocessing=arrays))
     code, out, err = command("run", bundle_copy, "--text", "w1")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "is arrays; wanted a backbone for texts or images" in err
+    assert "is arrays; expected a backbone for texts or images" in err
 
 
 @pytest.mark.parametrize("line", ["{", "{}", '{"image": ""}', '{"image": 3}', '{"text": "w1"}'])

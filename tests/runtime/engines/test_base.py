@@ -19,7 +19,7 @@ from edge_prompt.base.errors import InputError, ManifestError, MissingExtraError
 from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import ENGINES, Engine, open_engine, open_graph
-from edge_prompt_runtime.engines.settings import PRECISIONS, EngineSettings
+from edge_prompt_runtime.engines.options import PRECISIONS, EngineOptions
 from edge_prompt_runtime.execution.network import GraphNetwork
 from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.tasks.task import base_task
@@ -47,7 +47,7 @@ def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:
 
 @pytest.fixture
 def opened(bundle: Bundle, engine: str) -> Engine:
-    return open_engine(bundle, engine, EngineSettings(1))[1]
+    return open_engine(bundle, engine, EngineOptions(1))[1]
 
 
 def test_the_name_of_an_engine_is_that_of_its_extra() -> None:
@@ -82,7 +82,7 @@ def test_feeds_are_left_as_they_were(bundle: Bundle, opened: Engine) -> None:
 
 
 def test_engines_agree(bundle: Bundle, assert_close: Callable[[NDArray[Any], NDArray[Any]], None]) -> None:
-    found = [open_engine(bundle, name, EngineSettings(1))[1].run(feeds(bundle, 7, 8, 9), OUTPUTS) for name in ENGINES]
+    found = [open_engine(bundle, name, EngineOptions(1))[1].run(feeds(bundle, 7, 8, 9), OUTPUTS) for name in ENGINES]
     for name in OUTPUTS:
         assert_close(found[0][name], found[1][name])
 
@@ -101,20 +101,20 @@ def test_weights_may_lie_in_a_file_that_the_graph_does_not_name(
     bundle_copy: Path, assert_close: Callable[[NDArray[Any], NDArray[Any]], None]
 ) -> None:
     bundle = read_bundle(bundle_copy)
-    wanted = open_engine(bundle, "openvino", EngineSettings(1))[1].run(feeds(bundle, 7, 8), OUTPUTS)
+    wanted = open_engine(bundle, "openvino", EngineOptions(1))[1].run(feeds(bundle, 7, 8), OUTPUTS)
     graph, weights = bundle.graph("openvino"), "weights.bin"
     (bundle_copy / "openvino_model.bin").rename(bundle_copy / weights)
     graph = replace(
         graph, weights_file=weights, sha256={name: sha256_of(bundle_copy / name) for name in (graph.file, weights)}
     )
-    found = open_graph(bundle, graph, EngineSettings(1)).run(feeds(bundle, 7, 8), OUTPUTS)
+    found = open_graph(bundle, graph, EngineOptions(1)).run(feeds(bundle, 7, 8), OUTPUTS)
     for name in OUTPUTS:
         assert_close(found[name], wanted[name])
 
 
 @pytest.mark.parametrize("name", ["abacus", "ONNXRuntime", "onnx"])
 def test_an_unknown_engine_is_refused(bundle: Bundle, name: str) -> None:
-    with pytest.raises(UnknownEngineError, match=f"there is no engine '{name}'; wanted one of onnxruntime, openvino"):
+    with pytest.raises(UnknownEngineError, match=f"there is no engine '{name}'; expected one of onnxruntime, openvino"):
         open_engine(bundle, name)
 
 
@@ -139,7 +139,7 @@ def test_without_a_name_the_engine_that_is_installed_is_taken(
     bundle: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: find_spec(name) if name == engine else None)
-    assert open_engine(bundle, None, EngineSettings(1))[0] == engine
+    assert open_engine(bundle, None, EngineOptions(1))[0] == engine
 
 
 def test_without_a_name_and_any_engine_installed_the_pip_line_is_said(
@@ -175,10 +175,10 @@ def test_openvino_computes_in_bf16_where_the_processor_can(bundle: Bundle) -> No
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" not in capabilities:
         with pytest.raises(InputError, match="this processor does not support the precision bf16"):
-            open_engine(bundle, "openvino", EngineSettings(1, "bf16"))
+            open_engine(bundle, "openvino", EngineOptions(1, "bf16"))
         return
     exact, coarse = (
-        open_engine(bundle, "openvino", EngineSettings(1, precision))[1].run(feeds(bundle, 7, 8), OUTPUTS)
+        open_engine(bundle, "openvino", EngineOptions(1, precision))[1].run(feeds(bundle, 7, 8), OUTPUTS)
         for precision in PRECISIONS
     )
     for name in OUTPUTS:
@@ -191,18 +191,18 @@ def test_bf16_on_openvino_is_refused_without_a_processor_for_it(
 ) -> None:
     monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
     with pytest.raises(InputError, match="this processor does not support the precision bf16"):
-        open_engine(bundle, "openvino", EngineSettings(1, "bf16"))
+        open_engine(bundle, "openvino", EngineOptions(1, "bf16"))
 
 
 def test_onnx_runtime_refuses_bf16(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match=r"bf16 is not available on ONNX Runtime's CPU; wanted f32"):
-        open_engine(bundle, "onnxruntime", EngineSettings(1, "bf16"))
+    with pytest.raises(InputError, match=r"bf16 is not available on ONNX Runtime's CPU; expected f32"):
+        open_engine(bundle, "onnxruntime", EngineOptions(1, "bf16"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", ""])
 def test_an_unknown_precision_is_refused(bundle: Bundle, engine: str, precision: str) -> None:
-    with pytest.raises(InputError, match=f"the precision '{precision}' is unknown; wanted one of f32, bf16"):
-        open_engine(bundle, engine, EngineSettings(1, precision))
+    with pytest.raises(InputError, match=f"the precision '{precision}' is unknown; expected one of f32, bf16"):
+        open_engine(bundle, engine, EngineOptions(1, precision))
 
 
 def test_an_altered_graph_is_refused(bundle_copy: Path, engine: str) -> None:

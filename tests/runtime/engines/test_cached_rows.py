@@ -16,7 +16,7 @@ from edge_prompt_export import export_backbone
 from edge_prompt_runtime.engines.base import Engine, HeldPast, Int64, Past, open_engine
 from edge_prompt_runtime.engines.openvino.paged_attention import as_cache, as_float32
 from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 from tests.tiny.language import HEAD_DIM, KV_HEADS, LAYERS, POSITIONS, VOCAB_SIZE, write_tiny_language
 
 LENGTHS = (0, 3, 31, 32, 33, 70)
@@ -35,7 +35,7 @@ def past_of(length: int, seed: int = 1) -> Past:
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino", "openvino as state"])
 def engine(request: pytest.FixtureRequest, tiny_language_bundle: Path) -> Engine:
     name, _, form = request.param.partition(" ")
-    opened = open_engine(read_bundle(tiny_language_bundle), name, EngineSettings(1))[1]
+    opened = open_engine(read_bundle(tiny_language_bundle), name, EngineOptions(1))[1]
     if form:
         settings = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
         stateful = openvino.Core().compile_model(tiny_language_bundle / "openvino_model.xml", "CPU", settings)
@@ -159,7 +159,7 @@ def test_a_row_that_fills_the_context_waits_for_others(tmp_path: Path) -> None:
     """With a table of positions, none follows the last one: a waiting row must not use it."""
     write_tiny_language(tmp_path / "network", "gpt2")
     bundle = export_backbone(tmp_path / "network", tmp_path / "bundle", formats=("onnx",))
-    opened = open_engine(bundle, "onnxruntime", EngineSettings(1))[1]
+    opened = open_engine(bundle, "onnxruntime", EngineOptions(1))[1]
     assert isinstance(bundle.manifest, LanguageManifest)
     (heads, head_dim), *_ = bundle.manifest.kv_cache
     random = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from edge_prompt.formats.bundle import read_bundle
 from edge_prompt.storage.files import read_json, write_json
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.model_cache import MADE_FOR_NAME, folder_of, machine
-from edge_prompt_runtime.engines.settings import CACHE_PRECISIONS
+from edge_prompt_runtime.engines.options import CACHE_PRECISIONS
 
 
 def embedding(bundle: Path, engine: str, cache: Path | None) -> np.ndarray:

@@ -84,5 +84,5 @@ def test_the_limit_counts_new_tokens_or_all(settings: GenerationSettings, prompt
 
 
 def test_a_request_that_fills_the_length_is_refused() -> None:
-    with pytest.raises(InputError, match="the request has 6 tokens; wanted fewer than max_length, which allows 6"):
+    with pytest.raises(InputError, match="the request has 6 tokens; expected fewer than max_length, which allows 6"):
         GenerationSettings(max_length=6).limit(6)

@@ -87,7 +87,7 @@ def test_lists_of_numbers_are_arrays(requests: Requests) -> None:
         ({**ARRAYS, "step": np.array(5)}, r"step has shape \[\]"),
         ({**ARRAYS, "step": ARRAYS["step"].astype(np.float32)}, "step has shape .* and dtype float32"),
         ({**ARRAYS, "seen": ARRAYS["seen"].astype(np.int64)}, "seen has shape .* and dtype int64"),
-        ({**ARRAYS, "step": ARRAYS["step"][:2]}, r"the arrays have \[2, 3\] rows; wanted the same number of rows"),
+        ({**ARRAYS, "step": ARRAYS["step"][:2]}, r"the arrays have \[2, 3\] rows; expected the same number of rows"),
     ],
 )
 def test_other_arrays_are_refused(requests: Requests, arrays: dict[str, Any], found: str) -> None:
@@ -103,5 +103,5 @@ def test_a_refusal_says_what_is_wanted(requests: Requests) -> None:
 
 @pytest.mark.parametrize("inputs", ["a text", ["a text"], b"bytes", ARRAYS["signal"], 3])
 def test_nothing_but_arrays_by_name_is_taken(requests: Requests, inputs: Any) -> None:
-    with pytest.raises(InputError, match=f"the request is of type {type(inputs).__name__}; wanted arrays by name"):
+    with pytest.raises(InputError, match=f"the request is of type {type(inputs).__name__}; expected arrays by name"):
         take(requests, inputs)

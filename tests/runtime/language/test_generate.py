@@ -154,13 +154,13 @@ def test_a_text_is_put_into_the_template_of_its_task(
 @pytest.mark.parametrize(
     ("inputs", "settings", "message"),
     [
-        (TEXTS[0], {"max_new_tokens": 999}, r"plus 999 to generate for task 'soft'; wanted at most \d+ new tokens"),
-        ([5] * 121, {}, r"has 121 tokens plus 1 to generate for task 'soft'; wanted a row of at most 120 tokens"),
-        ([5] * 999, {}, r"row 0 has 999 tokens for task 'soft'; wanted at most 121"),
+        (TEXTS[0], {"max_new_tokens": 999}, r"plus 999 to generate for task 'soft'; expected at most \d+ new tokens"),
+        ([5] * 121, {}, r"has 121 tokens plus 1 to generate for task 'soft'; expected a row of at most 120 tokens"),
+        ([5] * 999, {}, r"row 0 has 999 tokens for task 'soft'; expected at most 121"),
         ("", {}, "text 0 is empty"),
         ([[]], {}, "row 0"),
         ("\ud800", {}, "text 0 is not valid Unicode"),
-        ([5, -1], {}, "the token ids range from -1 to 5; wanted ids from 0 to 319"),
+        ([5, -1], {}, "the token ids range from -1 to 5; expected ids from 0 to 319"),
         ([5, 320], {}, "the token ids range from 5 to 320"),
         ([[5.5]], {}, "row 0"),
         (3, {}, "the request is of type int"),
@@ -177,12 +177,12 @@ def test_bad_requests_are_one_sentence(tasks: Runtime, inputs: Any, settings: di
 
 
 def test_an_unknown_task_is_named(tasks: Runtime) -> None:
-    with pytest.raises(UnknownTaskError, match="no task 'sof' is loaded; wanted one of soft, prefix"):
+    with pytest.raises(UnknownTaskError, match="no task 'sof' is loaded; expected one of soft, prefix"):
         tasks.generate(TEXTS[0], "sof")
 
 
 def test_what_generates_nothing_says_so(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match="this bundle is for feature-extraction; wanted one for text-generation"):
+    with pytest.raises(InputError, match="this bundle is for feature-extraction; expected one for text-generation"):
         Runtime(tiny_bundle).generate("w1")
 
 

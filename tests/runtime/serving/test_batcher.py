@@ -136,7 +136,7 @@ def test_a_full_queue_refuses_and_what_is_cancelled_makes_room(runtime: Runtime,
     with Batcher(runtime, "embed", max_waiting=2) as batcher:
         running(batcher, gate)
         waiting = [batcher.submit(text) for text in ("w2", "w3")]
-        with pytest.raises(QueueFullError, match=r"the queue is full \(2 requests waiting\); wanted fewer"):
+        with pytest.raises(QueueFullError, match=r"the queue is full \(2 requests waiting\); expected fewer"):
             batcher.submit("w4")
         assert waiting[0].cancel()
         last = batcher.submit("w4")
@@ -259,11 +259,11 @@ def test_images_and_generated_texts(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"call": "infer"}, "the call 'infer'; wanted one of classify, embed"),
-        ({"call": "generate", "stream": True}, "stream=True; wanted whole answers"),
-        ({"max_rows": 0}, "max_rows=0; wanted at least 1"),
+        ({"call": "infer"}, "the call 'infer'; expected one of classify, embed"),
+        ({"call": "generate", "stream": True}, "stream=True; expected whole answers"),
+        ({"max_rows": 0}, "max_rows=0; expected at least 1"),
         ({"max_waiting": 0}, "max_waiting=0"),
-        ({"max_delay_ms": -1}, "max_delay_ms=-1; wanted 0 to 60000"),
+        ({"max_delay_ms": -1}, "max_delay_ms=-1; expected 0 to 60000"),
         ({"max_delay_ms": float("nan")}, "max_delay_ms=nan"),
     ],
 )
@@ -275,10 +275,10 @@ def test_bad_settings_are_one_sentence(tiny_bundle: Path, settings: dict[str, An
 @pytest.mark.parametrize(
     ("item", "task", "timeout_s", "message"),
     [
-        ({"input_ids": 1}, None, None, "an item of type dict; wanted one input"),
+        ({"input_ids": 1}, None, None, "an item of type dict; expected one input"),
         (5, None, None, "an item of type int"),
-        ("w1", ["spam"], None, r"the task \['spam'\]; wanted a name, or None"),
-        ("w1", None, 0, "timeout_s=0; wanted seconds, above 0"),
+        ("w1", ["spam"], None, r"the task \['spam'\]; expected a name, or None"),
+        ("w1", None, 0, "timeout_s=0; expected seconds, above 0"),
         ("w1", None, float("inf"), "timeout_s=inf"),
     ],
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -21,7 +22,7 @@ from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import Engine
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 from edge_prompt_runtime.tasks import deep_prompts as folding
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 
@@ -67,12 +68,12 @@ def test_a_runtime_opens_the_fold_graph_once_until_it_is_released(
 def test_threads_that_fold_at_once_open_one_graph(images: Bundle, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Graph] = []
 
-    def open_graph(bundle: Bundle, graph: Graph, settings: EngineSettings) -> Engine:
+    def open_graph(bundle: Bundle, graph: Graph, options: EngineOptions) -> Engine:
         opened.append(graph)
-        return engines.open_graph(bundle, graph, settings)
+        return engines.open_graph(bundle, graph, options)
 
     monkeypatch.setattr(folding, "open_graph", open_graph)
-    fold, together = DeepPromptFolder(images, engine, EngineSettings(1)), Barrier(4)
+    fold, together = DeepPromptFolder(images, engine, EngineOptions(1)), Barrier(4)
 
     def fold_together(_number: int) -> NDArray[np.float32]:
         together.wait()
@@ -90,9 +91,9 @@ def test_prompts_are_folded_in_f32_whatever_the_network_is_computed_in(
 ) -> None:
     opened: list[str] = []
 
-    def open_file(name: str, graph: Path, weights: Path | None, settings: EngineSettings) -> Engine:
-        opened.append(settings.precision)
-        return original(name, graph, weights, settings._replace(precision="f32"))
+    def open_file(name: str, graph: Path, weights: Path | None, options: EngineOptions) -> Engine:
+        opened.append(options.precision)
+        return original(name, graph, weights, replace(options, precision="f32"))
 
     original = engines.open_file
     monkeypatch.setattr(engines, "open_file", open_file)

@@ -156,7 +156,7 @@ def test_another_hidden_size_layer_or_head_count_is_refused(
 
 def test_a_card_does_not_make_another_hidden_size_fit(bundle: Bundle, tmp_path: Path) -> None:
     write_prompt(tmp_path / "x.npy", np.ones((5, 31), np.float32), "soft", bundle.manifest.backbone.fingerprint)
-    with pytest.raises(PromptShapeError, match=r"a soft prompt of shape \[5, 31\]; wanted soft \[num_virtual_t"):
+    with pytest.raises(PromptShapeError, match=r"a soft prompt of shape \[5, 31\]; expected soft \[num_virtual_t"):
         load(bundle, tmp_path / "x.npy")
 
 
@@ -192,7 +192,7 @@ def test_a_head_that_reads_another_feature_is_refused(bundle: Bundle, tmp_path: 
     head = Head(np.ones((3, 16), np.float32), np.ones(3, np.float32))
     fingerprint = bundle.manifest.backbone.fingerprint
     write_prompt(tmp_path / "x.npy", np.ones((5, 32), np.float32), "soft", fingerprint, head=head)
-    with pytest.raises(HeadError, match="takes 16 features; wanted the 32 features of this backbone"):
+    with pytest.raises(HeadError, match="takes 16 features; expected the 32 features of this backbone"):
         load(bundle, tmp_path / "x.npy")
 
 
@@ -208,7 +208,7 @@ def test_labels_rename_those_of_the_own_head_of_a_backbone(
     renamed = make_prompt("a", bundle=tiny_classifier_bundle, labels=("x", "y", "z"))
     assert load(bundle, renamed).labels == ("x", "y", "z")
     assert load(bundle, make_prompt("b", bundle=tiny_classifier_bundle)).labels == ("red", "green", "blue")
-    with pytest.raises(HeadError, match="has 2 labels and no head; wanted a head, or the 3 labels"):
+    with pytest.raises(HeadError, match="has 2 labels and no head; expected a head, or the 3 labels"):
         load(bundle, make_prompt("c", bundle=tiny_classifier_bundle, labels=("x", "y")))
 
 
@@ -222,7 +222,7 @@ def test_a_long_prompt_leaves_less_room_for_text(
 
 @pytest.mark.parametrize("kind", ["soft", "prefix"])
 def test_a_prompt_that_leaves_no_room_for_text_is_refused(bundle: Bundle, make_prompt: MakePrompt, kind: str) -> None:
-    with pytest.raises(PromptShapeError, match="has 62 virtual tokens; wanted at most 61"):
+    with pytest.raises(PromptShapeError, match="has 62 virtual tokens; expected at most 61"):
         load(bundle, make_prompt("a", kind, length=62))
 
 

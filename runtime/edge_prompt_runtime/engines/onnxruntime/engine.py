@@ -18,8 +18,8 @@ from edge_prompt_runtime.engines.base import Arrays, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.onnxruntime.buffers import Buffers
 from edge_prompt_runtime.engines.onnxruntime.kv_cache import BufferedRows
-from edge_prompt_runtime.engines.onnxruntime.session import options_of, session_of
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.onnxruntime.session import session_of, session_options
+from edge_prompt_runtime.engines.options import EngineOptions
 
 PROVIDERS = ("CPUExecutionProvider",)
 
@@ -42,9 +42,9 @@ class GraphEngine:
         self,
         graph_file: Path,
         weights_file: Path | None,  # noqa: ARG002 - the graph names its weights file
-        settings: EngineSettings,
+        options: EngineOptions,
     ) -> None:
-        for what, precision in (("", settings.precision), (" of the cache", settings.cache_precision)):
+        for what, precision in (("", options.precision), (" of the cache", options.cache_precision)):
             if precision not in {None, "f32"}:
                 raise InputError(
                     found=f"the precision{what} {precision} is not available on ONNX Runtime's CPU",
@@ -52,12 +52,12 @@ class GraphEngine:
                     remedy="leave the precision out, use the engine openvino, or quantise the bundle to int8",
                 )
         try:
-            with running_on(settings.cores):
-                if settings.model_cache is None:
-                    opened = onnxruntime.InferenceSession(graph_file, options_of(settings), providers=PROVIDERS)
+            with running_on(options.cores):
+                if options.model_cache is None:
+                    opened = onnxruntime.InferenceSession(graph_file, session_options(options), providers=PROVIDERS)
                 else:
-                    opened = _cached_session(graph_file, settings.model_cache, settings)
-            self._session = session_of(opened, settings)
+                    opened = _cached_session(graph_file, options.model_cache, options)
+            self._session = session_of(opened, options)
             self._buffers = Buffers(self._session)
         except EdgePromptError:
             raise
@@ -84,7 +84,7 @@ class GraphEngine:
         return np.zeros((1, 0, width), np.float32), int(self._session.get_outputs()[0].shape[-1])
 
 
-def _cached_session(graph_file: Path, folder: Path, settings: EngineSettings) -> onnxruntime.InferenceSession:
+def _cached_session(graph_file: Path, folder: Path, options: EngineOptions) -> onnxruntime.InferenceSession:
     """Open the optimised graph in `folder`, which is created if it is missing or cannot be opened.
 
     Its weights are stored prepacked, so they are memory-mapped instead of copied.
@@ -92,23 +92,23 @@ def _cached_session(graph_file: Path, folder: Path, settings: EngineSettings) ->
     made = folder / "optimised"
     if made.exists():
         try:
-            return _optimised_session(made, settings)
+            return _optimised_session(made, options)
         except Exception:  # noqa: BLE001 - whatever is wrong with it, it can be rebuilt
             shutil.rmtree(made, ignore_errors=True)
     try:
         with folder_written_atomically(made) as writing:
-            options = options_of(settings)
-            options.optimized_model_filepath = str(writing / OPTIMISED_FILE)
+            session = session_options(options)
+            session.optimized_model_filepath = str(writing / OPTIMISED_FILE)
             for name, value in _PREPACKED_WEIGHTS.items():
-                options.add_session_config_entry(name, value)
-            onnxruntime.InferenceSession(graph_file, options, providers=PROVIDERS)
+                session.add_session_config_entry(name, value)
+            onnxruntime.InferenceSession(graph_file, session, providers=PROVIDERS)
     except WriteError:
         if not made.exists():  # otherwise another process created it first
             raise
-    return _optimised_session(made, settings)
+    return _optimised_session(made, options)
 
 
-def _optimised_session(made: Path, settings: EngineSettings) -> onnxruntime.InferenceSession:
-    options = options_of(settings)
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is already optimised
-    return onnxruntime.InferenceSession(made / OPTIMISED_FILE, options, providers=PROVIDERS)
+def _optimised_session(made: Path, options: EngineOptions) -> onnxruntime.InferenceSession:
+    session = session_options(options)
+    session.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is already optimised
+    return onnxruntime.InferenceSession(made / OPTIMISED_FILE, session, providers=PROVIDERS)

@@ -1,4 +1,4 @@
-"""Sessions of ONNX Runtime with the settings of an engine: threads, cores and memory."""
+"""Sessions of ONNX Runtime with the options of an engine: threads, cores and memory."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 import onnxruntime
 
 from edge_prompt_runtime.engines.cores import running_on
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 
 
-def options_of(settings: EngineSettings) -> onnxruntime.SessionOptions:
+def session_options(options: EngineOptions) -> onnxruntime.SessionOptions:
     """Return the options of a session.
 
     By default, ONNX Runtime's idle threads spin for a while after the last request. This only drains the battery, so
     they are made to stop when a request ends.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    threads = settings.threads
-    if settings.cores is not None:
-        threads = threads or len(set(settings.cores))
-        one = ",".join(str(core + 1) for core in sorted(set(settings.cores)))  # ONNX Runtime counts from 1
+    session = onnxruntime.SessionOptions()
+    session.log_severity_level = 3
+    threads = options.threads
+    if options.cores is not None:
+        threads = threads or len(set(options.cores))
+        one = ",".join(str(core + 1) for core in sorted(set(options.cores)))  # ONNX Runtime counts from 1
         if threads > 1:  # the calling thread is one of them, see `OwnSession`
-            options.add_session_config_entry("session.intra_op_thread_affinities", ";".join([one] * (threads - 1)))
+            session.add_session_config_entry("session.intra_op_thread_affinities", ";".join([one] * (threads - 1)))
     if threads is not None:
-        options.intra_op_num_threads = threads
-    if settings.spinning is None:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        session.intra_op_num_threads = threads
+    if options.spinning is None:
+        session.add_session_config_entry("session.force_spinning_stop", "1")
     else:
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(settings.spinning)))
-    options.enable_cpu_mem_arena = settings.memory_arena != "none"
-    return options
+        session.add_session_config_entry("session.intra_op.allow_spinning", str(int(options.spinning)))
+    session.enable_cpu_mem_arena = options.memory_arena != "none"
+    return session
 
 
 class OwnSession:
@@ -40,14 +40,14 @@ class OwnSession:
 
     Args:
         session: The session.
-        settings: Settings of the engine.
+        options: Settings of the engine.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, settings: EngineSettings) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, options: EngineOptions) -> None:
         self._session = session
-        self._cores = settings.cores
+        self._cores = options.cores
         self._options: onnxruntime.RunOptions | None = None
-        if settings.memory_arena == "shrunk":
+        if options.memory_arena == "shrunk":
             self._options = onnxruntime.RunOptions()
             self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
@@ -64,7 +64,7 @@ class OwnSession:
             self._session.run_with_iobinding(binding, self._options)
 
 
-def session_of(session: onnxruntime.InferenceSession, settings: EngineSettings) -> Any:
-    """Return the session itself, or an `OwnSession` if the settings need one."""
-    own = settings.cores is not None or settings.memory_arena == "shrunk"
-    return OwnSession(session, settings) if own else session
+def session_of(session: onnxruntime.InferenceSession, options: EngineOptions) -> Any:
+    """Return the session itself, or an `OwnSession` if the options need one."""
+    own = options.cores is not None or options.memory_arena == "shrunk"
+    return OwnSession(session, options) if own else session

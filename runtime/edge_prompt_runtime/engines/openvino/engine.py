@@ -19,7 +19,7 @@ from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.openvino.paged_attention import PagedRows, new_slot, page
 from edge_prompt_runtime.engines.openvino.properties import compiled, properties_of, require_on_cores
 from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 
 
 class GraphEngine:
@@ -30,17 +30,17 @@ class GraphEngine:
         InputError: The processor does not support the precision, or OpenVINO does not support a setting.
     """
 
-    def __init__(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> None:
-        with running_on(settings.cores):
-            self._compiled = self._open(graph_file, weights_file, settings)
-        require_on_cores(self._compiled, settings)
+    def __init__(self, graph_file: Path, weights_file: Path | None, options: EngineOptions) -> None:
+        with running_on(options.cores):
+            self._compiled = self._open(graph_file, weights_file, options)
+        require_on_cores(self._compiled, options)
         self._idle: deque[openvino.InferRequest] = deque()  # append and pop are atomic
         self._idle_cached: deque[Any] = deque()
 
-    def _open(self, graph_file: Path, weights_file: Path | None, settings: EngineSettings) -> openvino.CompiledModel:
-        properties = properties_of(settings)
+    def _open(self, graph_file: Path, weights_file: Path | None, options: EngineOptions) -> openvino.CompiledModel:
+        properties = properties_of(options)
         core = openvino.Core()
-        if settings.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if options.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise InputError(
                 found="this processor does not support the precision bf16",
                 wanted="a processor with AVX512-BF16 or AMX",
@@ -48,10 +48,10 @@ class GraphEngine:
             )
         try:
             model = core.read_model(graph_file) if weights_file is None else core.read_model(graph_file, weights_file)
-            self._rows = _rows_of(model, paged=settings.cache_precision in {None, settings.precision})
-            if settings.model_cache is not None and self._rows is None:
+            self._rows = _rows_of(model, paged=options.cache_precision in {None, options.precision})
+            if options.model_cache is not None and self._rows is None:
                 # OpenVINO cannot read a cached paged model back, because it loses the head sizes (as of 2026.4)
-                properties["CACHE_DIR"] = str(settings.model_cache)
+                properties["CACHE_DIR"] = str(options.model_cache)
             return compiled(core, model, properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""OpenVINO's properties for the settings of an engine, and the settings that it does not support."""
+"""OpenVINO's properties for the options of an engine, and the options that it does not support."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import openvino
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.cores import available_cores, described
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 
 RUNTIME_CACHE = "CPU_RUNTIME_CACHE_CAPACITY"
 RUNTIME_CACHE_ENTRIES = 200
@@ -20,27 +20,27 @@ _STARTING = Lock()
 _STARTED_ON: list[frozenset[int]] = []
 
 
-def properties_of(settings: EngineSettings) -> dict[str, Any]:
+def properties_of(options: EngineOptions) -> dict[str, Any]:
     """Return the properties of a compiled model.
 
     Raises:
         InputError: OpenVINO does not support a setting, or can no longer apply it in this process.
     """
-    _refuse_what_it_lacks(settings)
-    _require_cores(settings.cores)
+    _refuse_what_it_lacks(options)
+    _require_cores(options.cores)
     # by default, the plugin computes in bfloat16 if the processor can and caches in 8 bits, which breaks parity with
     # torch
     properties: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": settings.precision,
-        "KV_CACHE_PRECISION": settings.cache_precision or settings.precision,
+        "INFERENCE_PRECISION_HINT": options.precision,
+        "KV_CACHE_PRECISION": options.cache_precision or options.precision,
         RUNTIME_CACHE: RUNTIME_CACHE_ENTRIES,
     }
-    if settings.threads is not None:
-        properties["INFERENCE_NUM_THREADS"] = settings.threads
-    if settings.cores is not None:
+    if options.threads is not None:
+        properties["INFERENCE_NUM_THREADS"] = options.threads
+    if options.cores is not None:
         properties["ENABLE_CPU_PINNING"] = True
-    elif settings.threads is not None and settings.threads < len(available_cores()):
+    elif options.threads is not None and options.threads < len(available_cores()):
         # by default, OpenVINO pins every calling thread to the first cores, where they compete with one another and
         # with other processes
         properties["ENABLE_CPU_PINNING"] = False
@@ -62,17 +62,17 @@ def compiled(core: openvino.Core, model: openvino.Model, properties: dict[str, A
     return core.compile_model(model, "CPU", known)
 
 
-def require_on_cores(compiled: openvino.CompiledModel, settings: EngineSettings) -> None:
+def require_on_cores(compiled: openvino.CompiledModel, options: EngineOptions) -> None:
     """Check that a compiled model runs on the requested cores.
 
     Raises:
         InputError: OpenVINO was already started on other cores, or threads cannot be pinned here.
     """
-    if settings.cores is None:
+    if options.cores is None:
         return
     threads = compiled.get_property("INFERENCE_NUM_THREADS")
-    if threads > len(set(settings.cores)) or not compiled.get_property("ENABLE_CPU_PINNING"):
-        raise _too_late(settings.cores, f"{threads} threads on other cores")
+    if threads > len(set(options.cores)) or not compiled.get_property("ENABLE_CPU_PINNING"):
+        raise _too_late(options.cores, f"{threads} threads on other cores")
 
 
 def _require_cores(cores: tuple[int, ...] | None) -> None:
@@ -93,8 +93,8 @@ def _too_late(cores: tuple[int, ...], has: str) -> InputError:
     )
 
 
-def _refuse_what_it_lacks(settings: EngineSettings) -> None:
-    for what, asked in (("spinning", settings.spinning), ("memory_arena", settings.memory_arena)):
+def _refuse_what_it_lacks(options: EngineOptions) -> None:
+    for what, asked in (("spinning", options.spinning), ("memory_arena", options.memory_arena)):
         if asked is not None:
             raise InputError(
                 found=f"{what}={asked!r} was set, but the engine openvino has no such setting",

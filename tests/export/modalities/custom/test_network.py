@@ -186,12 +186,12 @@ class Returning(PromptedLinear):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda answer: {"features": answer}, "Returning returns dict; wanted a tensor, or several in a tuple"),
-        (lambda answer: (answer, None), "Returning returns Tensor, NoneType; wanted a tensor"),
-        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; wanted one name per output"),
+        (lambda answer: {"features": answer}, "Returning returns dict; expected a tensor, or several in a tuple"),
+        (lambda answer: (answer, None), "Returning returns Tensor, NoneType; expected a tensor"),
+        (lambda answer: (answer, answer), "2 outputs of Returning and 1 names; expected one name per output"),
         (
             lambda answer: answer.sum(),
-            r"returns features of shape \[\] for a batch of 2; wanted floats \[batch, feature",
+            r"returns features of shape \[\] for a batch of 2; expected floats \[batch, feature",
         ),
         (lambda answer: answer[:1], r"returns features of shape \[1, 4\] for a batch of 2"),
         (lambda answer: answer[:, None], r"returns features of shape \[2, 1, 4\] for a batch of 2"),
@@ -216,19 +216,19 @@ def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> Non
         (
             {"inputs": {"y": X["x"]}},
             UnsupportedArchitectureError,
-            "the forward of PromptedLinear takes no y; wanted a forward with the arguments y, soft_prompt",
+            "the forward of PromptedLinear takes no y; expected a forward with the arguments y, soft_prompt",
         ),
         (
             {"prompts": SOFT | {"pixel": (3, 2, 2)}},
             UnsupportedArchitectureError,
-            "takes no pixel_prompt; wanted a forward with the arguments x, soft_prompt, pixel_prompt",
+            "takes no pixel_prompt; expected a forward with the arguments x, soft_prompt, pixel_prompt",
         ),
         (
             {"inputs": X | {"soft_prompt": X["x"]}},
             InputError,
-            "an input named soft_prompt; wanted another name",
+            "an input named soft_prompt; expected another name",
         ),
-        ({"integers_below": 0}, InputError, "integers_below=0; wanted at least 1"),
+        ({"integers_below": 0}, InputError, "integers_below=0; expected at least 1"),
         (
             {"inputs": {"x": ArrayInput("float32", (None, 15))}},
             UnsupportedArchitectureError,

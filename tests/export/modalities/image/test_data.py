@@ -46,7 +46,7 @@ def test_what_is_no_image_of_a_class_is_left_out(name: str, touched: Callable[[s
 @pytest.mark.parametrize("name", ["cat/notes.txt", "a.png", ".hidden/a.png"])
 def test_a_folder_without_an_image_is_refused(name: str, touched: Callable[[str], Path], tmp_path: Path) -> None:
     touched(name)
-    with pytest.raises(TrainingDataError, match="no image; wanted images in one subfolder per class"):
+    with pytest.raises(TrainingDataError, match="no image; expected images in one subfolder per class"):
         read_labelled_images(tmp_path / "data")
 
 
@@ -104,7 +104,7 @@ def test_other_fields_are_refused(header: str, written: Written) -> None:
 
 
 def test_a_table_without_a_line_is_refused(written: Written) -> None:
-    with pytest.raises(TrainingDataError, match="no image; wanted one line per image"):
+    with pytest.raises(TrainingDataError, match="no image; expected one line per image"):
         read_labelled_images(written("train.csv", "path,label\n"))
 
 

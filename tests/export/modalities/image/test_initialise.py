@@ -127,7 +127,7 @@ def test_a_pixel_prompt_starts_at_zeros(prompt_for: Start, init: str) -> None:
 
 @pytest.mark.parametrize("init", ["training-text", "vocabulary", "text", ""])
 def test_a_start_for_texts_is_refused(prompt_for: Start, init: str) -> None:
-    with pytest.raises(InputError, match="for images; wanted one of training-image, random"):
+    with pytest.raises(InputError, match="for images; expected one of training-image, random"):
         prompt_for("soft", init)
 
 

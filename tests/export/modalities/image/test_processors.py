@@ -102,7 +102,7 @@ def test_an_unknown_processor_is_refused(name: str) -> None:
 
 
 def test_a_file_that_names_no_processor_is_refused() -> None:
-    with pytest.raises(ManifestError, match=r"cfg: no 'image_processor_type'; wanted one of ViT"):
+    with pytest.raises(ManifestError, match=r"cfg: no 'image_processor_type'; expected one of ViT"):
         settings_of({"size": 224}, "cfg")
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_names_no_processor_is_refused() -> None:
         ("CLIP", {"use_square_size": True}, "'use_square_size' is True"),
         ("DeiT", {"crop_pct": 0.9}, "'crop_pct' is 0.9"),
         ("ViT", {"keep_aspect_ratio": True}, "'keep_aspect_ratio' is True"),
-        ("Beit", {"do_pad": True}, "'do_pad' is true; wanted a step that this image processor has"),
+        ("Beit", {"do_pad": True}, "'do_pad' is true; expected a step that this image processor has"),
         ("Segformer", {"do_center_crop": True}, "'do_center_crop' is true"),
         ("DPT", {"do_center_crop": True}, "'do_center_crop' is true"),
         ("Yolos", {"do_center_crop": True}, "'do_center_crop' is true"),
@@ -136,12 +136,12 @@ def test_a_file_that_names_no_processor_is_refused() -> None:
         ("ViT", {"size": 0}, "size: 'height' is 0"),
         ("ViT", {"size": 9000}, "a size among .* from 1 to 8192"),
         ("ViT", {"size": {"height": 224.5, "width": 224}}, "size: 'height' is float"),
-        ("ViT", {"do_center_crop": True}, "'crop_size' is None; wanted a height and a width"),
+        ("ViT", {"do_center_crop": True}, "'crop_size' is None; expected a height and a width"),
         ("CLIP", {"crop_size": {"shortest_edge": 224}}, "'crop_size' is"),
         ("CLIP", {"crop_size": True}, "crop_size: 'height' is bool"),
         ("CLIP", {"crop_size": 0}, "crop_size: 'height' is 0"),
         ("ViT", {"do_pad": True, "pad_size": {"height": 3}}, "'pad_size' is"),
-        ("ViT", {"do_resize": 1}, "'do_resize' is int; wanted 'do_resize' as bool"),
+        ("ViT", {"do_resize": 1}, "'do_resize' is int; expected 'do_resize' as bool"),
         ("ViT", {"resample": 9}, "the filter 9"),
         ("ViT", {"resample": "bicubic"}, "'resample' is str"),
         ("ViT", {"image_mean": [0.5, 0.5]}, "'image_mean' is"),

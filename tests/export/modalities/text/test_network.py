@@ -371,7 +371,7 @@ def test_these_poolings_give_what_the_networks_own_head_reads(
 
 def test_a_network_without_a_pooler_says_so(tiny_network: Callable[..., Any]) -> None:
     module = ConditionedTextEncoder(tiny_network("distilbert"), "feature-extraction", "pooler")
-    with pytest.raises(UnsupportedArchitectureError, match="DistilBertModel has no pooler; wanted one of the"):
+    with pytest.raises(UnsupportedArchitectureError, match="DistilBertModel has no pooler; expected one of the"):
         _ = module.feature_size
 
 

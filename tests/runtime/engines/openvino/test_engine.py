@@ -9,7 +9,7 @@ import pytest
 
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.openvino.properties import RUNTIME_CACHE, compiled, properties_of
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 
 
 def test_a_request_that_failed_is_not_used_again(tiny_bundle: Path) -> None:
@@ -39,4 +39,4 @@ class WithoutTheProperty:
 def test_an_openvino_without_the_bound_of_kernels_serves_too(tiny_bundle: Path) -> None:
     core: Any = WithoutTheProperty()
     model = core.core.read_model(tiny_bundle / "openvino_model.xml")
-    assert compiled(core, model, properties_of(EngineSettings(1))).get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled(core, model, properties_of(EngineOptions(1))).get_property("INFERENCE_NUM_THREADS") == 1

@@ -50,7 +50,7 @@ def test_one_chat_and_several_requests_are_told_apart(bundle: Bundle, inputs: An
 
 
 def test_a_chat_to_a_model_without_a_template_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(InputError, match=r"the request is a chat, but .* has no chat template; wanted a text"):
+    with pytest.raises(InputError, match=r"the request is a chat, but .* has no chat template; expected a text"):
         ChatTokenizer(without_templates(bundle)).tokens_of_chat(CHAT)
 
 

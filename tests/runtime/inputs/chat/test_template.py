@@ -244,5 +244,5 @@ def test_without_jinja_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_jinja_with_ways_out_of_its_sandbox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jinja2.__version__", "3.1.5")
-    with pytest.raises(MissingExtraError, match=r"but 3\.1\.5 is installed; wanted jinja2 3\.1\.6 or newer"):
+    with pytest.raises(MissingExtraError, match=r"but 3\.1\.5 is installed; expected jinja2 3\.1\.6 or newer"):
         ChatTemplate(CHATML, {}).render(CHATS["one"])

@@ -56,7 +56,7 @@ def test_one_of_several_templates_is_taken_by_name(tmp_path: Path) -> None:
     config = {"chat_template": [{"name": "default", "template": "one"}, {"name": "tool_use", "template": "two"}]}
     assert read(tmp_path, config).source == "one"
     assert read(tmp_path, config, name="tool_use").source == "two"
-    with pytest.raises(ChatTemplateError, match="no chat template 'rag'; wanted one of 'default', 'tool_use'"):
+    with pytest.raises(ChatTemplateError, match="no chat template 'rag'; expected one of 'default', 'tool_use'"):
         read(tmp_path, config, name="rag")
 
 

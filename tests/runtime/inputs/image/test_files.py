@@ -86,18 +86,18 @@ def test_the_callers_image_stays_as_it_is(picture: Picture) -> None:
 @pytest.mark.parametrize(
     ("array", "found"),
     [
-        (np.zeros((2, 3, 4, 3), np.uint8), r"an array of shape \[2, 3, 4, 3\]; wanted \[height, width, 3\]"),
+        (np.zeros((2, 3, 4, 3), np.uint8), r"an array of shape \[2, 3, 4, 3\]; expected \[height, width, 3\]"),
         (np.zeros(3, np.uint8), r"an array of shape \[3\]"),
         (np.zeros((), np.uint8), r"an array of shape \[\]"),
         (np.zeros((4, 5, 2), np.uint8), r"an array of shape \[4, 5, 2\]"),
         (np.zeros((1, 4, 5), np.uint8), r"an array of shape \[1, 4, 5\]"),
         (np.zeros((3, 4, 3), np.uint8), r"an array of shape \[3, 4, 3\], in which the channels could be first or last"),
         (np.zeros((3, 4, 1), np.uint8), r"an array of shape \[3, 4, 1\], in which the channels could be first or last"),
-        (np.zeros((0, 4, 3), np.uint8), r"an array of shape \[0, 4, 3\]; wanted 1 to \d+ pixels"),
-        (np.zeros((3, 4, 0), np.uint8), r"an array of shape \[3, 4, 0\]; wanted 1 to \d+ pixels"),
-        (np.zeros((0, 4), np.float32), r"an array of shape \[0, 4\]; wanted 1 to \d+ pixels"),
-        (np.broadcast_to(np.uint8(0), (10_000, 10_000)), r"an array of shape \[10000, 10000\]; wanted 1 to"),
-        (np.zeros((4, 5), np.int64), "an array of int64; wanted uint8 from 0 to 255, or floats from 0 to 1"),
+        (np.zeros((0, 4, 3), np.uint8), r"an array of shape \[0, 4, 3\]; expected 1 to \d+ pixels"),
+        (np.zeros((3, 4, 0), np.uint8), r"an array of shape \[3, 4, 0\]; expected 1 to \d+ pixels"),
+        (np.zeros((0, 4), np.float32), r"an array of shape \[0, 4\]; expected 1 to \d+ pixels"),
+        (np.broadcast_to(np.uint8(0), (10_000, 10_000)), r"an array of shape \[10000, 10000\]; expected 1 to"),
+        (np.zeros((4, 5), np.int64), "an array of int64; expected uint8 from 0 to 255, or floats from 0 to 1"),
         (np.zeros((4, 5), bool), "an array of bool"),
         (np.zeros((4, 5), np.uint16), "an array of uint16"),
         (np.zeros((4, 5), complex), "an array of complex128"),
@@ -117,7 +117,7 @@ def test_an_array_that_is_no_image_is_refused(array: NDArray[Any], found: str) -
 
 @pytest.mark.parametrize("image", [None, 3, ["cat.png"], {"image": 3}, bytearray(b"\xff"), object()])
 def test_what_is_no_image_at_all_is_refused(image: Any) -> None:
-    with pytest.raises(InputError, match=f"the image is of type {type(image).__name__}; wanted a path"):
+    with pytest.raises(InputError, match=f"the image is of type {type(image).__name__}; expected a path"):
         read_image(image)
 
 
@@ -146,7 +146,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage
 def test_bytes_that_are_no_image_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="the image is not an image of a supported format; wanted one of JPEG, PNG"):
+    with pytest.raises(InputError, match="the image is not an image of a supported format; expected one of JPEG, PNG"):
         read_image(content)
     with pytest.raises(InputError, match=r"the image, .*picture\.jpg, is not an image"):
         read_image(path)
@@ -208,7 +208,7 @@ def test_the_largest_image_passes_the_check_of_its_size() -> None:
 
 
 def test_an_image_of_pillow_may_not_be_larger_either() -> None:
-    with pytest.raises(InputError, match="the image of height 9000 and width 10000; wanted 1 to"):
+    with pytest.raises(InputError, match="the image of height 9000 and width 10000; expected 1 to"):
         read_image(Image.new("1", (10_000, 9_000)))
     with pytest.raises(InputError, match="the image of height 0 and width 4"):
         read_image(Image.new("RGB", (4, 0)))

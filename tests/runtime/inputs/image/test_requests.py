@@ -105,7 +105,7 @@ def test_a_missing_image_is_named(requests: Requests, tmp_path: Path) -> None:
 
 def test_a_backbone_that_did_not_say_how_takes_arrays_only(bundle: Bundle, make_image: MakeImage) -> None:
     requests = reader(bundle, None)
-    with pytest.raises(InputError, match=r"without preprocessor_config\.json; wanted arrays instead of images"):
+    with pytest.raises(InputError, match=r"without preprocessor_config\.json; expected arrays instead of images"):
         read(requests, [make_image("cat")])
     assert read(requests, {"pixel_values": IMAGES}).tasks == [BASE] * 2
 
@@ -132,7 +132,7 @@ def test_pixel_values_of_any_size_are_taken_where_images_vary(bundle: Bundle) ->
 @pytest.mark.parametrize(
     ("arrays", "found"),
     [
-        ({}, r"the arrays are named \[\]; wanted pixel_values float32 \[batch, 3, 16, 24\]"),
+        ({}, r"the arrays are named \[\]; expected pixel_values float32 \[batch, 3, 16, 24\]"),
         ({"images": IMAGES}, r"the arrays are named \['images'\]"),
         ({"pixel_values": IMAGES, "pixel_prompt": IMAGES}, r"the arrays are named \['pixel_prompt', 'pixel_values'\]"),
         ({"pixel_values": IMAGES[0]}, r"shape \[3, 16, 24\]"),

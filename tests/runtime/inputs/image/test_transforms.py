@@ -173,7 +173,7 @@ def test_the_sizes_on_the_way_are_told(
 
 
 def test_images_of_different_sizes_are_refused_where_nothing_pads(picture: Picture) -> None:
-    with pytest.raises(InputError, match="image 0 is resized to 30 x 40 and image 2 to 40 x 30; wanted images of one"):
+    with pytest.raises(InputError, match="image 0 is resized to 30 x 40 and image 2 to 40 x 30; expected images of"):
         prepare_images([picture(30, 40), picture(30, 40), picture(40, 30)], settings_for("ViT", do_resize=False))
 
 
@@ -186,7 +186,7 @@ def test_a_batch_whose_padding_would_fill_the_memory_is_refused() -> None:
 
 def test_an_image_larger_than_its_padding_is_refused(picture: Picture) -> None:
     settings = settings_for("ViT", do_resize=False, do_pad=True, pad_size={"height": 30, "width": 39})
-    with pytest.raises(InputError, match="height 30 and width 40 after resizing; wanted at most 30 and 39"):
+    with pytest.raises(InputError, match="height 30 and width 40 after resizing; expected at most 30 and 39"):
         preprocess(picture(30, 40), settings)
 
 
@@ -197,7 +197,7 @@ def test_an_image_that_would_grow_beyond_all_bounds_is_refused_before_it_does() 
 
 @pytest.mark.parametrize("images", [[], (), np.zeros((0, 4, 4, 3), np.uint8)])
 def test_no_image_is_refused(images: Any) -> None:
-    with pytest.raises(InputError, match="the list of images is empty; wanted a list of images"):
+    with pytest.raises(InputError, match="the list of images is empty; expected a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 
@@ -205,7 +205,7 @@ def test_no_image_is_refused(images: Any) -> None:
     "images", ["cat.png", "", b"\xff\xd8", Path("cat.png"), Image.new("RGB", (4, 4)), np.zeros((4, 5, 3), np.uint8), 3]
 )
 def test_one_image_is_no_list_of_images(images: Any) -> None:
-    with pytest.raises(InputError, match=r"(got one \w+|the list of images is empty); wanted a list of images"):
+    with pytest.raises(InputError, match=r"(got one \w+|the list of images is empty); expected a list of images"):
         prepare_images(images, settings_for("ViT"))
 
 

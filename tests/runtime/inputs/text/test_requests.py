@@ -32,7 +32,7 @@ def test_a_text_is_one_and_a_sequence_of_texts_several(requests: Requests, base:
 @pytest.mark.parametrize("inputs", [b"w1", bytearray(b"w1"), 3, None, np.array(["w1"])])
 def test_what_is_no_text_is_refused(requests: Requests, base: Task, inputs: Any) -> None:
     with pytest.raises(
-        InputError, match=rf"of type {type(inputs).__name__}, but this backbone reads texts; wanted a text"
+        InputError, match=rf"of type {type(inputs).__name__}, but this backbone reads texts; expected a text"
     ):
         requests.read(inputs, one_task(base))
 
@@ -77,5 +77,5 @@ def test_only_real_tokens_need_room(requests: Requests, base: Task) -> None:
     mask[0, :48], mask[1, :9] = 1, 1
     arrays = {"input_ids": ids, "attention_mask": mask}
     requests.read(arrays, one_task(base))
-    with pytest.raises(InputError, match="row 1 has 9 tokens for task 'short'; wanted at most 8"):
+    with pytest.raises(InputError, match="row 1 has 9 tokens for task 'short'; expected at most 8"):
         requests.read(arrays, lambda _: [base, replace(base, name="short", max_tokens=8)])

@@ -157,7 +157,7 @@ def test_a_text_that_looks_like_a_template_is_text(requests: Requests, base: Tas
 
 def test_a_bundle_without_a_tokenizer_asks_for_arrays(bundle: Bundle, base: Task) -> None:
     bare = replace(bundle, manifest=replace(bundle.manifest, files={}))
-    with pytest.raises(InputError, match=r"no tokenizer\.json; wanted tokens instead of texts"):
+    with pytest.raises(InputError, match=r"no tokenizer\.json; expected tokens instead of texts"):
         encode(open_requests(bare), ["w0"], [base])
 
 

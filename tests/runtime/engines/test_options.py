@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.engines.cores import CAN_CHOOSE, available_cores, running_on
-from edge_prompt_runtime.engines.settings import MEMORY_ARENAS, EngineSettings
+from edge_prompt_runtime.engines.options import MEMORY_ARENAS, EngineOptions
 
 CORES = sorted(available_cores())
 LAST = CORES[-1]
@@ -26,7 +27,7 @@ from threading import Event, Thread
 import numpy as np
 from edge_prompt import read_bundle
 from edge_prompt_runtime.engines.base import open_graph
-from edge_prompt_runtime.engines.settings import EngineSettings
+from edge_prompt_runtime.engines.options import EngineOptions
 from edge_prompt_runtime.execution.network import GraphNetwork
 from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.tasks.task import base_task
@@ -43,7 +44,7 @@ def tasks():
 bundle, name = read_bundle(Path(sys.argv[1])), sys.argv[2]
 threads, cores, together = json.loads(sys.argv[3])
 outside = tasks()
-engine = open_graph(bundle, bundle.graph(name), EngineSettings(threads, cores=cores and tuple(cores)))
+engine = open_graph(bundle, bundle.graph(name), EngineOptions(threads, cores=cores and tuple(cores)))
 request = open_requests(bundle).read({"input_ids": np.full((64, 40), 7)}, one_task(base_task(bundle.manifest)))
 network = GraphNetwork(engine, bundle.graph(name).inputs, masked=True)
 feeds = network.switch(request.of_rows(range(64)), request.tasks)
@@ -207,22 +208,22 @@ def test_openvino_refuses_what_it_does_not_have(tiny_bundle: Path, asked: dict[s
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"threads": 0}, "threads=0; wanted an integer of at least 1"),
-        ({"threads": True}, "threads=True; wanted an integer"),
-        ({"threads": 1.5}, "threads=1.5; wanted an integer"),
+        ({"threads": 0}, "threads=0; expected an integer of at least 1"),
+        ({"threads": True}, "threads=True; expected an integer"),
+        ({"threads": 1.5}, "threads=1.5; expected an integer"),
         (
             {"threads": 2, "cores": [LAST]},
-            "threads=2 was set for 1 core(s); wanted an integer of at least 1 and at most 1",
+            "threads=2 was set for 1 core(s); expected an integer of at least 1 and at most 1",
         ),
-        ({"cores": []}, "cannot use the cores []; wanted one or more of"),
-        ({"cores": 1}, "cores=1 is not a list; wanted a list of numbers"),
-        ({"cores": [-1]}, "cannot use the cores [-1]; wanted one or more of"),
+        ({"cores": []}, "cannot use the cores []; expected one or more of"),
+        ({"cores": 1}, "cores=1 is not a list; expected a list of numbers"),
+        ({"cores": [-1]}, "cannot use the cores [-1]; expected one or more of"),
         ({"cores": [LAST, 4096]}, "this process cannot use the cores"),
-        ({"cores": [0.0]}, "cannot use the cores [0.0]; wanted one or more of"),
-        ({"memory_arena": "large"}, "the memory arena 'large' is unknown; wanted one of kept, shrunk, none"),
-        ({"memory_arena": True}, "the memory arena True is unknown; wanted one of kept"),
-        ({"spinning": 1}, "spinning 1 is unknown; wanted one of True, False"),
-        ({"spinning": "yes"}, "spinning 'yes' is unknown; wanted one of True, False"),
+        ({"cores": [0.0]}, "cannot use the cores [0.0]; expected one or more of"),
+        ({"memory_arena": "large"}, "the memory arena 'large' is unknown; expected one of kept, shrunk, none"),
+        ({"memory_arena": True}, "the memory arena True is unknown; expected one of kept"),
+        ({"spinning": 1}, "spinning 1 is unknown; expected one of True, False"),
+        ({"spinning": "yes"}, "spinning 'yes' is unknown; expected one of True, False"),
     ],
 )
 def test_a_setting_that_is_none_is_refused_in_one_sentence(
@@ -243,4 +244,4 @@ def test_a_system_without_a_choice_of_cores_says_so(tiny_bundle: Path, monkeypat
 
 
 def test_nothing_is_asked_of_an_engine_by_default() -> None:
-    assert EngineSettings() == (None, "f32", None, None, None, None, None)
+    assert astuple(EngineOptions()) == (None, "f32", None, None, None, None, None)

@@ -1,9 +1,9 @@
-"""Settings of engines, and the checks that do not depend on the engine."""
+"""The options of engines, and the checks that do not depend on the engine."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.cores import require_cores
@@ -15,11 +15,12 @@ CACHE_PRECISIONS = ("f16", "u8")
 """Precisions of the KV cache, besides the precision of the computation."""
 
 MEMORY_ARENAS = ("kept", "shrunk", "none")
-"""What happens to the memory of a finished request; see `EngineSettings.memory_arena`."""
+"""What happens to the memory of a finished request; see `EngineOptions.memory_arena`."""
 
 
-class EngineSettings(NamedTuple):
-    """How an engine runs a graph. None leaves a setting to the engine; unsupported settings are refused.
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine runs a graph. None leaves a setting to the engine; unsupported options are refused.
 
     Attributes:
         threads: Number of threads that the engine may use.
@@ -44,34 +45,34 @@ class EngineSettings(NamedTuple):
     memory_arena: str | None = None
 
 
-DEFAULTS = EngineSettings()
+DEFAULTS = EngineOptions()
 
 
-def require_sound(settings: EngineSettings) -> None:
-    """Check the settings that do not depend on the engine.
+def require_sound(options: EngineOptions) -> None:
+    """Check the options that do not depend on the engine.
 
     Raises:
         InputError: A setting is out of range.
     """
     for what, found, known in (
-        ("the precision", settings.precision, PRECISIONS),
-        ("the precision of the cache", settings.cache_precision, (None, settings.precision, *CACHE_PRECISIONS)),
-        ("the memory arena", settings.memory_arena, (None, *MEMORY_ARENAS)),
-        ("spinning", settings.spinning, (None, True, False)),
+        ("the precision", options.precision, PRECISIONS),
+        ("the precision of the cache", options.cache_precision, (None, options.precision, *CACHE_PRECISIONS)),
+        ("the memory arena", options.memory_arena, (None, *MEMORY_ARENAS)),
+        ("spinning", options.spinning, (None, True, False)),
     ):
         if not any(found is value or (isinstance(found, str) and found == value) for value in known):
             wanted = ", ".join(str(value) for value in known if value is not None)
             raise InputError(
                 found=f"{what} {found!r} is unknown", wanted=f"one of {wanted}", remedy="choose one of them"
             )
-    if settings.cores is not None:
-        require_cores(settings.cores)
-    if settings.threads is None:
+    if options.cores is not None:
+        require_cores(options.cores)
+    if options.threads is None:
         return
-    most = None if settings.cores is None else len(set(settings.cores))
-    if type(settings.threads) is not int or settings.threads < 1 or settings.threads > (most or settings.threads):
+    most = None if options.cores is None else len(set(options.cores))
+    if type(options.threads) is not int or options.threads < 1 or options.threads > (most or options.threads):
         raise InputError(
-            found=f"threads={settings.threads!r}" + ("" if most is None else f" was set for {most} core(s)"),
+            found=f"threads={options.threads!r}" + ("" if most is None else f" was set for {most} core(s)"),
             wanted="an integer of at least 1" + ("" if most is None else f" and at most {most}"),
             remedy="pass the number of cores that the engine may keep busy, or leave it out",
         )
