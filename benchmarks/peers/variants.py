@@ -9,7 +9,6 @@ from benchmarks.lib.stored_weights import EXACT, kept, shipped
 from benchmarks.peers.environments import is_installed
 from benchmarks.peers.models import RECIPES, is_made
 from benchmarks.peers.places import LORA, MODELS, NETWORK, PROMPT
-from benchmarks.peers.unending import unending
 from edge_prompt import EdgePromptError, read_bundle
 from examples.language_scores import SMOLLM2_BUNDLE
 
@@ -151,5 +150,4 @@ def graph_of(variant: Variant) -> Path:
 
 def arguments_of(variant: Variant) -> tuple[str, ...]:
     """The arguments of the variant's program."""
-    model = unending(variant.model) if variant.peer is None else variant.model
-    return ("--model", str(model), *variant.arguments)
+    return ("--model", str(variant.model), *variant.arguments)

@@ -120,7 +120,7 @@ def generate(runtime: Runtime, tokens: list[int], task: str | None) -> tuple[int
     Raises:
         SystemExit: The text ended before: what it took says nothing.
     """
-    answers = runtime.generate([tokens], task, max_new_tokens=NEW_TOKENS)
+    answers = runtime.generate([tokens], task, max_new_tokens=NEW_TOKENS, ignore_eos=True)
     assert isinstance(answers, list)
     if len(answers[0].tokens) < NEW_TOKENS:
         raise SystemExit(f"a text of {runtime.engine} ended after {len(answers[0].tokens)} of {NEW_TOKENS} tokens")

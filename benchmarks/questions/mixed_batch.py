@@ -29,7 +29,6 @@ import numpy as np
 
 from benchmarks.lib.bundles import minilm_bundle
 from benchmarks.lib.publish import Measured, options, publish
-from benchmarks.peers.unending import unending
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime import Classification, Runtime, TruncationWarning
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
@@ -233,7 +232,7 @@ def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks
     """A mixed batch, one of one task, and rows one at a time, on one engine."""
 
     def ask(some: list[list[int]], task: str | list[str]) -> list[tuple[int, ...]]:
-        answers = runtime.generate(some, task, max_new_tokens=NEW_TOKENS, temperature=0.0)
+        answers = runtime.generate(some, task, max_new_tokens=NEW_TOKENS, temperature=0.0, ignore_eos=True)
         return [tuple(answer.tokens) for answer in (answers if isinstance(answers, list) else [answers])]
 
     def one_at_a_time() -> list[tuple[int, ...]]:
@@ -277,7 +276,7 @@ def main(*, quick: bool, threads: int, output: Path) -> None:
         notes: tuple[str, ...] = ("all-MiniLM-L6-v2 has its own weights; prompts and heads are random.",)
         if plan.language_rounds:
             language = measure_language(
-                unending(smollm2_bundle()), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
+                smollm2_bundle(), plan.language_rounds, threads, LANGUAGE_VIRTUAL_TOKENS, 40_000
             )
             found = together([found, language])
             notes += ("SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts are random.",)

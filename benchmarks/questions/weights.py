@@ -28,7 +28,6 @@ from tokenizers import Tokenizer
 
 from benchmarks.lib.publish import Measured, options, publish
 from benchmarks.lib.stored_weights import EXACT, WAYS, bundle_with, kept, texts
-from benchmarks.peers.unending import BUNDLES, unending
 from benchmarks.questions.language import NEW_TOKENS, generate, request
 from edge_prompt.formats.bundle import TOKENIZER_NAME, read_bundle
 from edge_prompt_runtime import Runtime
@@ -127,16 +126,13 @@ def measure_on(
     task: LanguageTask,
     rounds: int,
     threads: int,
-    place: Path = BUNDLES,
 ) -> Measured:
     """All of one engine, of bundles by the name of their variant, `EXACT` among them.
 
-    Speeds are of texts that no token ends, so that all are of one length; these bundles are made in `place`.
+    Speeds are measured past the end of a text, so that all texts have the same length.
     """
-    endless = {name: Runtime(unending(bundle, place), engine, threads) for name, bundle in bundles.items()}
-    texts, first = speeds(endless, tokens, rounds)
-    del endless
     runtimes = {name: Runtime(bundle, engine, threads) for name, bundle in bundles.items()}
+    texts, first = speeds(runtimes, tokens, rounds)
     lost = scores(runtimes, rows, prompt, task)
     series = []
     for name in runtimes:

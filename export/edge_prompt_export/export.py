@@ -236,7 +236,7 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Seq
     config, module = backbone.config, backbone.module
     return manifest_of(
         backbone.preprocessing,
-        module.layer_shapes if module.cache_names else (),
+        module.layer_shapes if isinstance(module, ConditionedCausalLM) else (),
         backbone=Backbone(
             source=backbone.source_name,
             revision=backbone.options.revision,

@@ -21,10 +21,10 @@ def load(bundle: Path, engine: str, prompt: Path | None) -> Answer:
 
 
 def generate_with(runtime: Runtime, task: str | None) -> Generate:
-    """Streaming generation; the bundle's generation_config.json must not name tokens that end a text."""
+    """Streaming generation past the end of a text, so that every text has the length that was asked for."""
 
     def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
-        for piece in runtime.generate([tokens], task, stream=True, max_new_tokens=new_tokens):
+        for piece in runtime.generate([tokens], task, stream=True, max_new_tokens=new_tokens, ignore_eos=True):
             if piece.token is not None:
                 take(piece.token)
 

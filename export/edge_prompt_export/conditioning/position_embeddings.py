@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edge_prompt_export.base.private_names import is_traced
+
 
 def keep_interpolated_positions(model: nn.Module) -> None:
     """Store interpolated positions as a constant in exported graphs, for a network whose images have one size.
@@ -24,7 +26,7 @@ def _cached(original: Any) -> Any:
     cached: dict[tuple[int, ...], Tensor] = {}
 
     def interpolate_pos_encoding(embeddings: Tensor, *sizes: Any) -> Tensor:
-        exporting = torch._C._get_tracing_state() is not None or torch.compiler.is_exporting()
+        exporting = is_traced() or torch.compiler.is_exporting()
         key = tuple(int(size) for size in sizes if not isinstance(size, Tensor) or size.ndim == 0)  # Hiera: positions
         if exporting and key in cached:
             return cached[key]

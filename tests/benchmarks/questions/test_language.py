@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from benchmarks.peers.unending import unending
 from benchmarks.questions import language
 from benchmarks.questions.language import (
     ENGINES,
@@ -28,11 +27,11 @@ from tests.known_faults import PEFT_GENERATES_WRONG_TOKENS
 
 
 @pytest.fixture
-def endless(tiny_language_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny bundle without an end, and prompts and texts that fit it."""
+def bundle(tiny_language_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny bundle, and prompts and texts that fit it."""
     monkeypatch.setattr(language, "VIRTUAL_TOKENS", 6)
     monkeypatch.setattr(language, "NEW_TOKENS", 5)
-    return unending(tiny_language_bundle, tiny_language_bundle.parent / "endless")
+    return tiny_language_bundle
 
 
 @pytest.fixture
@@ -44,10 +43,10 @@ def network(tiny_language: Path) -> Any:
 
 @PEFT_GENERATES_WRONG_TOKENS
 @pytest.mark.filterwarnings("ignore:Position ids are not supported")
-def test_both_engines_are_measured_beside_peft(endless: Path, network: Any) -> None:
+def test_both_engines_are_measured_beside_peft(bundle: Path, network: Any) -> None:
     tokens = request(5, network.config.vocab_size)
     assert len(tokens) == REQUEST_TOKENS
-    found = measure(endless, network, tokens, 2, 1, (3, 6), ENGINES, 1, memory=False)
+    found = measure(bundle, network, tokens, 2, 1, (3, 6), ENGINES, 1, memory=False)
     compiled = {one.x: one.name for one in found.series if one.line == "compiled"}
     assert set(compiled) == {3, 6}
     assert {one.x for one in found.series if one.line == "no prompt"} == {0}
@@ -63,23 +62,23 @@ def test_a_prompt_costs_attention_to_its_tokens() -> None:
     assert more_multiplications(network, 100) == pytest.approx(1 + 3.456e6 / (106.2e6 + 1.01e6 + 0.5e6), abs=1e-4)
 
 
-def test_other_tokens_are_not_timed(endless: Path, network: Any, engine: str, tmp_path: Path) -> None:
-    runtime = Runtime(endless, engine, threads=1)
+def test_other_tokens_are_not_timed(bundle: Path, network: Any, engine: str, tmp_path: Path) -> None:
+    runtime = Runtime(bundle, engine, threads=1)
     embeddings = network.get_input_embeddings().weight.detach().numpy()
-    write_tasks(tmp_path, embeddings, read_bundle(endless).manifest.backbone.fingerprint, 1, (3,))
+    write_tasks(tmp_path, embeddings, read_bundle(bundle).manifest.backbone.fingerprint, 1, (3,))
     runtime.load_all(tmp_path)
     with pytest.raises(SystemExit, match="nothing is timed"):
         require_equal(runtime, request(5, network.config.vocab_size), [-1] * 5)
 
 
 def test_the_memory_of_a_task_is_told_by_a_process_of_its_own(
-    endless: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(language, "request", lambda: [5, 6, 7])
-    manifest = read_bundle(endless).manifest
+    manifest = read_bundle(bundle).manifest
     width = manifest.kinds["soft"][1]
     assert width is not None
     embeddings = np.random.default_rng(0).standard_normal((50, width), dtype=np.float32)
     paths = write_tasks(tmp_path, embeddings, manifest.backbone.fingerprint, 3, ())
-    said = CliRunner().invoke(main, ["--bundle", str(endless), "--memory-of", engine, *map(str, paths)])
+    said = CliRunner().invoke(main, ["--bundle", str(bundle), "--memory-of", engine, *map(str, paths)])
     assert json.loads(said.output)["kv_bytes"] > 0

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.unending import unending
 from benchmarks.questions.mixed_batch import (
     BY_TASK,
     MIXED,
@@ -38,10 +37,8 @@ def test_every_way_is_asked(tiny_bundle: Path) -> None:
     assert sum(ratio.goal is not None for ratio in found.ratios) == 8
 
 
-def test_a_language_model_is_asked(tiny_language_bundle: Path, tmp_path: Path) -> None:
-    found = measure_language(
-        unending(tiny_language_bundle, tmp_path), rounds=2, threads=1, virtual_tokens=3, most_tokens=40
-    )
+def test_a_language_model_is_asked(tiny_language_bundle: Path) -> None:
+    found = measure_language(tiny_language_bundle, rounds=2, threads=1, virtual_tokens=3, most_tokens=40)
     assert len(found.series) == 6
     assert all(len(one.samples) == 2 for one in found.series)
 

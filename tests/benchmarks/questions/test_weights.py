@@ -37,7 +37,7 @@ def test_speed_and_loss_of_small_weights(source: Path, engine: str, tmp_path: Pa
     questions = [Question("some words", "red"), Question("other words", "blue")]
     task = LanguageTask([], questions, ("red", "blue"), "Which colour?")
     rows = [random.integers(5, 300, 20)]
-    found = measure_on(engine, bundles, [5, 6, 7], rows, prompt, task, 2, 1, tmp_path / "endless")
+    found = measure_on(engine, bundles, [5, 6, 7], rows, prompt, task, 2, 1)
     values = {one.name: one.samples[0] for one in found.series}
     assert values[f"{engine}, fp32: divergence from fp32"] == pytest.approx(0, abs=1e-6)
     assert values[f"{engine}, fp32: same token as fp32"] == 100

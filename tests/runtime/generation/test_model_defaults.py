@@ -58,6 +58,21 @@ def test_the_callers_stop_tokens_join_the_models_own() -> None:
     assert settings_from({"eos_token_id": 2}, stop_token_ids=[5, 2]).stop_token_ids == (2, 5)
 
 
+def test_the_models_own_ends_are_ignored_when_asked() -> None:
+    own = {"eos_token_id": [2, 3], "stop_strings": ["END"]}
+    assert settings_from(own, ignore_eos=False).stop_token_ids == (2, 3)
+    ignoring = settings_from(own, ignore_eos=True)
+    assert (ignoring.stop_token_ids, ignoring.stop) == ((), ())
+    asked = settings_from(own, ignore_eos=True, stop_token_ids=[5], stop="stop here")
+    assert (asked.stop_token_ids, asked.stop) == ((5,), ("stop here",))
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", 1.0])
+def test_whether_ends_are_ignored_is_true_or_false(value: Any) -> None:
+    with pytest.raises(InputError, match=r"ignore_eos=.*; expected True or False"):
+        settings_from({}, ignore_eos=value)
+
+
 def test_stop_strings_of_the_model_are_replaced_by_the_callers() -> None:
     assert settings_from({"stop_strings": "###"}).stop == ("###",)
     assert settings_from({"stop_strings": ["a", "b"]}, stop=["c"]).stop == ("c",)

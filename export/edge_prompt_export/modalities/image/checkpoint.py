@@ -27,6 +27,7 @@ from edge_prompt_export.backbone.backbone import (
     task_of,
 )
 from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.base.private_names import networks_of
 from edge_prompt_export.modalities.image.backbone import ImageBackbone
 from edge_prompt_export.modalities.image.network import ConditionedVision, image_config
 from edge_prompt_export.modalities.image.pooling import IMAGE_POOLINGS
@@ -55,7 +56,7 @@ def accepts_checkpoint(config: PreTrainedConfig, task: str | None, _options: Loa
     if getattr(config, "vision_config", None) is not None:
         asked = task or task_of(config, TASK_OF_HEAD, "")
         return asked in AUTO_CLASSES or getattr(config, "text_config", None) is None
-    network = AutoModel._model_mapping.get(type(config), None)
+    network = networks_of(AutoModel).get(type(config), None)
     network = network[0] if isinstance(network, tuple) else network
     return getattr(network, "main_input_name", "") == "pixel_values"
 

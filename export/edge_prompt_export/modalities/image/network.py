@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import PROMPT_INPUTS, KindShape
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
+from edge_prompt_export.base.private_names import attention_implementation
 from edge_prompt_export.conditioning.attention import (
     UNMASKED_ATTENTION_NAME,
     capture_keys_and_values,
@@ -74,7 +75,7 @@ class ConditionedVision(ConditionedModule):
         self.image_size = image_size
         self.num_channels = int(getattr(image_config(model.config), "num_channels", 3))
         self.output_names = IMAGE_TASK_OUTPUTS[task]
-        self._original_attention: str = model.config._attn_implementation
+        self._original_attention: str = attention_implementation(model)
         self._probe()
         if image_size is not None:
             keep_interpolated_positions(model)
@@ -112,9 +113,7 @@ class ConditionedVision(ConditionedModule):
                 raise
         else:
             refusal = _refusal(name, seen.layer_shapes, seen.batches)
-        refusal = refusal or (
-            "" if model.config._attn_implementation == UNMASKED_ATTENTION_NAME else _undispatched(name)
-        )
+        refusal = refusal or ("" if attention_implementation(model) == UNMASKED_ATTENTION_NAME else _undispatched(name))
         if refusal:
             self.refused_kinds = dict.fromkeys(("soft", "deep", "prefix"), refusal)
             model.set_attn_implementation(self._original_attention)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kv_cache_names import TOKEN_INPUTS, past_names, present_names
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
+from edge_prompt_export.base.private_names import attention_implementation
 from edge_prompt_export.conditioning.attention import rows_of
 from edge_prompt_export.conditioning.cached_attention import CACHED_ATTENTION_NAME, CachePass, KeyValue, cache_pass
 
@@ -44,7 +45,7 @@ class ConditionedCausalLM(ConditionedModule):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self._original_attention: str = model.config._attn_implementation
+        self._original_attention: str = attention_implementation(model)
         layers_found = _conditioned_layers(model)
         self.layer_shapes, self.layer_limits = layers_found.layer_shapes, layers_found.limits
         self._logits_to_keep: Tensor | None = None

@@ -29,6 +29,7 @@ from edge_prompt_export.backbone.backbone import (
     task_of,
 )
 from edge_prompt_export.base.library_output import suppress_library_output
+from edge_prompt_export.base.private_names import networks_of
 from edge_prompt_export.modalities.text.backbone import TextBackbone
 from edge_prompt_export.modalities.text.network import ConditionedTextEncoder
 from edge_prompt_export.modalities.text.pooling import POOLINGS
@@ -119,7 +120,7 @@ def _preprocessing(
 
 def _auto_class(source: str, task: str, config: PreTrainedConfig) -> Any:
     # the configuration of an encoder-only T5 denies being an encoder-decoder, and AutoModel would add a random decoder
-    if task == "feature-extraction" and type(config) in AutoModelForTextEncoding._model_mapping:
+    if task == "feature-extraction" and type(config) in networks_of(AutoModelForTextEncoding):
         return AutoModelForTextEncoding
     if not getattr(config, "is_encoder_decoder", False):
         return AUTO_CLASSES[task]

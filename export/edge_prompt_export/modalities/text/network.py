@@ -14,6 +14,7 @@ from edge_prompt.base.errors import UnsupportedArchitectureError
 from edge_prompt.formats.kinds import PROMPT_INPUTS
 from edge_prompt.formats.preprocessing import TextPreprocessing
 from edge_prompt_export.backbone.conditioned_module import PARITY_VIRTUAL_TOKENS, ConditionedModule, Tensors
+from edge_prompt_export.base.private_names import attention_implementation
 from edge_prompt_export.conditioning.attention import ATTENTION_NAME, prefix_pass
 from edge_prompt_export.conditioning.virtual_tokens import JoinedSequence, join, take_slots
 from edge_prompt_export.modalities.text.pooling import FROM_TOKENS, POOLER
@@ -74,7 +75,7 @@ class ConditionedTextEncoder(ConditionedModule):
                     remedy="export another backbone",
                 )
         self.embedding = model.get_input_embeddings()
-        self._original_attention: str = model.config._attn_implementation
+        self._original_attention: str = attention_implementation(model)
         self._takes_positions = "position_ids" in parameters
         self.position_offset, self.num_positions = _learned_positions(model)
         takes_types = "token_type_ids" in parameters and getattr(model.config, "type_vocab_size", 0) > 1
@@ -301,7 +302,7 @@ def _dispatched_layers(model: PreTrainedModel) -> tuple[list[tuple[int, int]], s
     Returns:
         `(num_kv_heads, head_dim)` of each layer, and why the network takes no prefix (empty if it does).
     """
-    original = model.config._attn_implementation
+    original = attention_implementation(model)
     name = type(model).__name__
     try:
         model.set_attn_implementation(ATTENTION_NAME)
