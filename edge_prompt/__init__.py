@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-from edge_prompt.base.lazy_imports import lazily
+from edge_prompt.base.lazy_imports import lazy_attributes
 from edge_prompt.base.version import __version__
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge_prompt.formats.manifest import EncoderManifest, LanguageManifest, Manifest
     from edge_prompt.formats.prompt import Dense, Head, Prompt, read_prompt, write_prompt
 else:
-    __getattr__, __dir__ = lazily(
+    __getattr__, __dir__ = lazy_attributes(
         __name__,
         {
             **dict.fromkeys(("Bundle", "read_bundle"), "edge_prompt.formats.bundle"),

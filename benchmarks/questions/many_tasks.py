@@ -41,7 +41,7 @@ from edge_prompt_runtime.bench.timing import interleaved_us
 from edge_prompt_runtime.engines.base import ENGINES, open_engine
 from edge_prompt_runtime.engines.options import EngineOptions
 from edge_prompt_runtime.execution.network import prompt_inputs
-from edge_prompt_runtime.tasks.registry import LoadedTasks
+from edge_prompt_runtime.tasks.registry import TaskRegistry
 from examples.real_data import minilm
 
 VIRTUAL_TOKENS = 16
@@ -107,7 +107,9 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
         WARM: after_request(asking(warm), lambda name: prompt_inputs([warm.task(name)]), drawn(count)),
         START: after_request(
             asking(warm),
-            lambda name: LoadedTasks(opened, lambda array: array, lambda *_: None, lambda _: None, [folder]).find(name),
+            lambda name: TaskRegistry(opened, lambda array: array, lambda *_: None, lambda _: None, [folder]).find(
+                name
+            ),
             drawn(count),
         ),
     }

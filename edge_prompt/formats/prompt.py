@@ -12,7 +12,7 @@ from edge_prompt.formats.card import TEMPLATE_FIELD, Card, HeadFile, card_fields
 from edge_prompt.formats.head import Dense, Head, read_hashed_head, require_head, write_head_to
 from edge_prompt.formats.kinds import KIND_AXES, require_kind, require_shape
 from edge_prompt.storage.files import resolve_inside
-from edge_prompt.storage.transaction import Digests, Write, read_as_named, read_unchanged, write_together
+from edge_prompt.storage.transaction import Digests, Write, read_as_named, read_unchanged, write_all
 from edge_prompt.untrusted.npy import FloatArray, read_hashed_npy, require_writable, write_npy_to
 
 __all__ = ["HEAD_SUFFIX", "PROMPT_SUFFIX", "Dense", "Head", "Prompt", "read_prompt", "write_prompt"]
@@ -124,7 +124,7 @@ def write_prompt(
         head_path: None if head is None else lambda stream: write_head_to(stream, head),
         path: lambda stream: write_npy_to(stream, array),
     }
-    digests = write_together(
+    digests = write_all(
         files, card_path(path), lambda found: card_fields(described(found)), lambda fields: _named(path, fields)
     )
     return described(digests)

@@ -53,17 +53,17 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: The file cannot be written (no such folder, read-only, disk full). Nothing is left behind.
     """
-    with explained(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as temporary:
-            with filled(temporary) as stream:
+            with synced_stream(temporary) as stream:
                 yield stream
             temporary.move_to(path)
             sync_folder(path.parent)
 
 
 @contextmanager
-def filled(temporary: Temporary) -> Iterator[BinaryIO]:
+def synced_stream(temporary: Temporary) -> Iterator[BinaryIO]:
     """Open a temporary file for writing. At the end of the block it is synced and has the usual permissions.
 
     Raises:
@@ -89,7 +89,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
             wanted="a path for a new folder",
             remedy="choose another name or remove it first",
         )
-    with explained(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(path) as temporary:
             with _full_disk_reported(temporary.path):
@@ -236,7 +236,7 @@ def require_file(path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
+def open_regular_file(path: Path) -> Iterator[BufferedReader]:
     """Open the regular file at `path` for reading.
 
     Raises:
@@ -307,7 +307,7 @@ def sha256_of(path: Path) -> str:
         MissingFileError: There is no such file.
         ReadError: It cannot be read.
     """
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -370,7 +370,7 @@ def _full_disk_reported(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """Turn system errors while `path` is written into a `WriteError`; let our own errors pass unchanged."""
     try:
         yield

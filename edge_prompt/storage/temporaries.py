@@ -72,7 +72,7 @@ def temporary_folder(target: Path) -> Iterator[Temporary]:
 
 
 @contextmanager
-def one_writer_in(folder: Path) -> Iterator[None]:
+def sole_writer(folder: Path) -> Iterator[None]:
     """Let only one thread of one process at a time run such a block for the same folder.
 
     Raises:

@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from edge_prompt.base.errors import CardError, EdgePromptError, MissingFileError
-from edge_prompt.storage.files import explained, filled, json_bytes, read_json, sha256_of, stat_of, sync_folder
-from edge_prompt.storage.temporaries import Temporary, one_writer_in, temporary_file
+from edge_prompt.storage.files import (
+    json_bytes,
+    read_json,
+    sha256_of,
+    stat_of,
+    sync_folder,
+    synced_stream,
+    write_errors,
+)
+from edge_prompt.storage.temporaries import Temporary, sole_writer, temporary_file
 
 Write = Callable[[BinaryIO], object]
 """A function that writes the contents of one file to a stream."""
@@ -37,7 +45,7 @@ def pending_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.new")
 
 
-def write_together(
+def write_all(
     files: Mapping[Path, Write | None],
     card: Path,
     describe: Callable[[Digests], dict[str, Any]],
@@ -63,7 +71,7 @@ def write_together(
         digests = {path: sha256_of(temporary.path) for path, temporary in new.items()}
         content = json_bytes(describe(digests))
         new_card = stack.enter_context(_written(card, lambda stream: stream.write(content)))
-        with explained(card), one_writer_in(folder):
+        with write_errors(card), sole_writer(folder):
             _settle(files, card, named)
             try:
                 for path, temporary in new.items():
@@ -124,10 +132,10 @@ def read_unchanged(paths: Callable[[], Sequence[Path]], read: Callable[[], Value
 @contextmanager
 def _written(path: Path, write: Write) -> Iterator[Temporary]:
     """Write a temporary file for `path`, and sync it to disk."""
-    with explained(path):
+    with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as temporary:
-            with filled(temporary) as stream:
+            with synced_stream(temporary) as stream:
                 write(stream)
             yield temporary
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import ArrayFileError
-from edge_prompt.storage.files import opened, read_start, written_atomically
+from edge_prompt.storage.files import open_regular_file, read_start, written_atomically
 
 MAX_RANK = 6
 """The highest rank of a graph input: a prefix with its batch dimension."""
@@ -69,7 +69,7 @@ def read_hashed_npy(path: Path) -> tuple[FloatArray, str]:
     content, size_bytes = read_start(path, SMALL_BYTES)
     if size_bytes == len(content):
         return _read_stream(io.BytesIO(content), size_bytes, str(path)), hashlib.sha256(content).hexdigest()
-    with opened(path) as stream:  # too large to read before its header has been checked
+    with open_regular_file(path) as stream:  # too large to read before its header has been checked
         array = _read_stream(stream, os.fstat(stream.fileno()).st_size, str(path))
         return array, _digest(stream)
 
@@ -103,7 +103,7 @@ def read_npz(path: Path, names: frozenset[str]) -> dict[str, FloatArray]:
 
 def read_hashed_npz(path: Path, names: frozenset[str]) -> tuple[dict[str, FloatArray], str]:
     """Like `read_npz`, but also return the SHA-256 of the file that was read, even if the file is replaced later."""
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         return _read_archive(stream, path, names), _digest(stream)
 
 

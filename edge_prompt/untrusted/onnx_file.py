@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from edge_prompt.base.errors import ManifestError
-from edge_prompt.storage.files import opened
+from edge_prompt.storage.files import open_regular_file
 
 MAX_DEPTH = 16
 """The deepest nesting of graphs in attributes of nodes. protobuf's own reader supports about ten levels."""
@@ -79,7 +79,7 @@ def require_known_onnx(path: Path, file: str, sizes: Mapping[str, int]) -> None:
     Raises:
         ManifestError: It is malformed, or fails a check.
     """
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         try:
             content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file cannot be mapped

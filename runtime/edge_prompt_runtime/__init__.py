@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from edge_prompt.base.lazy_imports import lazily
+from edge_prompt.base.lazy_imports import lazy_attributes
 from edge_prompt_runtime.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge_prompt_runtime.inputs.text.requests import TruncationWarning
     from edge_prompt_runtime.signing.trust import Trust
 else:
-    __getattr__, __dir__ = lazily(
+    __getattr__, __dir__ = lazy_attributes(
         __name__,
         {
             **dict.fromkeys(("Generation", "Piece"), "edge_prompt_runtime.generation.results"),

@@ -17,10 +17,10 @@ from edge_prompt_runtime.inputs.requests import Requests, open_requests
 from edge_prompt_runtime.metrics.recorder import Recorder
 from edge_prompt_runtime.signing.trust import Trust, read_trusted_bundle
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
-from edge_prompt_runtime.tasks.registry import LoadedTasks
+from edge_prompt_runtime.tasks.registry import TaskRegistry
 
 
-class Opened(NamedTuple):
+class RuntimeParts(NamedTuple):
     """The parts of an open bundle.
 
     Attributes:
@@ -40,7 +40,7 @@ class Opened(NamedTuple):
     network: Network
     answers: Answers
     fold: DeepPromptFolder
-    loaded: LoadedTasks
+    loaded: TaskRegistry
     recorder: Recorder
 
 
@@ -52,17 +52,17 @@ def open_bundle(
     compiled_budget_bytes: int,
     prompts: Sequence[Path],
     prompts_budget_bytes: int,
-) -> Opened:
+) -> RuntimeParts:
     """Open the bundle in `folder`; for arguments and errors see `edge_prompt_runtime.runtime.Runtime`."""
     bundle = read_trusted_bundle(folder, trust)
     name, graph = open_engine(bundle, engine, options)
     requests, network, answers = open_network(bundle, name, graph, compiled_budget_bytes)
     fold = DeepPromptFolder(bundle, name, options)
     recorder = Recorder()
-    loaded = LoadedTasks(bundle, fold, network.prepare, network.forget, prompts, prompts_budget_bytes, recorder)
+    loaded = TaskRegistry(bundle, fold, network.prepare, network.forget, prompts, prompts_budget_bytes, recorder)
     for what, size_bytes in {**_bytes_of_tasks(loaded), **network.bytes_held}.items():
-        recorder.holds(what, size_bytes)
-    return Opened(bundle, name, requests, network, answers, fold, loaded, recorder)
+        recorder.register_memory(what, size_bytes)
+    return RuntimeParts(bundle, name, requests, network, answers, fold, loaded, recorder)
 
 
 def open_network(
@@ -78,7 +78,7 @@ def open_network(
     return open_requests(bundle), network, Answers(bundle, bundle.graph(name), network)
 
 
-def _bytes_of_tasks(loaded: LoadedTasks) -> dict[str, Callable[[], int]]:
+def _bytes_of_tasks(loaded: TaskRegistry) -> dict[str, Callable[[], int]]:
     def heads() -> int:
         return sum(task.head.size_bytes for task in loaded.in_memory if task.head is not None)
 

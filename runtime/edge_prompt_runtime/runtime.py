@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.aio import Asynchronous, asynchronous
-from edge_prompt_runtime.tasks.methods import Tasks
+from edge_prompt_runtime.tasks.methods import TaskMethods
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ COMPILED_BUDGET_BYTES = 256 * 2**20
 PROMPTS_BUDGET_BYTES = 64 * 2**20
 
 
-class Runtime(Tasks, Asynchronous):
+class Runtime(TaskMethods, Asynchronous):
     """Runs a bundle. Any number of threads may share one.
 
     Args:
@@ -61,7 +61,7 @@ class Runtime(Tasks, Asynchronous):
         bundle: The bundle.
         engine: Name of the engine.
         network: The network on the engine; its parts can be measured separately.
-        store: Tasks of the prompt folders.
+        store: TaskMethods of the prompt folders.
         recorder: Counts requests, and loads and evictions of prompts; see `stats`.
 
     Raises:
@@ -347,7 +347,7 @@ class Runtime(Tasks, Asynchronous):
             self._answers.require_task("text-generation")
             request = self._read(call, inputs, task)
             pieces, requests = self._answers.generate(request, settings, cancel)
-            pieces = call.watched(pieces)
+            pieces = call.watch(pieces)
             if stream:
                 return pieces
             from edge_prompt_runtime.generation.loop import collect  # noqa: PLC0415 - only generation needs it

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from edge_prompt.formats.bundle import TOKENIZER_NAME
 from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.generation.detokenizer import REPLACEMENT, Pieces
+from edge_prompt_runtime.generation.detokenizer import REPLACEMENT, StreamDecoder
 from edge_prompt_runtime.generation.results import Generation
 from examples.demo_lm import QUESTION, speed_of
 from examples.language_scores import PROMPTS, right_share, smollm2_bundle
@@ -89,7 +89,7 @@ def test_pieces_of_its_tokenizer_are_its_decoding() -> None:
     texts = [question.text for name in LANGUAGE_TASKS for question in language_task(name).held]
     for text in [*texts, "Grüße, señor 日本語 👩‍👩‍👧\n\n\tend"]:
         tokens = tokenizer.encode(text, add_special_tokens=False).ids
-        pieces = Pieces(tokenizer)
+        pieces = StreamDecoder(tokenizer)
         given = [*(pieces.push(token) for token in tokens), pieces.flush()]
         assert "".join(given) == tokenizer.decode(tokens) == text
         assert not any(piece.endswith(REPLACEMENT) for piece in given)

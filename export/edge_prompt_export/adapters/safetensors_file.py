@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_prompt.base.errors import AdapterError
-from edge_prompt.storage.files import MAX_JSON_BYTES, json_object, opened
+from edge_prompt.storage.files import MAX_JSON_BYTES, json_object, open_regular_file
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt_export.adapters.tensors import Tensor, TensorFile, refuse
 
@@ -32,7 +32,7 @@ def read_safetensors(path: Path) -> TensorFile:
         ReadError: The file cannot be read.
         AdapterError: The file is malformed, truncated, or longer than its tensors.
     """
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
         header_bytes = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         data_bytes = size_bytes - _LENGTH_BYTES - header_bytes
@@ -69,7 +69,7 @@ def _offsets(header: Fields, name: str) -> tuple[int, int]:
 
 
 def _read(path: Path, start: int, count: int) -> bytes:
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         stream.seek(start)
         content = stream.read(count)
     if len(content) != count:

@@ -24,7 +24,7 @@ from edge_prompt.storage.files import folder_written_atomically, resolve_inside,
 from edge_prompt_export.base.scratch import scratch_in
 from edge_prompt_export.modalities.image.data import IMAGE_SUFFIXES
 from edge_prompt_runtime.engines.base import Arrays, open_engine
-from edge_prompt_runtime.execution.network import rows_by_shape
+from edge_prompt_runtime.execution.network import group_rows
 from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.reference import BASE, compare_reference, difference, reference_prompts
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
@@ -173,7 +173,7 @@ def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[T
     for start in range(0, len(items), BATCH_SIZE):
         task = next(in_turn)
         request = requests.read(items[start : start + BATCH_SIZE], one_task(task))
-        for rows in rows_by_shape(request):
+        for rows in group_rows(request):
             feeds = {**request.of_rows(rows), **task.prompts}
             yield {name: feeds[name] for name in graph.inputs}
 

@@ -18,7 +18,7 @@ CODE = (
 )
 
 
-class EndedError(Exception):
+class ProcessEndedError(Exception):
     """A fresh process ended without an answer, for example because it ran out of memory."""
 
 
@@ -52,7 +52,7 @@ def start(
         precision: The precision of the computation.
 
     Raises:
-        EndedError: The process ended without an answer.
+        ProcessEndedError: The process ended without an answer.
     """
     asked = {"bundle": str(bundle), "engine": engine, "request": str(request), "threads": threads}
     asked |= {"cores": cores, "precision": precision}
@@ -62,7 +62,9 @@ def start(
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603 - ours
     if ended.returncode:
         said = (ended.stderr.strip().splitlines() or [""])[-1][:200]
-        raise EndedError(f"the fresh process for {engine} ended with {ended.returncode} before it answered ({said})")
+        raise ProcessEndedError(
+            f"the fresh process for {engine} ended with {ended.returncode} before it answered ({said})"
+        )
     return Start(**json.loads(ended.stdout.splitlines()[-1]))
 
 

@@ -14,19 +14,19 @@ import numpy as np
 from edge_prompt.base.errors import EdgePromptError
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_runtime.bench.answers import Generated, answer_to, generation_of
-from edge_prompt_runtime.bench.fresh import EndedError, Start, start
+from edge_prompt_runtime.bench.fresh import ProcessEndedError, Start, start
 from edge_prompt_runtime.bench.inputs import item_of
 from edge_prompt_runtime.bench.machine import machine, versions
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series
-from edge_prompt_runtime.bench.setting import NO_PROMPT, Setting, Tell, agreement, open_setting, settings_of
+from edge_prompt_runtime.bench.setting import NO_PROMPT, ReportProgress, Setting, agreement, open_setting, settings_of
 from edge_prompt_runtime.bench.swaps import cold_swap, numpy_load, warm_swap
 from edge_prompt_runtime.bench.timing import (
     in_turn,
     interleaved_us,
-    uncollected,
     warm_up,
     warm_up_rounds_for,
+    without_garbage_collection,
 )
 from edge_prompt_runtime.inputs.requests import one_task, open_requests
 from edge_prompt_runtime.runtime import Runtime
@@ -43,7 +43,7 @@ class Part(NamedTuple):
     charts: tuple[Chart, ...] = ()
 
 
-def measure(plan: Plan, tell: Tell) -> Results:
+def measure(plan: Plan, tell: ReportProgress) -> Results:
     """Measure a bundle.
 
     Raises:
@@ -216,7 +216,7 @@ def _starts(setting: Setting, folder: Path) -> Part:
     variants = {runtime.engine: lambda engine=runtime.engine: started(engine) for runtime in setting.runtimes}
     try:
         found = in_turn(variants, plan.starts, 1, setting.told("fresh processes", plan.starts))
-    except EndedError as error:
+    except ProcessEndedError as error:
         setting.left_out["load and memory"] = str(error)
         return Part()
     series = []
@@ -244,7 +244,7 @@ def _in_turn(
         return [run() for run in variants.values()]
 
     affordable = setting.rounds(one_round, 0.25)
-    with uncollected():
+    with without_garbage_collection():
         each = {name: lambda run=run: milliseconds(run()) for name, run in variants.items()}
         warm_up(each, warm_up_rounds_for(affordable))
     rounds = setting.rounds(one_round)

@@ -16,7 +16,7 @@ from edge_prompt_runtime.runtime import Runtime
 
 
 @dataclass(frozen=True)
-class Measured:
+class BenchPrompt:
     """A prompt to measure.
 
     Attributes:
@@ -32,13 +32,13 @@ class Measured:
     length: int = 0
 
 
-def given_prompts(plan: Plan) -> list[Measured]:
+def given_prompts(plan: Plan) -> list[BenchPrompt]:
     """Return the given prompts.
 
     Raises:
         InputError: Two prompts have the same name.
     """
-    prompts = [Measured(f"prompt {path.stem}", path, plan.kind) for path in plan.prompts]
+    prompts = [BenchPrompt(f"prompt {path.stem}", path, plan.kind) for path in plan.prompts]
     names = [prompt.name for prompt in prompts]
     if len(set(names)) < len(names):
         twice = next(prompt.path for prompt in prompts if names.count(prompt.name) > 1)
@@ -46,26 +46,26 @@ def given_prompts(plan: Plan) -> list[Measured]:
     return prompts
 
 
-def made_prompts(bundle: Bundle, plan: Plan, folder: Path) -> list[Measured]:
+def random_prompts(bundle: Bundle, plan: Plan, folder: Path) -> list[BenchPrompt]:
     """Write random prompts of each supported kind and each length to `folder`."""
     made = []
     for kind, shape in bundle.manifest.kinds.items():
         for length in plan.lengths if None in shape else (0,):
             name = f"{kind} of {length}" if length else kind
             path = folder / f"{name.replace(' ', '_')}.npy"
-            write_made(path, bundle.manifest, kind, length)
-            made.append(Measured(name, path, kind, length))
+            write_random_prompts(path, bundle.manifest, kind, length)
+            made.append(BenchPrompt(name, path, kind, length))
     return made
 
 
-def write_made(path: Path, manifest: Manifest, kind: str, length: int) -> None:
+def write_random_prompts(path: Path, manifest: Manifest, kind: str, length: int) -> None:
     """Write a prompt of small random numbers with its card."""
     shape = [length if axis is None else axis for axis in manifest.kinds[kind]]
     array = 0.05 * np.random.default_rng(length).standard_normal(shape, dtype=np.float32)
     write_prompt(path, array, kind, manifest.backbone.fingerprint)
 
 
-def load(runtimes: list[Runtime], prompts: list[Measured]) -> None:
+def load(runtimes: list[Runtime], prompts: list[BenchPrompt]) -> None:
     """Load prompts as tasks of every runtime.
 
     Raises:
@@ -76,7 +76,7 @@ def load(runtimes: list[Runtime], prompts: list[Measured]) -> None:
             runtime.load(prompt.name, prompt.path, prompt.kind)
 
 
-def load_fitting(runtimes: list[Runtime], prompts: list[Measured], needed: int) -> list[Measured]:
+def load_fitting(runtimes: list[Runtime], prompts: list[BenchPrompt], needed: int) -> list[BenchPrompt]:
     """Load the random prompts that leave enough positions for a request, and return them.
 
     Args:

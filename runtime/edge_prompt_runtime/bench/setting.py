@@ -15,14 +15,14 @@ from edge_prompt.formats.preprocessing import ImagePreprocessing, modality_of
 from edge_prompt_runtime.bench.answers import Arrays
 from edge_prompt_runtime.bench.inputs import request_of
 from edge_prompt_runtime.bench.plan import Plan
-from edge_prompt_runtime.bench.prompts import Measured, given_prompts, load, load_fitting, made_prompts
+from edge_prompt_runtime.bench.prompts import BenchPrompt, given_prompts, load, load_fitting, random_prompts
 from edge_prompt_runtime.engines.base import ENGINES
 from edge_prompt_runtime.engines.cores import available_cores
 from edge_prompt_runtime.reference import TOLERANCE, difference
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
 
-Tell = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 """A progress callback: the name of the measurement, the number of finished rounds, and the number of all rounds."""
 
 FEWEST_ROUNDS = 10
@@ -50,10 +50,10 @@ class Setting:
     runtimes: list[Runtime]
     threads: int
     arrays: Arrays
-    given: list[Measured]
-    made: list[Measured]
+    given: list[BenchPrompt]
+    made: list[BenchPrompt]
     left_out: dict[str, str]
-    tell: Tell
+    tell: ReportProgress
 
     @property
     def tasks(self) -> dict[str, TaskName]:
@@ -79,7 +79,7 @@ class Setting:
         return lambda: self.tell(what, next(done, rounds), rounds)
 
 
-def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Setting:
+def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: ReportProgress) -> Setting:
     """Open the bundle, load the prompts, and create the request.
 
     Raises:
@@ -94,7 +94,7 @@ def open_setting(bundle: Bundle, plan: Plan, folder: Path, tell: Tell) -> Settin
     room = min(runtimes[0].task(task).max_tokens for task in tasks) - new_tokens
     arrays = request_of(bundle, plan, room)
     needed = arrays["input_ids"].shape[1] + new_tokens if "input_ids" in arrays else 0
-    made = made_prompts(bundle, plan, folder)
+    made = random_prompts(bundle, plan, folder)
     fitting = load_fitting(runtimes, made, needed)
     for prompt in made:
         if prompt not in fitting:

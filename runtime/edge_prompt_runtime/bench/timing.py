@@ -46,7 +46,7 @@ def in_turn(
     order = list(variants.items())
     shuffler = random.Random(0)
     found: dict[str, list[Found]] = {name: [] for name in variants}
-    with uncollected():
+    with without_garbage_collection():
         for number in range(warm_up_rounds + rounds):
             shuffler.shuffle(order)
             for name, action in order:
@@ -101,7 +101,7 @@ def ratios_to_neighbours(
     run, run_base = _timed(action, clock), _timed(base, clock)
     warm_up({"action": run, "base": run_base}, min(most_warm_up_rounds, warm_up_rounds_for(rounds)))
     before, tops, bottoms = run_base(), [], []
-    with uncollected():
+    with without_garbage_collection():
         for _ in range(rounds):
             tops.append(run())
             after = run_base()
@@ -111,7 +111,7 @@ def ratios_to_neighbours(
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Disable garbage collection in the block."""
     collecting = gc.isenabled()
     gc.disable()

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from edge_prompt.base.errors import WriteError
-from edge_prompt.storage.files import explained
+from edge_prompt.storage.files import write_errors
 from edge_prompt.storage.temporaries import temporary_file
 from edge_prompt_runtime.bench.comparison import compare
 from edge_prompt_runtime.bench.comparison_table import print_comparison
 from edge_prompt_runtime.bench.measurement import measure
 from edge_prompt_runtime.bench.plan import DEFAULT_LENGTHS, DEFAULT_TOKENS, Plan
 from edge_prompt_runtime.bench.results import as_written, read_results, write_results
-from edge_prompt_runtime.bench.setting import Tell
+from edge_prompt_runtime.bench.setting import ReportProgress
 from edge_prompt_runtime.bench.tables import print_results
 from edge_prompt_runtime.commands.engine_options import cores_option
 from edge_prompt_runtime.engines.base import ENGINES
@@ -155,12 +155,12 @@ def _require_writable(path: Path) -> None:
     if path.is_dir():
         raise WriteError(found=f"{path} is a folder", wanted="a file to write", remedy="choose another name")
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    with explained(path), temporary_file(folder / path.name):
+    with write_errors(path), temporary_file(folder / path.name):
         pass
 
 
 @contextmanager
-def _progress_bar() -> Iterator[Tell]:
+def _progress_bar() -> Iterator[ReportProgress]:
     """Show progress on standard error if it is a terminal. It is drawn between rounds, never during one."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _of: None

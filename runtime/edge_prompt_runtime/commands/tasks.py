@@ -30,7 +30,7 @@ MOST_LABELS = 6
 
 
 @dataclass(frozen=True)
-class Listed:
+class PromptDescription:
     """A task on disk.
 
     Attributes:
@@ -73,7 +73,7 @@ def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool, tr
     if bundle is None and trust is not None:
         raise click.UsageError("the trust options require --bundle")
     opened = None if bundle is None else read_trusted_bundle(bundle, trust)
-    found = list(listed(PromptFolders([_prompts_in(folder) for folder in folders]), opened))
+    found = list(describe_prompts(PromptFolders([_prompts_in(folder) for folder in folders]), opened))
     if as_json:
         for task in found:
             click.echo(json.dumps(asdict(task), ensure_ascii=False))
@@ -83,7 +83,7 @@ def command(folders: tuple[Path, ...], bundle: Path | None, *, as_json: bool, tr
         sys.exit(1)
 
 
-def listed(folders: PromptFolders, bundle: Bundle | None) -> Iterator[Listed]:
+def describe_prompts(folders: PromptFolders, bundle: Bundle | None) -> Iterator[PromptDescription]:
     """Read and check every task in folders.
 
     Args:
@@ -96,10 +96,10 @@ def listed(folders: PromptFolders, bundle: Bundle | None) -> Iterator[Listed]:
             if found is not None:  # otherwise it was deleted in the meantime
                 yield _read(name, found.path, bundle)
         except EdgePromptError as error:
-            yield Listed(name, name + PROMPT_SUFFIX, problem=str(error))
+            yield PromptDescription(name, name + PROMPT_SUFFIX, problem=str(error))
 
 
-def _read(name: str, path: Path, bundle: Bundle | None) -> Listed:
+def _read(name: str, path: Path, bundle: Bundle | None) -> PromptDescription:
     task = None
     try:
         prompt = read_prompt(path)
@@ -107,9 +107,9 @@ def _read(name: str, path: Path, bundle: Bundle | None) -> Listed:
             manifest = bundle.manifest
             task = load_task(name, path, None, bundle, base_task(manifest), partial(_not_folded, manifest))
     except EdgePromptError as error:
-        return Listed(name, str(path), problem=str(error))
+        return PromptDescription(name, str(path), problem=str(error))
     engines = sorted(each.name.split(".")[-3] for each in path.parent.glob(f"{name}.*{ARRAYS_SUFFIX}"))
-    return Listed(
+    return PromptDescription(
         name,
         str(path),
         kind=_kind(prompt, task),
@@ -134,7 +134,7 @@ def _prompts_in(folder: Path) -> Path:
     return folder / PROMPTS_FOLDER if (folder / MANIFEST_NAME).is_file() else folder
 
 
-def _show(tasks: list[Listed]) -> None:
+def _show(tasks: list[PromptDescription]) -> None:
     table = Table("task", "kind", "shape", "bytes", "labels", "state")
     for task in tasks:
         names = ", ".join(task.labels[:MOST_LABELS])

@@ -21,7 +21,7 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.graph_files import require_known_graph
 from edge_prompt.formats.manifest import Graph
 from edge_prompt_runtime.engines.model_cache import folder_of
-from edge_prompt_runtime.engines.options import DEFAULTS, EngineOptions, require_sound
+from edge_prompt_runtime.engines.options import DEFAULTS, EngineOptions, require_valid_options
 
 LOG = logging.getLogger("edge_prompt.engines")
 
@@ -112,7 +112,7 @@ def open_engine(bundle: Bundle, name: str | None, options: EngineOptions = DEFAU
         ManifestError: The graph is missing or altered.
         InputError: A setting is out of range, or the engine does not support it here.
     """
-    require_sound(options)
+    require_valid_options(options)
     name = name or first_installed(bundle)
     if name not in ENGINES:
         raise UnknownEngineError(

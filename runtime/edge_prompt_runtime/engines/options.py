@@ -48,7 +48,7 @@ class EngineOptions:
 DEFAULTS = EngineOptions()
 
 
-def require_sound(options: EngineOptions) -> None:
+def require_valid_options(options: EngineOptions) -> None:
     """Check the options that do not depend on the engine.
 
     Raises:

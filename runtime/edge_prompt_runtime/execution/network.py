@@ -70,7 +70,7 @@ class GraphNetwork:
 
     def groups(self, request: Request, outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
         """Run all rows at once, unless the graph takes no mask and the rows differ in size or length of prompt."""
-        for rows in [list(range(len(request.tasks)))] if self._masked else rows_by_shape(request):
+        for rows in [list(range(len(request.tasks)))] if self._masked else group_rows(request):
             feeds = self.switch(request.of_rows(rows), [request.tasks[row] for row in rows])
             yield rows, self.engine.run(feeds, outputs)
 
@@ -111,7 +111,7 @@ def prompt_inputs(tasks: Sequence[Task]) -> Mapping[str, Float32]:
     return {name: _stacked([task.prompts[name] for task in tasks], name) for name in first.prompts}
 
 
-def rows_by_shape(request: Request) -> list[list[int]]:
+def group_rows(request: Request) -> list[list[int]]:
     """Group the rows of a batch by shape and length of prompt, as a graph without a mask requires."""
     groups: dict[Hashable, list[int]] = {}
     for row, task in enumerate(request.tasks):

@@ -23,7 +23,7 @@ class Decoder(Protocol):
         """Return the text of `ids`; ids outside the vocabulary have no text."""
 
 
-class Pieces:
+class StreamDecoder:
     """The text of one row, released piece by piece once it can no longer change.
 
     The pieces together are `decoder.decode(tokens)`, with one exception for malformed bytes: a decoder with byte

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.generation.detokenizer import Decoder, Pieces
+from edge_prompt_runtime.generation.detokenizer import Decoder, StreamDecoder
 from edge_prompt_runtime.generation.results import FinishReason, Piece
 from edge_prompt_runtime.generation.sampling import Sampler
 from edge_prompt_runtime.generation.settings import GenerationSettings
@@ -55,7 +55,7 @@ class Row:
         self._left = limit if request.room is None else min(limit, request.room)
         self._stop_tokens = frozenset(settings.stop_token_ids)
         self._sampler = Sampler(settings, request.tokens)
-        self._pieces = None if decoder is None else Pieces(decoder)
+        self._pieces = None if decoder is None else StreamDecoder(decoder)
         self._stops = StopStrings(settings.stop)
 
     def advance(self, logits: NDArray[np.float32]) -> Piece:

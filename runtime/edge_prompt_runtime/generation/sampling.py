@@ -75,10 +75,10 @@ class Sampler:
             self._seen = np.zeros(len(logits), np.bool_)
             prompt = np.fromiter(self._prompt, np.int64)
             self._seen[prompt[prompt < len(logits)]] = True
-        return penalised(logits, self._seen, self._penalty)
+        return apply_repetition_penalty(logits, self._seen, self._penalty)
 
 
-def penalised(logits: Float32, seen: NDArray[np.bool_], penalty: np.float32) -> Float32:
+def apply_repetition_penalty(logits: Float32, seen: NDArray[np.bool_], penalty: np.float32) -> Float32:
     """Return a copy of `logits [vocab]` with the repetition penalty applied to the tokens marked in `seen [vocab]`."""
     changed = logits.copy()
     tokens = np.flatnonzero(seen)

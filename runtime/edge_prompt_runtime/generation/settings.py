@@ -85,7 +85,7 @@ class GenerationSettings:
             _require(name, value, wanted)
             object.__setattr__(self, name, wanted.kind(value))
         if not isinstance(self.ignore_eos, bool):
-            _refuse("ignore_eos", self.ignore_eos, "True or False")
+            _refuse_setting("ignore_eos", self.ignore_eos, "True or False")
         object.__setattr__(self, "stop", _stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _token_ids(self.stop_token_ids))
 
@@ -116,7 +116,7 @@ class GenerationSettings:
 def _require(name: str, value: object, wanted: _Range) -> None:
     ill_typed = isinstance(value, bool) or not isinstance(value, Integral if wanted.kind is int else Real)
     if ill_typed or not wanted.least <= value <= wanted.most:  # type: ignore[operator]  # NaN fails the comparison
-        _refuse(name, value, wanted.wanted)
+        _refuse_setting(name, value, wanted.wanted)
 
 
 def _stop_strings(stop: Any) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def _stop_strings(stop: Any) -> tuple[str, ...]:
     stops = (stop,) if isinstance(stop, str) else _listed("stop", stop, wanted)
     faulty = [text for text in stops if not isinstance(text, str) or not 1 <= len(text) <= MAX_STOP_CHARACTERS]
     if faulty or len(stops) > MAX_STOPS:
-        _refuse("stop", faulty[0] if faulty else stops, wanted)
+        _refuse_setting("stop", faulty[0] if faulty else stops, wanted)
     return stops
 
 
@@ -133,7 +133,7 @@ def _token_ids(tokens: Any) -> tuple[int, ...]:
     listed = (tokens,) if isinstance(tokens, Integral) else _listed("stop_token_ids", tokens, wanted)
     for token in listed:
         if isinstance(token, bool) or not isinstance(token, Integral) or not 0 <= int(token) < 2**31:
-            _refuse("stop_token_ids", token, wanted)
+            _refuse_setting("stop_token_ids", token, wanted)
     return tuple(int(token) for token in listed)
 
 
@@ -141,9 +141,9 @@ def _listed(name: str, values: Any, wanted: str) -> tuple[Any, ...]:
     try:
         return tuple(values)
     except TypeError:
-        _refuse(name, values, wanted)
+        _refuse_setting(name, values, wanted)
 
 
-def _refuse(name: str, value: object, wanted: str) -> NoReturn:
+def _refuse_setting(name: str, value: object, wanted: str) -> NoReturn:
     found = f"{name}={repr(value)[:60]}"
     raise InputError(found=found, wanted=wanted, remedy=f"pass another value for {name}, or leave it out")

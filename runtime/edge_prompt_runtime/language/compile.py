@@ -53,7 +53,7 @@ class CompiledPrompts:
         self._lock = Lock()
 
     @property
-    def kept_bytes(self) -> int:
+    def bytes_in_memory(self) -> int:
         """Memory that the keys and values in memory use, in bytes."""
         with self._lock:
             return sum(compiled.size_bytes for compiled in self._kept.values())

@@ -17,7 +17,7 @@ from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt.formats.signed_files import signature_path
 from edge_prompt.storage.files import read_hashed_json
-from edge_prompt.storage.transaction import read_as_named, read_unchanged, write_together
+from edge_prompt.storage.transaction import read_as_named, read_unchanged, write_all
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_hashed_npz, write_npz_to
 from edge_prompt_runtime.engines.base import Past
@@ -55,7 +55,7 @@ def write_compiled(prompt: Path, prompt_sha256: str, bundle: Bundle, engine: str
     path = arrays_path(prompt, engine)
     arrays: dict[str, FloatArray] = {str(index): part for index, part in enumerate(past)}
     belongs = {"format_version": FORMAT_VERSION, **_belongs_to(prompt_sha256, bundle, engine)}
-    write_together(
+    write_all(
         {path: lambda stream: write_npz_to(stream, arrays)},
         card_path(prompt, engine),
         lambda digests: {**belongs, "sha256": digests[path]},

@@ -44,7 +44,7 @@ class LanguageModel:
     @property
     def bytes_held(self) -> Mapping[str, Callable[[], int]]:
         """See `Network.bytes_held`."""
-        return {"compiled": lambda: self.compiled.kept_bytes}
+        return {"compiled": lambda: self.compiled.bytes_in_memory}
 
     def prepare(self, task: Task, path: Path) -> None:
         """Load the compiled form of the prompt at `path` from the same folder, or else compile it now.

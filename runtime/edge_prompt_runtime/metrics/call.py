@@ -56,12 +56,12 @@ class Call:
         if error is not None or not self._streams:
             self._end(error)
 
-    def watched(self, pieces: Generator[Piece]) -> Generator[Piece]:
+    def watch(self, pieces: Generator[Piece]) -> Generator[Piece]:
         """Wrap the pieces that the call generates; it ends with the last one instead of its `with` block."""
         self._streams = True
-        return self._watch(pieces)
+        return self._pieces(pieces)
 
-    def _watch(self, pieces: Generator[Piece]) -> Generator[Piece]:
+    def _pieces(self, pieces: Generator[Piece]) -> Generator[Piece]:
         try:
             for piece in pieces:
                 if self.first_piece_ns is None:

@@ -88,7 +88,7 @@ class Recorder:
         self._happened("refusals")
         LOG.log(logging.DEBUG if known else logging.WARNING, "refused task %r: %s", name, refusal.reason)
 
-    def holds(self, what: str, size_bytes: Callable[[], int]) -> None:
+    def register_memory(self, what: str, size_bytes: Callable[[], int]) -> None:
         """Register `size_bytes`, which `stats` calls to get the memory used for `what`."""
         self._held[what] = size_bytes
 

@@ -14,7 +14,7 @@ import numpy as np
 from edge_prompt.base.errors import InputError, RequestTimeoutError
 from edge_prompt_runtime.closing import Closing
 from edge_prompt_runtime.runtime import Runtime
-from edge_prompt_runtime.serving.queue import Row, Waiting, closed
+from edge_prompt_runtime.serving.queue import QueuedRequest, RequestQueue, closed
 from edge_prompt_runtime.serving.sizes import groups_by_size, longest_row, size_of
 from edge_prompt_runtime.tasks.registry import TaskName
 
@@ -63,7 +63,7 @@ class Batcher(Closing):
         self._longest = longest_row(runtime.bundle)
         self._pool = ThreadPoolExecutor(1, "edge-prompt-batcher")
         self._thread: Thread | None = None
-        self._waiting = Waiting(
+        self._waiting = RequestQueue(
             lambda: self._pool.submit(self._run),
             max_rows=max_rows,
             max_delay_s=max_delay_ms / 1000,
@@ -97,7 +97,7 @@ class Batcher(Closing):
         )
         _require(task is None or isinstance(task, str), f"the task {task!r}", "a name, or None")
         _require(timeout_s is None or 0 < timeout_s <= TIMEOUT_MAX, f"timeout_s={timeout_s}", "seconds, above 0")
-        row = Row(item, task, Future(), None if timeout_s is None else monotonic() + timeout_s)
+        row = QueuedRequest(item, task, Future(), None if timeout_s is None else monotonic() + timeout_s)
         late = self._waiting.put(row)
         row.future.add_done_callback(self._waiting.drop)  # a cancelled request leaves the queue
         for one in late:
@@ -156,7 +156,7 @@ class Batcher(Closing):
             _guarded(self._answer, taken.rows)
             self._waiting.ended(len(taken.rows))
 
-    def _answer(self, rows: Sequence[Row]) -> None:
+    def _answer(self, rows: Sequence[QueuedRequest]) -> None:
         """Answer rows in groups of similar size."""
         sizes = [size_of(row.item, self._longest) for row in rows]
         for group in groups_by_size(sizes) if self._longest else [range(len(rows))]:
@@ -164,7 +164,7 @@ class Batcher(Closing):
             if begun:
                 _guarded(self._answer_batch, begun)
 
-    def _answer_batch(self, rows: Sequence[Row]) -> None:
+    def _answer_batch(self, rows: Sequence[QueuedRequest]) -> None:
         """Answer rows in one batch. If it fails, retry each half separately, so that only bad rows fail."""
         try:
             found = self._call_runtime(rows)
@@ -179,7 +179,7 @@ class Batcher(Closing):
             for row, answer in zip(rows, found, strict=True):
                 row.future.set_result(answer)
 
-    def _call_runtime(self, rows: Sequence[Row]) -> list[Any]:
+    def _call_runtime(self, rows: Sequence[QueuedRequest]) -> list[Any]:
         found = self._call([row.item for row in rows], [row.task for row in rows], **self._settings)
         answers = [row.copy() for row in found] if isinstance(found, np.ndarray) else list(found)
         if len(answers) != len(rows):
@@ -187,7 +187,7 @@ class Batcher(Closing):
         return answers
 
 
-def _guarded(answer: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> None:
+def _guarded(answer: Callable[[Sequence[QueuedRequest]], None], rows: Sequence[QueuedRequest]) -> None:
     """Answer `rows`. On any exception, every row without an answer gets the exception, and serving continues."""
     try:
         answer(rows)
@@ -196,7 +196,7 @@ def _guarded(answer: Callable[[Sequence[Row]], None], rows: Sequence[Row]) -> No
             _fail(row, error)
 
 
-def _begin(row: Row) -> bool:
+def _begin(row: QueuedRequest) -> bool:
     """Mark `row` as running unless it was cancelled or is late, and return whether it runs."""
     if not row.future.set_running_or_notify_cancel():
         return False
@@ -206,7 +206,7 @@ def _begin(row: Row) -> bool:
     return True
 
 
-def _fail(row: Row, error: BaseException) -> None:
+def _fail(row: QueuedRequest, error: BaseException) -> None:
     """Set the error of `row`, unless it has an answer or was cancelled."""
     with suppress(InvalidStateError):
         row.future.set_exception(error)

@@ -15,7 +15,7 @@ from edge_prompt_runtime.tasks.registry import TaskName
 
 
 @dataclass(eq=False, frozen=True)
-class Row:
+class QueuedRequest:
     """A request.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row:
         return self.deadline is not None and monotonic() >= self.deadline
 
 
-class Taken(NamedTuple):
+class Batch(NamedTuple):
     """Rows taken from the queue.
 
     Attributes:
@@ -44,11 +44,11 @@ class Taken(NamedTuple):
         late: The rows whose deadline has passed.
     """
 
-    rows: list[Row]
-    late: list[Row]
+    rows: list[QueuedRequest]
+    late: list[QueuedRequest]
 
 
-class Waiting:
+class RequestQueue:
     """A bounded queue. Any number of threads add rows; one thread at a time takes them, until the queue is empty.
 
     Adding a row starts a consumer if none is running. The first batch starts immediately. Callers that have just been
@@ -68,7 +68,7 @@ class Waiting:
         self._max_rows = max_rows
         self._max_delay_s = max_delay_s
         self._max_waiting = max_waiting
-        self._rows: dict[Future[Any], Row] = {}
+        self._rows: dict[Future[Any], QueuedRequest] = {}
         self._changed = Condition()
         self._taking = self._closed = False
         self._expected = 0
@@ -78,7 +78,7 @@ class Waiting:
         """The number of queued rows."""
         return len(self._rows)
 
-    def put(self, row: Row) -> list[Row]:
+    def put(self, row: QueuedRequest) -> list[QueuedRequest]:
         """Add `row` to the queue.
 
         Returns:
@@ -109,7 +109,7 @@ class Waiting:
                 self._changed.notify()
             return late
 
-    def take(self) -> Taken:
+    def take(self) -> Batch:
         """Wait for the next batch and return its rows. If there are neither rows nor late ones, the consumer ends."""
         with self._changed:
             while not self._full and not self._closed:
@@ -122,7 +122,7 @@ class Waiting:
             for row in rows:
                 del self._rows[row.future]
             self._taking = bool(rows or late)
-            return Taken(rows, late)
+            return Batch(rows, late)
 
     def ended(self, rows: int) -> None:
         """Record that a batch of `rows` rows has been answered."""
@@ -135,7 +135,7 @@ class Waiting:
         with self._changed:
             self._rows.pop(future, None)
 
-    def close(self, *, refuse: bool) -> list[Row]:
+    def close(self, *, refuse: bool) -> list[QueuedRequest]:
         """Close the queue. If `refuse`, remove the queued rows and return them."""
         with self._changed:
             self._closed = True
@@ -150,7 +150,7 @@ class Waiting:
         """Whether enough rows are queued for the next batch."""
         return len(self._rows) >= min(self._expected, self._max_rows)
 
-    def _pop_late(self) -> list[Row]:
+    def _pop_late(self) -> list[QueuedRequest]:
         late = [row for row in self._rows.values() if row.late]
         for row in late:
             del self._rows[row.future]

@@ -14,7 +14,7 @@ from edge_prompt.formats.prompt import HEAD_SUFFIX, PROMPT_SUFFIX
 from edge_prompt.formats.signed_files import SIGNATURE_SUFFIX
 from edge_prompt.storage.files import FileStat, stat_inside, stat_of
 
-Signature = tuple[FileStat | None, ...]
+FileStamp = tuple[FileStat | None, ...]
 """Identifies the current files of a prompt, so that replaced files are noticed; None for a file that is missing."""
 
 _BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
 """File names that are accepted, without the suffix; see `edge_prompt.storage.files.stat_inside`."""
 
 
-class Found(NamedTuple):
+class FoundPrompt(NamedTuple):
     """A prompt in a folder.
 
     Attributes:
@@ -33,7 +33,7 @@ class Found(NamedTuple):
     """
 
     path: Path
-    signature: Signature
+    signature: FileStamp
 
 
 class PromptFolders:
@@ -56,7 +56,7 @@ class PromptFolders:
         self.folders = tuple(folders)
         self._beside = (*_BESIDE, SIGNATURE_SUFFIX) if signed else _BESIDE
 
-    def find(self, name: str) -> Found | None:
+    def find(self, name: str) -> FoundPrompt | None:
         """Return the prompt called `name`; None if there is none, or if the name is not a valid file name.
 
         Raises:
@@ -69,7 +69,7 @@ class PromptFolders:
             state = stat_inside(path)
             if state is not None:
                 stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
-                return Found(path, (state, *[stat_of(stem + suffix) for suffix in self._beside]))
+                return FoundPrompt(path, (state, *[stat_of(stem + suffix) for suffix in self._beside]))
         return None
 
     def names(self) -> list[str]:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
-    from edge_prompt_runtime.tasks.registry import LoadedTasks, TaskName
+    from edge_prompt_runtime.tasks.registry import TaskName, TaskRegistry
     from edge_prompt_runtime.tasks.store import Refreshed, TaskStore
     from edge_prompt_runtime.tasks.task import Task
     from edge_prompt_runtime.tasks.watch import Watcher
 
 
-class Tasks:
+class TaskMethods:
     """The part of `Runtime` that manages tasks.
 
     Attributes:
@@ -21,7 +21,7 @@ class Tasks:
     """
 
     store: TaskStore
-    _loaded: LoadedTasks
+    _loaded: TaskRegistry
     _fold: DeepPromptFolder
 
     @property

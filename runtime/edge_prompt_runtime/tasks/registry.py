@@ -21,7 +21,7 @@ MOST_NAMED = 20
 """The most tasks that an error message lists."""
 
 
-class LoadedTasks:
+class TaskRegistry:
     """All tasks of a runtime. Thread-safe: a task is never changed, only replaced.
 
     Args:
@@ -68,7 +68,7 @@ class LoadedTasks:
     @property
     def in_memory(self) -> list[Task]:
         """The tasks that are in memory."""
-        return [*list(self._tasks.values()), *self.store.kept.values()]
+        return [*list(self._tasks.values()), *self.store.in_memory.values()]
 
     def find(self, name: TaskName) -> Task:
         """Return the task called `name`; see `Runtime.task`."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from edge_prompt.base.errors import EdgePromptError
 from edge_prompt_runtime.metrics.recorder import Recorder
-from edge_prompt_runtime.tasks.folders import Found, PromptFolders
+from edge_prompt_runtime.tasks.folders import FoundPrompt, PromptFolders
 from edge_prompt_runtime.tasks.task import Task
 
 
@@ -32,7 +32,7 @@ class Refreshed:
 
 class _Kept(NamedTuple):
     task: Task
-    found: Found
+    found: FoundPrompt
 
 
 class TaskStore:
@@ -63,21 +63,21 @@ class TaskStore:
         self._forget = forget
         self._recorder = recorder
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._kept_bytes = 0
+        self._bytes_in_memory = 0
         self._pinned: set[str] = set()
         self._reading: dict[str, Lock] = {}
         self._lock = Lock()
 
     @property
-    def kept(self) -> dict[str, Task]:
+    def in_memory(self) -> dict[str, Task]:
         """The tasks in memory, the least recently used first."""
         with self._lock:
             return {name: kept.task for name, kept in self._kept.items()}
 
     @property
-    def kept_bytes(self) -> int:
+    def bytes_in_memory(self) -> int:
         """Memory that the prompts and heads of these tasks use, in bytes."""
-        return self._kept_bytes
+        return self._bytes_in_memory
 
     def find(self, name: str) -> Task | None:
         """Return the task called `name`, read now if it is not in memory; None if there is no such prompt.
@@ -150,7 +150,7 @@ class TaskStore:
     def _keep(self, name: str, kept: _Kept) -> None:
         with self._lock:
             self._kept[name] = kept
-            self._kept_bytes += kept.task.size_bytes
+            self._bytes_in_memory += kept.task.size_bytes
         self._make_room()
 
     def _replace(self, name: str, old: _Kept, new: _Kept) -> bool:
@@ -159,7 +159,7 @@ class TaskStore:
             current = self._kept.get(name) is old
             if current:
                 self._kept[name] = new
-                self._kept_bytes += new.task.size_bytes - old.task.size_bytes
+                self._bytes_in_memory += new.task.size_bytes - old.task.size_bytes
         self._forget(old.task if current else new.task)
         if current:
             self._recorder.replaced(name)
@@ -172,7 +172,7 @@ class TaskStore:
             current = self._kept.get(name) is old
             if current:
                 del self._kept[name]
-                self._kept_bytes -= old.task.size_bytes
+                self._bytes_in_memory -= old.task.size_bytes
         if current:
             self._forget(old.task)
             self._recorder.unloaded(name)
@@ -182,7 +182,7 @@ class TaskStore:
         """Evict the least recently used tasks while the budget is exceeded, but never the most recent one."""
         gone = []
         with self._lock:
-            excess_bytes = self._kept_bytes - self._budget_bytes
+            excess_bytes = self._bytes_in_memory - self._budget_bytes
             if excess_bytes > 0 and self._pinned:
                 excess_bytes -= sum(self._kept[name].task.size_bytes for name in self._pinned if name in self._kept)
             newest = next(reversed(self._kept), None)
@@ -193,7 +193,7 @@ class TaskStore:
                     gone.append(name)
                     excess_bytes -= kept.task.size_bytes
             tasks = [self._kept.pop(name).task for name in gone]
-            self._kept_bytes -= sum(task.size_bytes for task in tasks)
+            self._bytes_in_memory -= sum(task.size_bytes for task in tasks)
         for task in tasks:
             self._forget(task)
             self._recorder.evicted(task.name)

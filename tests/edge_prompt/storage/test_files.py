@@ -27,7 +27,7 @@ from edge_prompt.storage.files import (
     MAX_JSON_BYTES,
     MAX_NAME_LENGTH,
     folder_written_atomically,
-    opened,
+    open_regular_file,
     read_json,
     read_start,
     require_file,
@@ -72,7 +72,7 @@ def touch_and_raise(path: Path, error: type[BaseException]) -> None:
 
 
 def opened_and_read(path: Path) -> bytes:
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         return stream.read()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_prompt.storage.temporaries import HAS_LOCKS, PLACES, one_writer_in, temporary_file, temporary_folder
+from edge_prompt.storage.temporaries import HAS_LOCKS, PLACES, sole_writer, temporary_file, temporary_folder
 
 locked = pytest.mark.skipif(not HAS_LOCKS, reason="no locks that end with their process")
 
@@ -94,6 +94,6 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     before = descriptors()
     for make in MAKES.values():
         (tmp_path / ".x.0.tmp").touch()
-        with make(tmp_path / "x"), make(tmp_path / "x"), one_writer_in(tmp_path):
+        with make(tmp_path / "x"), make(tmp_path / "x"), sole_writer(tmp_path):
             pass
     assert descriptors() == before

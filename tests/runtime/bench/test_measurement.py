@@ -9,10 +9,10 @@ import pytest
 from edge_prompt.base.errors import EdgePromptError, InputError, MissingExtraError
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime.bench import measurement as measuring
-from edge_prompt_runtime.bench.fresh import EndedError, start
+from edge_prompt_runtime.bench.fresh import ProcessEndedError, start
 from edge_prompt_runtime.bench.measurement import measure
 from edge_prompt_runtime.bench.plan import Plan
-from edge_prompt_runtime.bench.prompts import Measured
+from edge_prompt_runtime.bench.prompts import BenchPrompt
 from edge_prompt_runtime.bench.results import Results, read_results, write_results
 from edge_prompt_runtime.engines.base import ENGINES
 from tests.conftest import BuildOnce, MakePrompt
@@ -61,7 +61,7 @@ def test_texts_are_measured_on_every_engine(tiny_bundle: Path, make_prompt: Make
 
 def test_a_virtual_token_costs_what_longer_prompts_take_more() -> None:
     found = {"e: request, no prompt": [1.0, 2.0]} | {f"e: request, soft of {n}": [1.0 + n, 2.0 + 2 * n] for n in (2, 4)}
-    made = [Measured(f"soft of {n}", Path(), "soft", n) for n in (2, 4)]
+    made = [BenchPrompt(f"soft of {n}", Path(), "soft", n) for n in (2, 4)]
     setting: Any = type("Stub", (), {"made": made})
     runtime: Any = type("Stub", (), {"engine": "e"})
     (slope,) = measuring._slopes(setting, runtime, "request", found)
@@ -147,5 +147,5 @@ def test_an_engine_that_is_not_installed_is_named(tiny_bundle: Path, monkeypatch
 
 def test_a_process_that_ends_early_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "request.npz", nothing=np.zeros(1))
-    with pytest.raises(EndedError, match="ended with 1 before it answered"):
+    with pytest.raises(ProcessEndedError, match="ended with 1 before it answered"):
         start(tiny_bundle, "onnxruntime", tmp_path / "request.npz", 1, None, "f32")

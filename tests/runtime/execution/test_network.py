@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle
-from edge_prompt_runtime.execution.network import GraphNetwork, prompt_inputs, rows_by_shape
+from edge_prompt_runtime.execution.network import GraphNetwork, group_rows, prompt_inputs
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Task, base_task, load_task
@@ -168,27 +168,27 @@ def images(tasks: list[Task], *sizes: tuple[int, int]) -> Request:
 def test_rows_of_one_shape_and_length_run_together() -> None:
     tasks = [image_task(name, soft=2, pixel=name > "b") for name in "abcd"]
     request = Request({"pixel_values": np.zeros((4, 3, 4, 5), np.float32)}, tasks)
-    assert rows_by_shape(request) == [[0, 1, 2, 3]]
+    assert group_rows(request) == [[0, 1, 2, 3]]
 
 
 def test_rows_are_grouped_by_the_lengths_of_their_prompts() -> None:
     base, soft, prefix = image_task("base"), image_task("soft", soft=2), image_task("prefix", prefix=2)
     tasks = [soft, base, prefix, image_task("other", soft=2), base, image_task("longer", soft=3)]
     request = Request({"pixel_values": np.zeros((6, 3, 4, 5), np.float32)}, tasks)
-    assert rows_by_shape(request) == [[0, 3], [1, 4], [2], [5]]
+    assert group_rows(request) == [[0, 3], [1, 4], [2], [5]]
 
 
 def test_rows_are_grouped_by_the_shapes_of_their_images() -> None:
     sizes, task = ((4, 5), (5, 4), (4, 5)), image_task("a")
-    assert rows_by_shape(images([task] * 3, *sizes)) == [[0, 2], [1]]
-    assert rows_by_shape(images([task, task, image_task("b", soft=1)], *sizes)) == [[0], [1], [2]]
+    assert group_rows(images([task] * 3, *sizes)) == [[0, 2], [1]]
+    assert group_rows(images([task, task, image_task("b", soft=1)], *sizes)) == [[0], [1], [2]]
 
 
 @given(rows=st.lists(st.tuples(st.integers(1, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=8))
 def test_every_row_is_in_one_group_with_all_that_are_like_it(rows: list[tuple[int, int, int]]) -> None:
     tasks = [image_task(str(number), soft=s, prefix=p) for number, (_, s, p) in enumerate(rows)]
     request = images(tasks, *((height, 3) for height, _, _ in rows))
-    groups = rows_by_shape(request)
+    groups = group_rows(request)
     assert sorted(row for group in groups for row in group) == list(range(len(rows)))
     for group in groups:
         assert group == sorted(group)

@@ -5,14 +5,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from edge_prompt_runtime.generation.detokenizer import REPLACEMENT, Pieces
+from edge_prompt_runtime.generation.detokenizer import REPLACEMENT, StreamDecoder
 from tests.runtime.generation.conftest import SPECIAL, TEXTS, byte_fallback, byte_level
 
 any_text = st.text(max_size=40) | st.lists(st.sampled_from("the fox \n,.'é€日😀"), max_size=40).map("".join)
 
 
 def pieces_of(tokenizer: Tokenizer, tokens: list[int]) -> list[str]:
-    pieces = Pieces(tokenizer)
+    pieces = StreamDecoder(tokenizer)
     return [*(pieces.push(token) for token in tokens), pieces.flush()]
 
 

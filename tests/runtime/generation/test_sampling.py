@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from edge_prompt.base.errors import LogitsError
-from edge_prompt_runtime.generation.sampling import Sampler, candidates, logprobs_of, penalised
+from edge_prompt_runtime.generation.sampling import Sampler, apply_repetition_penalty, candidates, logprobs_of
 from edge_prompt_runtime.generation.settings import GenerationSettings
 
 Float32 = NDArray[np.float32]
@@ -92,7 +92,7 @@ def test_of_equals_at_the_edge_of_top_p_the_first_stay() -> None:
 def test_the_repetition_penalty_is_transformers_own(logits: Float32, penalty: float, said: list[int]) -> None:
     mask = np.zeros(len(logits), np.bool_)
     mask[[token for token in said if token < len(logits)]] = True
-    ours = penalised(logits, mask, np.float32(penalty))
+    ours = apply_repetition_penalty(logits, mask, np.float32(penalty))
     np.testing.assert_array_equal(
         ours, by_transformers(logits, RepetitionPenaltyLogitsProcessor(penalty), said=tuple(said))
     )
@@ -111,7 +111,7 @@ def test_all_together_are_transformers_own_on_real_sizes(size: int) -> None:
             chain = [RepetitionPenaltyLogitsProcessor(1.1), TemperatureLogitsWarper(0.8)]
             chain += [] if top_k is None else [TopKLogitsWarper(top_k)]
             theirs = by_transformers(logits, *chain, TopPLogitsWarper(0.9), MinPLogitsWarper(0.01), said=said)
-            ours = left_of(penalised(logits, mask, np.float32(1.1)), settings)
+            ours = left_of(apply_repetition_penalty(logits, mask, np.float32(1.1)), settings)
             differ = np.flatnonzero(ours != theirs)
             # transformers sums a hundred thousand probabilities in float32, so a few at the boundary may differ
             assert len(differ) <= np.isfinite(theirs).sum() * 1e-3
@@ -165,7 +165,7 @@ def test_the_coldest_temperature_is_greedy_and_overflows_nowhere(temperature: fl
 @pytest.mark.parametrize("penalty", [1e-6, 1e6])
 def test_a_penalty_that_overflows_is_no_nan(penalty: float) -> None:
     logits = np.array([-3e38, 0.0, -np.inf, 1.0], np.float32)
-    left = penalised(logits, np.array([True, True, True, False]), np.float32(penalty))
+    left = apply_repetition_penalty(logits, np.array([True, True, True, False]), np.float32(penalty))
     assert not np.isnan(left).any()
 
 

@@ -73,7 +73,7 @@ class Service:
 def test_figures_are_served_over_http() -> None:
     service = Service()
     service.answer()
-    service.recorder.holds("prompts", lambda: 42)
+    service.recorder.register_memory("prompts", lambda: 42)
     with expose(service, 0) as exposition:
         status, content_type, text = get(exposition, "/metrics")
         assert (status, content_type) == (200, CONTENT_TYPE)

@@ -39,7 +39,7 @@ class Service:
     def stream(self, task: Task, error: Exception | None = None) -> Generator[Piece]:
         with self.recorder.call("stream") as call:
             call.tasks = [task]
-            return call.watched(self._pieces(error))
+            return call.watch(self._pieces(error))
 
     def _pieces(self, error: Exception | None) -> Generator[Piece]:
         yield from PIECES
@@ -215,7 +215,7 @@ def test_the_last_refusals_are_remembered_on_one_line_each(service: Service, cap
 
 def test_what_is_held_is_asked_for_when_stats_are(service: Service) -> None:
     sizes = [1, 2]
-    service.recorder.holds("prompts", lambda: sum(sizes))
+    service.recorder.register_memory("prompts", lambda: sum(sizes))
     assert service.recorder.stats().bytes_held == {"prompts": 3}
     sizes.append(4)
     assert service.recorder.stats().bytes_held == {"prompts": 7}

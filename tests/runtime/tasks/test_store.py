@@ -67,7 +67,7 @@ def test_nothing_is_read_before_it_is_asked_for(tiny_bundle: Path, prompts: Path
     (prompts / "a.npy").write_bytes(b"no prompt")
     runtime = store_of(tiny_bundle, prompts)
     runtime.classify(TEXT, task="b")
-    assert list(runtime.store.kept) == ["b"]
+    assert list(runtime.store.in_memory) == ["b"]
     with pytest.raises(ArrayFileError):
         runtime.task("a")
 
@@ -108,11 +108,11 @@ def test_what_was_used_least_recently_goes_where_the_budget_ends(tiny_bundle: Pa
     runtime.task("b")
     runtime.task("a")
     runtime.task("c")
-    assert list(runtime.store.kept) == ["a", "c"]
-    assert runtime.store.kept_bytes == 2 * size_bytes
+    assert list(runtime.store.in_memory) == ["a", "c"]
+    assert runtime.store.in_memory_bytes == 2 * size_bytes
     assert (runtime.stats().loads, runtime.stats().evictions) == (3, 1)
     runtime.task("b")  # comes back
-    assert list(runtime.store.kept) == ["c", "b"]
+    assert list(runtime.store.in_memory) == ["c", "b"]
 
 
 def test_what_is_pinned_stays(tiny_bundle: Path, prompts: Path) -> None:
@@ -120,9 +120,9 @@ def test_what_is_pinned_stays(tiny_bundle: Path, prompts: Path) -> None:
     runtime.pin("a")
     for name in ("b", "c", "b"):
         runtime.task(name)
-    assert list(runtime.store.kept) == ["a", "b"]
+    assert list(runtime.store.in_memory) == ["a", "b"]
     runtime.unpin("a")
-    assert list(runtime.store.kept) == ["b"]
+    assert list(runtime.store.in_memory) == ["b"]
     with pytest.raises(UnknownTaskError):
         runtime.pin("nobody")
 
@@ -131,7 +131,7 @@ def test_a_task_larger_than_the_budget_is_served(tiny_bundle: Path, prompts: Pat
     runtime = Runtime(tiny_bundle, "onnxruntime", prompts=prompts, prompts_budget_bytes=0)
     first = runtime.classify(TEXT, task="a")
     runtime.task("b")
-    assert list(runtime.store.kept) == ["b"]
+    assert list(runtime.store.in_memory) == ["b"]
     assert runtime.classify(TEXT, task="a") == first
 
 

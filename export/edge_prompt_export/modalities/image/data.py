@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from edge_prompt.base.errors import MissingFileError, TrainingDataError
-from edge_prompt.storage.files import opened, require_file
+from edge_prompt.storage.files import open_regular_file, require_file
 
 _ROW = "one path and one label per line"
 
@@ -58,7 +58,7 @@ def _of_folder(folder: Path) -> list[LabelledImage]:
 
 
 def _of_csv(path: Path) -> list[LabelledImage]:
-    with opened(path) as stream:
+    with open_regular_file(path) as stream:
         try:
             text = stream.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:

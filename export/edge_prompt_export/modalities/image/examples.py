@@ -43,7 +43,7 @@ class ImageExamples:
         self._augment = AUGMENTATIONS[augment]
         self._random = torch.Generator().manual_seed(seed)
         self._kept: dict[int, Tensor] = {}
-        self._kept_bytes = 0
+        self._bytes_in_memory = 0
 
     def __len__(self) -> int:
         """The number of images."""
@@ -70,8 +70,8 @@ class ImageExamples:
     def _prepared(self, row: int) -> Tensor:
         if row not in self._kept:
             prepared = torch.from_numpy(prepare_image(self._images[row], self._settings).pixel_values)
-            if self._kept_bytes + prepared.nbytes > LARGEST_KEPT_BYTES:
+            if self._bytes_in_memory + prepared.nbytes > LARGEST_KEPT_BYTES:
                 return prepared
             self._kept[row] = prepared
-            self._kept_bytes += prepared.nbytes
+            self._bytes_in_memory += prepared.nbytes
         return self._kept[row]

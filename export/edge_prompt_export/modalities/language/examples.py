@@ -16,7 +16,7 @@ from edge_prompt_export.modalities.text.examples import TokenExamples
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.examples import Batch
 from edge_prompt_export.training.settings import TuneSettings
-from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens
+from edge_prompt_runtime.inputs.text.tokenizer import tokens_with_bos
 
 
 class TokenizedCompletion(NamedTuple):
@@ -112,7 +112,7 @@ def encode_completions(
     for number, example in enumerate(examples, 1):
         text, completion, label = _parts(example, template, tokenizer, number)
         completion_ids = with_end(completion)
-        ids = (plain(text) if isinstance(example, Chat) else begun_tokens(backend, text)) + completion_ids
+        ids = (plain(text) if isinstance(example, Chat) else tokens_with_bos(backend, text)) + completion_ids
         if len(ids) > room:
             raise TrainingDataError(
                 found=f"example {number}: {len(ids)} tokens with its completion",

@@ -23,7 +23,7 @@ def session_options(options: EngineOptions) -> onnxruntime.SessionOptions:
     if options.cores is not None:
         threads = threads or len(set(options.cores))
         one = ",".join(str(core + 1) for core in sorted(set(options.cores)))  # ONNX Runtime counts from 1
-        if threads > 1:  # the calling thread is one of them, see `OwnSession`
+        if threads > 1:  # the calling thread is one of them, see `ConfiguredSession`
             session.add_session_config_entry("session.intra_op_thread_affinities", ";".join([one] * (threads - 1)))
     if threads is not None:
         session.intra_op_num_threads = threads
@@ -35,7 +35,7 @@ def session_options(options: EngineOptions) -> onnxruntime.SessionOptions:
     return session
 
 
-class OwnSession:
+class ConfiguredSession:
     """A session whose requests run on chosen cores, or return memory to the system.
 
     Args:
@@ -65,6 +65,6 @@ class OwnSession:
 
 
 def session_of(session: onnxruntime.InferenceSession, options: EngineOptions) -> Any:
-    """Return the session itself, or an `OwnSession` if the options need one."""
+    """Return the session itself, or an `ConfiguredSession` if the options need one."""
     own = options.cores is not None or options.memory_arena == "shrunk"
-    return OwnSession(session, options) if own else session
+    return ConfiguredSession(session, options) if own else session

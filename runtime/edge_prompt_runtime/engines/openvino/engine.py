@@ -17,7 +17,7 @@ from edge_prompt.formats.kv_cache_names import STATEFUL_INPUT
 from edge_prompt_runtime.engines.base import Arrays, CachedRun, Float32, HeldPast
 from edge_prompt_runtime.engines.cores import running_on
 from edge_prompt_runtime.engines.openvino.paged_attention import PagedRows, new_slot, page
-from edge_prompt_runtime.engines.openvino.properties import compiled, properties_of, require_on_cores
+from edge_prompt_runtime.engines.openvino.properties import compile_model, properties_of, require_on_cores
 from edge_prompt_runtime.engines.openvino.state import StatefulRows, new_stateful
 from edge_prompt_runtime.engines.options import EngineOptions
 
@@ -52,7 +52,7 @@ class GraphEngine:
             if options.model_cache is not None and self._rows is None:
                 # OpenVINO cannot read a cached paged model back, because it loses the head sizes (as of 2026.4)
                 properties["CACHE_DIR"] = str(options.model_cache)
-            return compiled(core, model, properties)
+            return compile_model(core, model, properties)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise ManifestError(

@@ -47,7 +47,7 @@ def properties_of(options: EngineOptions) -> dict[str, Any]:
     return properties
 
 
-def compiled(core: openvino.Core, model: openvino.Model, properties: dict[str, Any]) -> openvino.CompiledModel:
+def compile_model(core: openvino.Core, model: openvino.Model, properties: dict[str, Any]) -> openvino.CompiledModel:
     """Compile the model for the CPU.
 
     Raises:

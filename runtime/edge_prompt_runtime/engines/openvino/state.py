@@ -49,9 +49,9 @@ class StatefulRows:
         self._stateful: Stateful | None = stateful
         self._idle = idle
         self._no_soft_prompt = no_soft_prompt
-        self._mask = filled_mask([past[0].shape[2] for past in held])
+        self._mask = left_padded_mask([past[0].shape[2] for past in held])
         self._rows = np.arange(len(held), dtype=np.int32)
-        for state, part in zip(stateful.states, past_together(held), strict=True):
+        for state, part in zip(stateful.states, stack_pasts(held), strict=True):
             state.state = openvino.Tensor(part, shared_memory=part.flags.writeable)
 
     def forward(
@@ -60,7 +60,7 @@ class StatefulRows:
         """See `CachedRun.forward`."""
         embeddings = self._no_soft_prompt if soft_prompt is None else soft_prompt
         virtual = embeddings.shape[1]
-        tokens, mask = tokens_together(rows)
+        tokens, mask = pad_tokens(rows)
         new = virtual + tokens.shape[1]
         before = np.ones((len(rows), virtual), np.int64)
         self._mask = np.concatenate([self._mask[self._rows], before, mask], 1)
@@ -98,8 +98,8 @@ class StatefulRows:
         return self._stateful
 
 
-def past_together(pasts: Sequence[Past]) -> Past:
-    """Join the pasts of all rows into one batch, padded with zeros on the left; `filled_mask` gives the mask."""
+def stack_pasts(pasts: Sequence[Past]) -> Past:
+    """Join the pasts of all rows into one batch, padded with zeros on the left; `left_padded_mask` gives the mask."""
     if len(pasts) == 1:
         return pasts[0]
     longest = max(past[0].shape[2] for past in pasts)
@@ -113,16 +113,16 @@ def past_together(pasts: Sequence[Past]) -> Past:
     return together
 
 
-def tokens_together(rows: Sequence[Int64]) -> tuple[Int64, Int64]:
+def pad_tokens(rows: Sequence[Int64]) -> tuple[Int64, Int64]:
     """Join the tokens of all rows into one batch `[batch, longest]`, and return it with its mask."""
-    mask = filled_mask([len(row) for row in rows])
+    mask = left_padded_mask([len(row) for row in rows])
     tokens = np.zeros(mask.shape, np.int64)
     for row, ids in enumerate(rows):
         tokens[row, mask.shape[1] - len(ids) :] = ids
     return tokens, mask
 
 
-def filled_mask(lengths: Sequence[int]) -> Int64:
+def left_padded_mask(lengths: Sequence[int]) -> Int64:
     """Return the mask `[batch, longest]` of rows that are padded on the left: 1 for real tokens."""
     longest = max(lengths)
     mask: NDArray[np.int64] = (np.arange(longest) >= longest - np.asarray(lengths)[:, None]).astype(np.int64)

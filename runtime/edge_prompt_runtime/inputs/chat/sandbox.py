@@ -25,14 +25,14 @@ _ROUNDS, _CONCAT, _MADE, _SEEN = " rounds", " concat", " made", " seen"
 """Internal filters, with names that no template can contain."""
 
 
-def compiled(source: str) -> Template:
+def compile_template(source: str) -> Template:
     """Compile the template in `source`."""
     environment = _environment()
     tree = _Counted().visit(environment.parse(source)).set_environment(environment)
     return environment.template_class.from_code(environment, environment.compile(tree), environment.make_globals(None))
 
 
-def rendered(template: Template, variables: Mapping[str, Any]) -> str:
+def render_template(template: Template, variables: Mapping[str, Any]) -> str:
     """Render `template` within the limits."""
     bounds.start_budget()
     return template.render(variables)

@@ -66,8 +66,8 @@ class ChatTemplate:
 
         try:
             if self._compiled is None:
-                self._compiled = sandbox.compiled(self.source)
-            return sandbox.rendered(self._compiled, given)
+                self._compiled = sandbox.compile_template(self.source)
+            return sandbox.render_template(self._compiled, given)
         except Exception as error:  # a template is code, so it can fail in any way
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise _error(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt_runtime.inputs.chat import ChatTemplate, Message, read_chat_template
-from edge_prompt_runtime.inputs.text.tokenizer import begun_tokens, fault_of_text, read_tokenizer, tokenizer_path
+from edge_prompt_runtime.inputs.text.tokenizer import fault_of_text, read_tokenizer, tokenizer_path, tokens_with_bos
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,11 +50,11 @@ class ChatTokenizer:
         return read_chat_template(self._bundle)
 
     def tokens_of_text(self, row: int, text: str) -> Int64:
-        """Return the tokens of a text with the beginning-of-text token; see `begun_tokens`."""
+        """Return the tokens of a text with the beginning-of-text token; see `tokens_with_bos`."""
         fault = fault_of_text(text)
         if fault:
             raise InputError(found=f"text {row} is {fault}", wanted="a non-empty string", remedy="leave that text out")
-        return np.array(begun_tokens(self.tokenizer, text), np.int64)
+        return np.array(tokens_with_bos(self.tokenizer, text), np.int64)
 
     def tokens_of_chat(self, messages: Sequence[Message]) -> Int64:
         """Return the tokens of a chat in the model's own template, up to where the model's answer begins.

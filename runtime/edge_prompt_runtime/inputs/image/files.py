@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import EdgePromptError, InputError
 from edge_prompt.formats.image_settings import require_pixels
-from edge_prompt.storage.files import opened
+from edge_prompt.storage.files import open_regular_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -80,7 +80,7 @@ def read_image(image: ImageInput, name: str = "the image") -> Image.Image:
 
 
 def _of_path(path: str | Path, name: str) -> Image.Image:
-    with opened(Path(path)) as stream:
+    with open_regular_file(Path(path)) as stream:
         return _decoded(stream, f"{name}, {path},")
 
 

@@ -58,7 +58,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         ) from error
 
 
-def begun_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+def tokens_with_bos(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the tokens of a text with the tokenizer's beginning-of-text token, which is not added twice.
 
     A template may already contain that token, as chat templates do.

@@ -8,7 +8,7 @@ import openvino
 import pytest
 
 from edge_prompt_runtime import Runtime
-from edge_prompt_runtime.engines.openvino.properties import RUNTIME_CACHE, compiled, properties_of
+from edge_prompt_runtime.engines.openvino.properties import RUNTIME_CACHE, compile_model, properties_of
 from edge_prompt_runtime.engines.options import EngineOptions
 
 
@@ -39,4 +39,4 @@ class WithoutTheProperty:
 def test_an_openvino_without_the_bound_of_kernels_serves_too(tiny_bundle: Path) -> None:
     core: Any = WithoutTheProperty()
     model = core.core.read_model(tiny_bundle / "openvino_model.xml")
-    assert compiled(core, model, properties_of(EngineOptions(1))).get_property("INFERENCE_NUM_THREADS") == 1
+    assert compile_model(core, model, properties_of(EngineOptions(1))).get_property("INFERENCE_NUM_THREADS") == 1
