@@ -109,7 +109,7 @@ def test_what_was_used_least_recently_goes_where_the_budget_ends(tiny_bundle: Pa
     runtime.task("a")
     runtime.task("c")
     assert list(runtime.store.in_memory) == ["a", "c"]
-    assert runtime.store.in_memory_bytes == 2 * size_bytes
+    assert runtime.store.bytes_in_memory == 2 * size_bytes
     assert (runtime.stats().loads, runtime.stats().evictions) == (3, 1)
     runtime.task("b")  # comes back
     assert list(runtime.store.in_memory) == ["c", "b"]
