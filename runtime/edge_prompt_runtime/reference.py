@@ -15,9 +15,8 @@ from edge_prompt.formats.manifest import MANIFEST_NAME, Graph, LanguageManifest
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.npy import FloatArray, read_npz
 from edge_prompt_runtime.engines.base import open_engine
-from edge_prompt_runtime.execution.outputs import batch_outputs
+from edge_prompt_runtime.execution.network import batch_outputs
 from edge_prompt_runtime.factory import open_network
-from edge_prompt_runtime.inputs.requests import one_task
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Float32, as_inputs, base_task
 
@@ -91,7 +90,7 @@ def compare_reference(bundle: Bundle, engine: str) -> dict[str, float]:
         read = arrays["attention_mask"] > 0  # padded positions have no output
     figures = {}
     for kind, task in tasks.items():
-        request = requests.read(_request(bundle, graph, arrays), one_task(task))
+        request = requests.read(_request(bundle, graph, arrays), task)
         found = batch_outputs(network, request, (output,))
         figures[kind] = difference({output: found[output][read]}, {output: arrays[f"{output}_{kind}"][read]})
     return figures

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.aio import Asynchronous, asynchronous
+from edge_prompt_runtime.metrics.call import Call
 from edge_prompt_runtime.tasks.methods import TaskMethods
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from edge_prompt_runtime.execution.network import Outputs
     from edge_prompt_runtime.generation.interfaces import Cancellation
     from edge_prompt_runtime.generation.results import Generation, Piece
-    from edge_prompt_runtime.inputs.requests import Request
-    from edge_prompt_runtime.metrics.call import Call
     from edge_prompt_runtime.metrics.stats import Stats
     from edge_prompt_runtime.signing.trust import Trust
     from edge_prompt_runtime.tasks.registry import TaskName
@@ -150,8 +148,10 @@ class Runtime(TaskMethods, Asynchronous):
             UnknownTaskError: A task is not loaded.
             InputError: A row cannot be read, the numbers of rows and tasks differ, or a task has no head or labels.
         """
-        with self.recorder.call("classify") as call:
-            request = self._read(call, inputs, task)
+        with Call("classify", self.recorder) as call:
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             answers = self._answers.classify(request, labels)
             return answers[0] if request.single else answers
 
@@ -180,9 +180,12 @@ class Runtime(TaskMethods, Asynchronous):
             InputError: The backbone does not classify tokens, a text is empty, or the numbers of rows and tasks
                 differ.
         """
-        with self.recorder.call("label_tokens") as call:
+        with Call("label_tokens", self.recorder) as call:
             self._answers.require_task("token-classification")
-            request = self._read_items(call, inputs, task)
+            _require_items(inputs)
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             answers = self._answers.label_tokens(request)
             return answers[0] if request.single else answers
 
@@ -212,9 +215,12 @@ class Runtime(TaskMethods, Asynchronous):
             InputError: The backbone does not detect objects, an image cannot be read, or the numbers of rows and tasks
                 differ.
         """
-        with self.recorder.call("detect") as call:
+        with Call("detect", self.recorder) as call:
             self._answers.require_task("object-detection")
-            request = self._read_items(call, inputs, task)
+            _require_items(inputs)
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             answers = self._answers.detect(request, threshold)
             return answers[0] if request.single else answers
 
@@ -239,9 +245,12 @@ class Runtime(TaskMethods, Asynchronous):
             InputError: The backbone does not segment images, an image cannot be read, or the numbers of rows and tasks
                 differ.
         """
-        with self.recorder.call("segment") as call:
+        with Call("segment", self.recorder) as call:
             self._answers.require_task("semantic-segmentation")
-            request = self._read_items(call, inputs, task)
+            _require_items(inputs)
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             answers = self._answers.segment(request)
             return answers[0] if request.single else answers
 
@@ -261,9 +270,11 @@ class Runtime(TaskMethods, Asynchronous):
             UnknownTaskError: A task is not loaded.
             InputError: A row cannot be read, the numbers of rows and tasks differ, or the backbone has no features.
         """
-        with self.recorder.call("embed") as call:
+        with Call("embed", self.recorder) as call:
             self._answers.require_features()
-            request = self._read(call, inputs, task)
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             features = self._answers.embed(request)
             return features[0] if request.single else features
 
@@ -286,8 +297,11 @@ class Runtime(TaskMethods, Asynchronous):
             InputError: An array is unknown, has the wrong shape or is too long, or the numbers of rows and tasks
                 differ.
         """
-        with self.recorder.call("infer") as call:
-            return self._answers.infer(self._read(call, feeds, task))
+        with Call("infer", self.recorder) as call:
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(feeds, tasks)
+            call.rows = len(request.tasks)
+            return self._answers.infer(request)
 
     ainfer = asynchronous(infer)
 
@@ -343,9 +357,11 @@ class Runtime(TaskMethods, Asynchronous):
             ChatTemplateError: The model's chat template rejects these messages.
             LogitsError: The network returned logits that no token can be chosen from.
         """
-        with self.recorder.call("generate") as call:
+        with Call("generate", self.recorder) as call:
             self._answers.require_task("text-generation")
-            request = self._read(call, inputs, task)
+            call.tasks = tasks = self._loaded.find_all(task)
+            request = self._requests.read(inputs, tasks)
+            call.rows = len(request.tasks)
             pieces, requests = self._answers.generate(request, settings, cancel)
             pieces = call.watch(pieces)
             if stream:
@@ -365,21 +381,17 @@ class Runtime(TaskMethods, Asynchronous):
         Args:
             inputs: A request with one row, as in the other methods; it is read now.
         """
-        from edge_prompt_runtime.inputs.requests import one_task  # noqa: PLC0415 - see above
+        from edge_prompt_runtime.execution.network import arrays_of  # noqa: PLC0415 - see above
 
-        arrays = self._requests.read(inputs, one_task(self.task(None))).of_rows([0])
+        arrays = arrays_of(self._requests.read(inputs, self.task(None)), [0])
         return lambda task: self.network.switch(arrays, [self._loaded.find(task)])
 
-    def _read(self, call: Call, inputs: Any, task: TaskName | Sequence[TaskName]) -> Request:
-        """The arrays and task of every row; looks up each task once."""
-        return self._requests.read(inputs, partial(self._loaded.of_rows, call, task))
 
-    def _read_items(self, call: Call, inputs: Any, task: TaskName | Sequence[TaskName]) -> Request:
-        """Like `_read`, but only for texts or images: these answers refer to places in the original input."""
-        if isinstance(inputs, Mapping):
-            raise InputError(
-                found="this method was called with arrays by name",
-                wanted="texts or images",
-                remedy="pass texts or images, or call infer",
-            )
-        return self._read(call, inputs, task)
+def _require_items(inputs: Any) -> None:
+    """Accept only texts or images, because an answer refers to places in the original input."""
+    if isinstance(inputs, Mapping):
+        raise InputError(
+            found="this method was called with arrays by name",
+            wanted="texts or images",
+            remedy="pass texts or images, or call infer",
+        )

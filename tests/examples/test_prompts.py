@@ -7,7 +7,7 @@ from edge_prompt.formats.prompt import read_prompt
 from edge_prompt_export import export_backbone
 from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_runtime import Runtime, TruncationWarning
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.tasks.task import base_task
 from examples.demo import PROMPTS
 from examples.real_data import TEXT_TASKS, minilm, text_task
@@ -80,7 +80,7 @@ def test_the_tokens_are_those_of_transformers(bundle: Bundle) -> None:
     reference = AutoTokenizer.from_pretrained(minilm())
     requests, base = open_requests(bundle), base_task(bundle.manifest)
     for text in [example.text for example in text_task("tweets").test[:40]]:
-        request = requests.read(text, one_task(base))
+        request = requests.read(text, base)
         assert request.arrays["input_ids"][0].tolist() == reference(text)["input_ids"]
 
 

@@ -24,8 +24,8 @@ from edge_prompt.storage.files import folder_written_atomically, resolve_inside,
 from edge_prompt_export.base.scratch import scratch_in
 from edge_prompt_export.modalities.image.data import IMAGE_SUFFIXES
 from edge_prompt_runtime.engines.base import Arrays, open_engine
-from edge_prompt_runtime.execution.network import group_rows
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.execution.network import arrays_of, group_rows
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.reference import BASE, compare_reference, difference, reference_prompts
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Task, as_inputs, base_task, load_task
@@ -172,9 +172,9 @@ def _feeds(bundle: Bundle, graph: Graph, items: Sequence[Any], tasks: Sequence[T
     requests, in_turn = open_requests(bundle), itertools.cycle(tasks)
     for start in range(0, len(items), BATCH_SIZE):
         task = next(in_turn)
-        request = requests.read(items[start : start + BATCH_SIZE], one_task(task))
+        request = requests.read(items[start : start + BATCH_SIZE], task)
         for rows in group_rows(request):
-            feeds = {**request.of_rows(rows), **task.prompts}
+            feeds = {**arrays_of(request, rows), **task.prompts}
             yield {name: feeds[name] for name in graph.inputs}
 
 

@@ -20,8 +20,7 @@ from edge_prompt_runtime.answers.results import (
     segmentation_of,
     token_labels_of,
 )
-from edge_prompt_runtime.execution.network import Network, Outputs, by_row
-from edge_prompt_runtime.execution.outputs import batch_outputs
+from edge_prompt_runtime.execution.network import Network, Outputs, batch_outputs, by_row
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.tasks.task import Float32, Task
 

@@ -28,7 +28,7 @@ from edge_prompt_runtime.bench.timing import (
     warm_up_rounds_for,
     without_garbage_collection,
 )
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.tasks.registry import TaskName
 
@@ -83,7 +83,7 @@ def _reading(setting: Setting) -> Part:
     name = f"reading {what}"
 
     def read() -> object:
-        return requests.read([one] * setting.plan.batch, one_task(base))
+        return requests.read([one] * setting.plan.batch, base)
 
     try:
         rounds = setting.rounds(read, 0.1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.engines.base import Arrays, Engine
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.tasks.task import BATCH_AXES, LENGTH_AXES, Float32, Task
@@ -32,8 +33,8 @@ class Network(Protocol):
 
     engine: Engine
 
-    def groups(self, request: Request, outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
-        """Yield for each run the indices of its rows in the request, and one array `[rows, …]` per output."""
+    def groups(self, request: Request, outputs: Sequence[str]) -> list[tuple[Sequence[int], Outputs]]:
+        """Return for each run the indices of its rows in the request, and one array `[rows, …]` per output."""
 
     def prepare(self, task: Task, path: Path) -> None:
         """Do what is done once per task, before it is served; its prompt file is at `path`."""
@@ -68,11 +69,16 @@ class GraphNetwork:
         self._input_names = input_names
         self._masked = masked
 
-    def groups(self, request: Request, outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
+    def groups(self, request: Request, outputs: Sequence[str]) -> list[tuple[Sequence[int], Outputs]]:
         """Run all rows at once, unless the graph takes no mask and the rows differ in size or length of prompt."""
-        for rows in [list(range(len(request.tasks)))] if self._masked else group_rows(request):
-            feeds = self.switch(request.of_rows(rows), [request.tasks[row] for row in rows])
-            yield rows, self.engine.run(feeds, outputs)
+        if self._masked:
+            feeds = self.switch(arrays_of(request, range(len(request.tasks))), request.tasks)
+            return [(range(len(request.tasks)), self.engine.run(feeds, outputs))]
+        found: list[tuple[Sequence[int], Outputs]] = []
+        for rows in group_rows(request):
+            feeds = self.switch(arrays_of(request, rows), [request.tasks[row] for row in rows])
+            found.append((rows, self.engine.run(feeds, outputs)))
+        return found
 
     def switch(self, arrays: Arrays, tasks: Sequence[Task]) -> Arrays:
         """Return the inputs of the graph for rows that run together: their arrays and the prompts of their tasks."""
@@ -90,6 +96,30 @@ class GraphNetwork:
         """Do nothing."""
 
 
+def batch_outputs(network: Network, request: Request, outputs: Sequence[str]) -> Outputs:
+    """Return the outputs of all rows, one array `[batch, …]` per output.
+
+    Raises:
+        InputError: The shape of an output differs between rows.
+    """
+    first, *others = network.groups(request, outputs)
+    if not others:
+        return first[1]
+    rows = len(request.tasks)
+    joined = {name: np.empty((rows, *array.shape[1:]), array.dtype) for name, array in first[1].items()}
+    for numbers, found in (first, *others):
+        for name, array in found.items():
+            shapes = [list(one.shape[1:]) for one in (joined[name], array)]
+            if shapes[0] != shapes[1]:
+                raise InputError(
+                    found=f"the output {name} has the shapes {shapes[0]} and {shapes[1]} in different rows",
+                    wanted="rows whose outputs have the same shape",
+                    remedy="pass only rows with prompts of the same length in one call",
+                )
+            joined[name][list(numbers)] = array
+    return joined
+
+
 def by_row(network: Network, request: Request, outputs: Sequence[str]) -> list[Outputs]:
     """Return the outputs of each row."""
     answers: list[Outputs] = [{}] * len(request.tasks)
@@ -97,6 +127,16 @@ def by_row(network: Network, request: Request, outputs: Sequence[str]) -> list[O
         for index, row in enumerate(rows):
             answers[row] = {name: array[index] for name, array in found.items()}
     return answers
+
+
+def arrays_of(request: Request, rows: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a request, by name, for some of its rows, which have the same shape."""
+    if len(rows) == len(request.tasks):
+        return {name: np.stack(array) if isinstance(array, list) else array for name, array in request.arrays.items()}
+    return {
+        name: np.stack([array[row] for row in rows]) if isinstance(array, list) else array[list(rows)]
+        for name, array in request.arrays.items()
+    }
 
 
 def prompt_inputs(tasks: Sequence[Task]) -> Mapping[str, Float32]:
@@ -114,8 +154,9 @@ def prompt_inputs(tasks: Sequence[Task]) -> Mapping[str, Float32]:
 def group_rows(request: Request) -> list[list[int]]:
     """Group the rows of a batch by shape and length of prompt, as a graph without a mask requires."""
     groups: dict[Hashable, list[int]] = {}
+    lists = [array for array in request.arrays.values() if isinstance(array, list)]
     for row, task in enumerate(request.tasks):
-        key = (request.shape_of(row), *(task.length(name) for name in LENGTH_AXES))
+        key = (*(array[row].shape for array in lists), *(task.length(name) for name in LENGTH_AXES))
         groups.setdefault(key, []).append(row)
     return list(groups.values())
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
-from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
+from edge_prompt_runtime.inputs.requests import Request, Tasks, one_per_row
 
 
 class ArrayRequests:
@@ -20,12 +20,10 @@ class ArrayRequests:
         preprocessing: The arrays that the backbone takes.
     """
 
-    masked = False
-
     def __init__(self, preprocessing: ArrayPreprocessing) -> None:
         self._inputs = preprocessing.inputs
 
-    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+    def read(self, inputs: Any, tasks: Tasks) -> Request:
         """Check arrays by name against the dtypes and shapes in the manifest; any prompt fits next to any arrays."""
         if not isinstance(inputs, Mapping):
             self._refuse(f"the request is of type {type(inputs).__name__}")
@@ -39,7 +37,7 @@ class ArrayRequests:
                 wanted="the same number of rows in each array",
                 remedy="take all arrays from one batch",
             )
-        return Request(taken, tasks_of_rows(rows.pop()))
+        return Request(taken, one_per_row(tasks, rows.pop()))
 
     def _taken(self, name: str, array: NDArray[Any], wanted: ArrayInput) -> NDArray[Any]:
         fits = array.ndim == len(wanted.shape) and all(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import (
     ArrayPreprocessing,
@@ -20,13 +20,8 @@ from edge_prompt_runtime.tasks.task import Task
 
 Offsets = tuple[tuple[int, int], ...]
 
-TasksOfRows = Callable[[int], Sequence[Task]]
-"""Returns the task of each row, given the number of rows."""
-
-
-def one_task(task: Task) -> TasksOfRows:
-    """Return a function that gives all rows the same task."""
-    return lambda rows: [task] * rows
+Tasks = Task | Sequence[Task]
+"""One task for all rows, or one task per row."""
 
 
 @dataclass(frozen=True)
@@ -49,39 +44,40 @@ class Request:
     texts: Sequence[str] = ()
     offsets: Callable[[], Sequence[Offsets]] = tuple
 
-    def shape_of(self, row: int) -> Hashable:
-        """Return what rows must have in common to run in one batch."""
-        return tuple(array[row].shape for array in self.arrays.values() if isinstance(array, list))
-
-    def of_rows(self, rows: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """Return the graph's inputs for some rows of the same shape."""
-        if len(rows) == len(self.tasks):
-            return {name: np.stack(a) if isinstance(a, list) else a for name, a in self.arrays.items()}
-        return {
-            name: np.stack([array[row] for row in rows]) if isinstance(array, list) else array[list(rows)]
-            for name, array in self.arrays.items()
-        }
-
 
 class Requests(Protocol):
-    """Reads the requests of one modality. Thread-safe.
+    """Reads the requests of one modality. Thread-safe."""
 
-    Attributes:
-        masked: Whether the graph takes a mask, so that rows with prompts of different lengths can run in one batch.
-    """
-
-    masked: bool
-
-    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+    def read(self, inputs: Any, tasks: Tasks) -> Request:
         """Convert the caller's inputs to arrays, each row for its task.
 
         Args:
             inputs: What the caller passed: one item, several, or arrays by name.
-            tasks_of_rows: Called once the number of rows is known.
+            tasks: One task for all rows, or one task per row.
 
         Raises:
-            InputError: A row cannot be read, or does not fit next to the prompt of its task.
+            InputError: There are no rows, a row cannot be read or does not fit next to the prompt of its task, or the
+                numbers of rows and tasks differ.
         """
+
+
+def one_per_row(tasks: Tasks, rows: int) -> Sequence[Task]:
+    """Return the task of each row.
+
+    Raises:
+        InputError: There are no rows, or the numbers of rows and tasks differ.
+    """
+    if rows == 0:
+        raise InputError(found="the request has no rows", wanted="at least one row", remedy="leave out empty requests")
+    if isinstance(tasks, Task):
+        return [tasks] * rows
+    if len(tasks) != rows:
+        raise InputError(
+            found=f"the request has {rows} rows and {len(tasks)} tasks",
+            wanted="one task per row",
+            remedy="pass one task for all rows, or as many tasks as rows",
+        )
+    return tasks
 
 
 def open_requests(bundle: Bundle) -> Requests:

@@ -14,6 +14,7 @@ from edge_prompt.formats.manifest import Graph
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.answers.results import Classification, classification_of
 from edge_prompt_runtime.engines.base import Int64
+from edge_prompt_runtime.execution.network import arrays_of
 from edge_prompt_runtime.generation.interfaces import Cancellation
 from edge_prompt_runtime.generation.loop import generate_pieces
 from edge_prompt_runtime.generation.model_defaults import settings_from
@@ -74,7 +75,7 @@ class LanguageAnswers(Answers):
                 positions.
         """
         tasks = request.tasks
-        ids, mask = request.of_rows(range(len(tasks))).values()
+        ids, mask = arrays_of(request, range(len(tasks))).values()
         names_by_task = {task: tuple(task.labels if labels is None else labels) for task in tasks}
         tokens_by_task = {task: self._label_tokens(names, task) for task, names in names_by_task.items()}
         answers = []

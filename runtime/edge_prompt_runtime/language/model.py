@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.manifest import LanguageManifest
 from edge_prompt_runtime.engines.base import Arrays, Engine, Float32, Int64
-from edge_prompt_runtime.execution.network import Outputs
+from edge_prompt_runtime.execution.network import Outputs, arrays_of
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.language.compile import CompiledPrompts
 from edge_prompt_runtime.language.compiled_files import read_compiled
@@ -71,11 +71,11 @@ class LanguageModel:
         """Return rows that start from the prompts of `tasks`, one task per row; always `close` them."""
         return Rows(self.engine, [self.compiled.of(task) for task in tasks])
 
-    def groups(self, request: Request, _outputs: Sequence[str]) -> Iterator[tuple[list[int], Outputs]]:
-        """Yield the logits of all rows at once; see `Network.groups`."""
-        rows = list(range(len(request.tasks)))
-        arrays = request.of_rows(rows)
-        yield rows, {"logits": self.logits(arrays["input_ids"], arrays["attention_mask"], request.tasks)}
+    def groups(self, request: Request, _outputs: Sequence[str]) -> list[tuple[Sequence[int], Outputs]]:
+        """Return the logits of all rows, which run at once; see `Network.groups`."""
+        rows = range(len(request.tasks))
+        arrays = arrays_of(request, rows)
+        return [(rows, {"logits": self.logits(arrays["input_ids"], arrays["attention_mask"], request.tasks)})]
 
     def logits(self, tokens: Int64, mask: Int64, tasks: Sequence[Task]) -> Float32:
         """Return the logits `[batch, sequence, vocab_size]` after every token of `tokens [batch, sequence]`."""

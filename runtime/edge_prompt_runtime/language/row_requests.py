@@ -8,6 +8,7 @@ from typing import Any
 from edge_prompt.base.errors import InputError, ManifestError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.storage.files import read_json
+from edge_prompt_runtime.execution.network import arrays_of
 from edge_prompt_runtime.generation.model_defaults import GENERATION_CONFIG_NAME, settings_from
 from edge_prompt_runtime.generation.row import RowRequest
 from edge_prompt_runtime.inputs.requests import Request
@@ -31,7 +32,7 @@ def row_requests(request: Request, config: Mapping[str, Any], asked: Mapping[str
         InputError: A setting is unknown or out of range, or a row and its new tokens exceed the available positions.
     """
     settings = settings_from(config, **asked)
-    ids, mask = request.of_rows(range(len(request.tasks))).values()
+    ids, mask = arrays_of(request, range(len(request.tasks))).values()
     rows = [row_ids[row_mask > 0] for row_ids, row_mask in zip(ids, mask, strict=True)]
     for row, (tokens, task) in enumerate(zip(rows, request.tasks, strict=True)):
         _require_room(row, len(tokens), asked.get("max_new_tokens"), task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from time import perf_counter_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -19,29 +19,38 @@ class Named(Protocol):
         """Name of the task; empty for the base model."""
 
 
+class Counter(Protocol):
+    """Something that counts calls: a `Recorder`."""
+
+    def count(self, call: Call, error: BaseException | None) -> None:
+        """Count a call that has ended, with its error or None."""
+
+
 class Call:
     """One call, a context manager. Used by one thread at a time.
 
     Args:
         method: Name of the method.
-        count: Called once, when the call has ended, with its error or None.
+        counter: Counts the call once, when it has ended.
 
     Attributes:
         method: Name of the method.
         began_ns: Start of the call, by `perf_counter_ns`.
-        tasks: The task of each row, once known.
+        tasks: The task of all rows, or of each row, once known.
+        rows: Number of rows, once known.
         first_piece_ns: Time from the start to the first piece of text; None if there was no piece.
         tokens: Number of tokens that the call generated.
     """
 
-    __slots__ = ("_count", "_ended", "_streams", "began_ns", "first_piece_ns", "method", "tasks", "tokens")
+    __slots__ = ("_counter", "_ended", "_streams", "began_ns", "first_piece_ns", "method", "rows", "tasks", "tokens")
 
-    def __init__(self, method: str, count: Callable[[Call, BaseException | None], None]) -> None:
+    def __init__(self, method: str, counter: Counter) -> None:
         self.method = method
-        self.tasks: Sequence[Named] = ()
+        self.tasks: Named | Sequence[Named] = ()
+        self.rows = 0
         self.first_piece_ns: int | None = None
         self.tokens = 0
-        self._count = count
+        self._counter = counter
         self._streams = self._ended = False
         self.began_ns = perf_counter_ns()
 
@@ -81,4 +90,4 @@ class Call:
         """Count the call; only its first end counts."""
         if not self._ended:
             self._ended = True
-            self._count(self, error)
+            self._counter.count(self, error)

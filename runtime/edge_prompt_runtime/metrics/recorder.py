@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Lock
 from time import monotonic, perf_counter_ns
@@ -51,10 +51,6 @@ class Recorder:
         self._events: Counter[str] = Counter()
         self._refusals: deque[Refusal] = deque(maxlen=MOST_REFUSALS)
         self._held: dict[str, Callable[[], int]] = {}
-
-    def call(self, method: str) -> Call:
-        """Begin a call, which is counted when its `with` block ends, or with its last piece if it streams."""
-        return Call(method, self._end)
 
     def loaded(self, name: str, size_bytes: int) -> None:
         """Record that a prompt was read and is served as task `name`."""
@@ -121,11 +117,13 @@ class Recorder:
         with self._lock:
             self._events[event] += 1
 
-    def _end(self, call: Call, error: BaseException | None) -> None:
-        """Count a call that has ended."""
+    def count(self, call: Call, error: BaseException | None) -> None:
+        """Count a call that has ended; see `edge_prompt_runtime.metrics.call.Call`."""
         duration_ns = perf_counter_ns() - call.began_ns if error is None else None
         # names, because calls that are not yet counted must not keep their tasks alive
-        self._ended.append((call, [task.name for task in call.tasks], duration_ns, type(error).__name__))
+        tasks = call.tasks
+        names = [task.name for task in tasks] if isinstance(tasks, Sequence) else [tasks.name] * max(1, call.rows)
+        self._ended.append((call, names, duration_ns, type(error).__name__))
         call.tasks = ()
         # the thread that holds the lock counts every ended call, so other threads and closing streams need not wait
         if len(self._ended) >= MOST_UNCOUNTED and self._lock.acquire(blocking=False):

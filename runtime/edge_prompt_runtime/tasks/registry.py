@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from edge_prompt.base.errors import EdgePromptError, InputError, MissingFileError, UnknownTaskError
+from edge_prompt.base.errors import EdgePromptError, MissingFileError, UnknownTaskError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.prompt import PROMPT_SUFFIX
-from edge_prompt_runtime.metrics.call import Call
 from edge_prompt_runtime.metrics.recorder import Recorder
 from edge_prompt_runtime.tasks.folders import PromptFolders
 from edge_prompt_runtime.tasks.store import TaskStore
@@ -79,34 +78,13 @@ class TaskRegistry:
             raise self._unknown(name)
         return found
 
-    def of_rows(self, call: Call, task: TaskName | Sequence[TaskName], rows: int) -> Sequence[Task]:
-        """Return the task of each row, and note them in the call that is counted.
-
-        Args:
-            call: The call that asks.
-            task: One task for all rows, or one task per row.
-            rows: Number of rows.
+    def find_all(self, task: TaskName | Sequence[TaskName]) -> Task | list[Task]:
+        """Return one task for one name, or one task per name.
 
         Raises:
             UnknownTaskError: No task is loaded under a name.
-            InputError: There are no rows, or the numbers of rows and tasks differ.
         """
-        if rows == 0:
-            raise InputError(
-                found="the request has no rows", wanted="at least one row", remedy="leave out empty requests"
-            )
-        if task is None or isinstance(task, str):
-            found = [self.find(task)] * rows
-        elif len(task) != rows:
-            raise InputError(
-                found=f"the request has {rows} rows and {len(task)} tasks",
-                wanted="one task per row",
-                remedy="pass one task for all rows, or as many tasks as rows",
-            )
-        else:
-            found = [self.find(name) for name in task]
-        call.tasks = found
-        return found
+        return self.find(task) if task is None or isinstance(task, str) else [self.find(name) for name in task]
 
     def load(self, name: str, path: Path, kind: str | None) -> None:
         """Load a prompt; see `Runtime.load`."""

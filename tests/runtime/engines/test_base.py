@@ -20,8 +20,8 @@ from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime.engines import base as engines
 from edge_prompt_runtime.engines.base import ENGINES, Engine, open_engine, open_graph
 from edge_prompt_runtime.engines.options import PRECISIONS, EngineOptions
-from edge_prompt_runtime.execution.network import GraphNetwork
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.execution.network import GraphNetwork, arrays_of
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.tasks.task import base_task
 from tests.places import ROOT
 
@@ -31,10 +31,8 @@ OUTPUTS = ("features", "last_hidden_state")
 def feeds(bundle: Bundle, *ids: int, rows: int = 1) -> dict[str, NDArray[Any]]:
     never_run: Any = None
     network = GraphNetwork(never_run, bundle.graph("onnxruntime").inputs, masked=True)
-    request = open_requests(bundle).read(
-        {"input_ids": np.array([[2, *ids, 3]] * rows)}, one_task(base_task(bundle.manifest))
-    )
-    return dict(network.switch(request.of_rows(range(rows)), request.tasks))
+    request = open_requests(bundle).read({"input_ids": np.array([[2, *ids, 3]] * rows)}, base_task(bundle.manifest))
+    return dict(network.switch(arrays_of(request, range(rows)), request.tasks))
 
 
 def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:

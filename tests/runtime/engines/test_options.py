@@ -28,8 +28,8 @@ import numpy as np
 from edge_prompt import read_bundle
 from edge_prompt_runtime.engines.base import open_graph
 from edge_prompt_runtime.engines.options import EngineOptions
-from edge_prompt_runtime.execution.network import GraphNetwork
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.execution.network import GraphNetwork, arrays_of
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.tasks.task import base_task
 
 def tasks():
@@ -45,9 +45,9 @@ bundle, name = read_bundle(Path(sys.argv[1])), sys.argv[2]
 threads, cores, together = json.loads(sys.argv[3])
 outside = tasks()
 engine = open_graph(bundle, bundle.graph(name), EngineOptions(threads, cores=cores and tuple(cores)))
-request = open_requests(bundle).read({"input_ids": np.full((64, 40), 7)}, one_task(base_task(bundle.manifest)))
+request = open_requests(bundle).read({"input_ids": np.full((64, 40), 7)}, base_task(bundle.manifest))
 network = GraphNetwork(engine, bundle.graph(name).inputs, masked=True)
-feeds = network.switch(request.of_rows(range(64)), request.tasks)
+feeds = network.switch(arrays_of(request, range(64)), request.tasks)
 stop, ready = Event(), []
 
 def ask():

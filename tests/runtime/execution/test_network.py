@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_prompt import Bundle
-from edge_prompt_runtime.execution.network import GraphNetwork, group_rows, prompt_inputs
+from edge_prompt_runtime.execution.network import GraphNetwork, arrays_of, group_rows, prompt_inputs
 from edge_prompt_runtime.inputs.requests import Request
 from edge_prompt_runtime.tasks.deep_prompts import DeepPromptFolder
 from edge_prompt_runtime.tasks.task import Task, base_task, load_task
@@ -193,6 +193,6 @@ def test_every_row_is_in_one_group_with_all_that_are_like_it(rows: list[tuple[in
     for group in groups:
         assert group == sorted(group)
         assert len({rows[row] for row in group}) == 1
-        arrays = request.of_rows(group)["pixel_values"]
+        arrays = arrays_of(request, group)["pixel_values"]
         np.testing.assert_array_equal(arrays[:, 0, 0, 0], group)
     assert len(groups) == len(set(rows))

@@ -10,6 +10,7 @@ from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.manifest import EncoderManifest
 from edge_prompt.formats.preprocessing import ArrayInput, ArrayPreprocessing
+from edge_prompt_runtime.execution.network import arrays_of
 from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
 from edge_prompt_runtime.tasks.task import Task
 
@@ -33,7 +34,7 @@ def requests(bundle: Bundle) -> Requests:
 
 
 def take(requests: Requests, arrays: Any) -> Request:
-    return requests.read(arrays, lambda rows: [BASE] * rows)
+    return requests.read(arrays, BASE)
 
 
 def test_arrays_are_taken_as_they_are(requests: Requests) -> None:
@@ -41,7 +42,7 @@ def test_arrays_are_taken_as_they_are(requests: Requests) -> None:
     assert (request.tasks, request.single, request.sizes) == ([BASE] * 3, False, ())
     for name, array in ARRAYS.items():
         assert request.arrays[name] is array
-    for name, array in request.of_rows([0, 2]).items():
+    for name, array in arrays_of(request, [0, 2]).items():
         np.testing.assert_array_equal(array, ARRAYS[name][[0, 2]])
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_prompt.base.errors import InputError
+from edge_prompt_runtime.metrics.call import Call
 from edge_prompt_runtime.metrics.exposition import CONTENT_TYPE, Exposition, escaped, expose, text_of
 from edge_prompt_runtime.metrics.recorder import Recorder
 
@@ -66,7 +67,7 @@ class Service:
         self.stats = self.recorder.stats
 
     def answer(self) -> None:
-        with self.recorder.call("classify"):
+        with Call("classify", self.recorder):
             pass
 
 
@@ -116,7 +117,7 @@ def test_an_address_where_one_cannot_listen_is_refused_in_one_sentence(port: int
 def test_whatever_a_task_is_called_the_text_is_of_the_format(names: list[str]) -> None:
     recorder = Recorder()
     for name in names:
-        with recorder.call("infer") as call:
+        with Call("infer", recorder) as call:
             call.tasks = [type("Named", (), {"name": name})()]
     found = parsed(text_of(recorder.stats()))
     for name in filter(None, names):

@@ -14,6 +14,7 @@ import pytest
 from edge_prompt import Bundle
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.generation.results import Piece
+from edge_prompt_runtime.metrics.call import Call
 from edge_prompt_runtime.metrics.recorder import MOST_ERRORS, MOST_REFUSALS, MOST_UNCOUNTED, Recorder
 from edge_prompt_runtime.tasks.task import Task, base_task
 
@@ -27,17 +28,17 @@ class Service:
         self.recorder = recorder or Recorder()
 
     def answer(self, *tasks: Task) -> int:
-        with self.recorder.call("answer") as call:
+        with Call("answer", self.recorder) as call:
             call.tasks = tasks
             return len(tasks)
 
     def fail(self, error: BaseException, *tasks: Task) -> None:
-        with self.recorder.call("fail") as call:
+        with Call("fail", self.recorder) as call:
             call.tasks = tasks
             raise error
 
     def stream(self, task: Task, error: Exception | None = None) -> Generator[Piece]:
-        with self.recorder.call("stream") as call:
+        with Call("stream", self.recorder) as call:
             call.tasks = [task]
             return call.watch(self._pieces(error))
 

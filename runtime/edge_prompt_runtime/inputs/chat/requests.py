@@ -12,7 +12,7 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
-from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
+from edge_prompt_runtime.inputs.requests import Request, Tasks, one_per_row
 from edge_prompt_runtime.tasks.task import Task
 
 Int64 = NDArray[np.int64]
@@ -29,23 +29,21 @@ class LanguageRequests:
         tokenizer: The bundle's tokenizer and chat template.
     """
 
-    masked = True
-
     def __init__(self, bundle: Bundle, preprocessing: LanguagePreprocessing) -> None:
         self._vocab_size = preprocessing.vocab_size
         self.tokenizer = ChatTokenizer(bundle)
 
-    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+    def read(self, inputs: Any, tasks: Tasks) -> Request:
         """Read a text, token ids or the messages of a chat, several of these, or token arrays by name.
 
         Texts are inserted into the template of their task; tokens and messages are not.
         """
         if isinstance(inputs, Mapping):
             tokens, single = self._checked(inputs), False
-            tasks = tasks_of_rows(len(tokens["input_ids"]))
+            tasks = one_per_row(tasks, len(tokens["input_ids"]))
         else:
             items, single = _items(inputs)
-            tasks = tasks_of_rows(len(items))
+            tasks = one_per_row(tasks, len(items))
             tokens = self._padded([self._tokens(row, item, tasks[row]) for row, item in enumerate(items)])
         _require_room(tokens, tasks)
         return Request(tokens, tasks, single)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
 from edge_prompt_runtime.inputs.chat import ChatTemplate, Message, read_chat_template
-from edge_prompt_runtime.inputs.text.tokenizer import fault_of_text, read_tokenizer, tokenizer_path, tokens_with_bos
+from edge_prompt_runtime.inputs.text.requests import fault_of_text
+from edge_prompt_runtime.inputs.text.tokenizer import read_tokenizer, tokenizer_path, tokens_with_bos
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.preprocessing import ImagePreprocessing
-from edge_prompt_runtime.inputs.requests import Request, TasksOfRows
+from edge_prompt_runtime.inputs.requests import Request, Tasks, one_per_row
 from edge_prompt_runtime.tasks.task import Task
 
 
@@ -21,22 +21,20 @@ class ImageRequests:
         preprocessing: How an image becomes the inputs of the backbone.
     """
 
-    masked = False
-
     def __init__(self, preprocessing: ImagePreprocessing) -> None:
         self._preprocessing = preprocessing
 
-    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+    def read(self, inputs: Any, tasks: Tasks) -> Request:
         """Preprocess an image (a path, bytes, a Pillow image or an array) or a list of them, or check `pixel_values`.
 
         Any prompt fits next to any image.
         """
         if isinstance(inputs, Mapping):
             pixel_values = self._checked(inputs)
-            return Request({"pixel_values": pixel_values}, tasks_of_rows(len(pixel_values)))
+            return Request({"pixel_values": pixel_values}, one_per_row(tasks, len(pixel_values)))
         single = not isinstance(inputs, list | tuple)
         items = [inputs] if single else inputs
-        return self._prepared(items, tasks_of_rows(len(items)), single=single)
+        return self._prepared(items, one_per_row(tasks, len(items)), single=single)
 
     def _prepared(self, items: Sequence[Any], tasks: Sequence[Task], *, single: bool) -> Request:
         from edge_prompt_runtime.inputs.image import prepare_image  # noqa: PLC0415 - imports Pillow

@@ -12,9 +12,9 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt.formats.preprocessing import TextPreprocessing
-from edge_prompt_runtime.inputs.requests import Offsets, Request, TasksOfRows
+from edge_prompt_runtime.inputs.requests import Offsets, Request, Tasks, one_per_row
 from edge_prompt_runtime.inputs.text.token_arrays import TokenArrays, checked_token_arrays
-from edge_prompt_runtime.inputs.text.tokenizer import fault_of_text, read_tokenizer, tokenizer_path
+from edge_prompt_runtime.inputs.text.tokenizer import read_tokenizer, tokenizer_path
 from edge_prompt_runtime.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -38,14 +38,12 @@ class TextRequests:
         preprocessing: How a text becomes the inputs of the backbone.
     """
 
-    masked = True
-
     def __init__(self, bundle: Bundle, preprocessing: TextPreprocessing) -> None:
         self._bundle = bundle
         self._preprocessing = preprocessing
         self._tokenizers: dict[int, Tokenizer] = {}
 
-    def read(self, inputs: Any, tasks_of_rows: TasksOfRows) -> Request:
+    def read(self, inputs: Any, tasks: Tasks) -> Request:
         """Tokenise a text or several, or check token arrays by name.
 
         Each text is inserted into the template of its task and truncated to the length that fits.
@@ -58,15 +56,16 @@ class TextRequests:
         Warns:
             TruncationWarning: A text was truncated.
         """
+        if isinstance(inputs, str) and isinstance(tasks, Task):  # the most frequent request, without a further call
+            return self._tokenised([inputs], [tasks], single=True)
         if isinstance(inputs, Mapping):
             tokens = checked_token_arrays(inputs, self._preprocessing)
-            tasks = tasks_of_rows(len(tokens["input_ids"]))
-            _require_room(tokens, tasks)
-            return Request(tokens, tasks)
-        if isinstance(inputs, str):
-            return self._tokenised([inputs], tasks_of_rows(1), single=True)
+            row_tasks = one_per_row(tasks, len(tokens["input_ids"]))
+            _require_room(tokens, row_tasks)
+            return Request(tokens, row_tasks)
         if isinstance(inputs, Sequence) and not isinstance(inputs, bytes | bytearray):
-            return self._tokenised(inputs, tasks_of_rows(len(inputs)), single=False)
+            texts = [inputs] if isinstance(inputs, str) else inputs
+            return self._tokenised(texts, one_per_row(tasks, len(texts)), single=isinstance(inputs, str))
         raise InputError(
             found=f"the request is of type {type(inputs).__name__}, but this backbone reads texts",
             wanted="a text, several texts, or token arrays by name",
@@ -113,6 +112,17 @@ class TextRequests:
             attention_mask[row, :length] = 1
             token_type_ids[row, :length] = encoding.type_ids
         return {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+
+
+def fault_of_text(text: object) -> str:
+    """Return what is wrong with a text; empty if nothing is."""
+    if not isinstance(text, str):
+        return type(text).__name__
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates, which come from invalid UTF-8 on a command line
+        return "not valid Unicode"
+    return "" if text.strip() else "empty"
 
 
 def _warn_of_truncation(encodings: Sequence[Encoding], tasks: Sequence[Task]) -> None:

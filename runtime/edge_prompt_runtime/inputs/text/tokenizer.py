@@ -12,17 +12,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-def fault_of_text(text: object) -> str:
-    """Return what is wrong with a text; empty if nothing is."""
-    if not isinstance(text, str):
-        return type(text).__name__
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates, which come from invalid UTF-8 on a command line
-        return "not valid Unicode"
-    return "" if text.strip() else "empty"
-
-
 def tokenizer_path(bundle: Bundle) -> Path:
     """Return the path of the bundle's tokenizer.
 

@@ -12,7 +12,7 @@ from edge_prompt.base.errors import ChatTemplateError, InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt_runtime.inputs.chat import ChatTemplate
 from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
-from edge_prompt_runtime.inputs.requests import one_task, open_requests
+from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.tasks.task import base_task
 
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the oil price"}]
@@ -45,7 +45,7 @@ def test_a_chat_is_what_its_text_is_without_a_token_added(bundle: Bundle) -> Non
     [(CHAT, 1, True), ([CHAT, CHAT], 2, False), ([CHAT, "a text", [1, 2]], 3, False), ([[1, 2], CHAT], 2, False)],
 )
 def test_one_chat_and_several_requests_are_told_apart(bundle: Bundle, inputs: Any, count: int, single: bool) -> None:
-    request = open_requests(bundle).read(inputs, one_task(base_task(bundle.manifest)))
+    request = open_requests(bundle).read(inputs, base_task(bundle.manifest))
     assert (len(request.tasks), request.single) == (count, single)
 
 

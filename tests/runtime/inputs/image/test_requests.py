@@ -14,6 +14,7 @@ from edge_prompt.base.errors import InputError, MissingFileError
 from edge_prompt.formats.image_settings import ImageSettings
 from edge_prompt.formats.manifest import EncoderManifest
 from edge_prompt.formats.preprocessing import ImagePreprocessing
+from edge_prompt_runtime.execution.network import arrays_of, group_rows
 from edge_prompt_runtime.inputs.image import prepare_image
 from edge_prompt_runtime.inputs.requests import Request, Requests, open_requests
 from edge_prompt_runtime.tasks.task import Task
@@ -38,7 +39,7 @@ def requests(bundle: Bundle) -> Requests:
 
 
 def read(requests: Requests, inputs: Any) -> Request:
-    return requests.read(inputs, lambda rows: [BASE] * rows)
+    return requests.read(inputs, BASE)
 
 
 def test_an_image_is_one_and_a_list_several(requests: Requests) -> None:
@@ -76,11 +77,11 @@ def test_images_of_one_size_are_one_batch_and_of_several_a_list(bundle: Bundle, 
     tall, wide = make_image("tall", 64, 32), make_image("wide", 32, 64)
     alike = read(requests, [tall, tall])
     assert isinstance(alike.arrays["pixel_values"], np.ndarray)
-    assert alike.shape_of(0) == alike.shape_of(1) == ()
+    assert group_rows(alike) == [[0, 1]]
     several = read(requests, [tall, wide, tall])
-    assert several.shape_of(0) == several.shape_of(2) != several.shape_of(1)
-    assert several.of_rows([0, 2])["pixel_values"].shape == (2, 3, 32, 16)
-    assert several.of_rows([1])["pixel_values"].shape == (1, 3, 16, 32)
+    assert group_rows(several) == [[0, 2], [1]]
+    assert arrays_of(several, [0, 2])["pixel_values"].shape == (2, 3, 32, 16)
+    assert arrays_of(several, [1])["pixel_values"].shape == (1, 3, 16, 32)
     assert several.sizes == ((64, 32), (32, 64), (64, 32))
 
 
@@ -113,9 +114,9 @@ def test_a_backbone_that_did_not_say_how_takes_arrays_only(bundle: Bundle, make_
 def test_pixel_values_are_taken_as_they_are(requests: Requests) -> None:
     request = read(requests, {"pixel_values": IMAGES})
     assert request.arrays["pixel_values"] is IMAGES
-    assert request.of_rows(range(2))["pixel_values"] is IMAGES
+    assert arrays_of(request, range(2))["pixel_values"] is IMAGES
     assert (request.tasks, request.sizes) == ([BASE] * 2, ())
-    np.testing.assert_array_equal(request.of_rows([1])["pixel_values"], IMAGES[1:])
+    np.testing.assert_array_equal(arrays_of(request, [1])["pixel_values"], IMAGES[1:])
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])

@@ -42,7 +42,7 @@ def requests(bundle: Bundle) -> Requests:
 
 
 def encode(requests: Requests, texts: list[Any], tasks: list[Task]) -> Request:
-    return requests.read(texts, lambda _: tasks)
+    return requests.read(texts, tasks)
 
 
 def input_ids(request: Request) -> Any:
