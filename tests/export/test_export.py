@@ -140,7 +140,7 @@ def test_one_format_and_what_sentence_transformers_says(tiny_backbone: Path, tmp
 
 @pytest.mark.parametrize("formats", [(), ("tflite",), ("onnx", "ONNX")])
 def test_an_unknown_format_is_refused(tiny_backbone: Path, target: Path, formats: Sequence[str]) -> None:
-    with pytest.raises(InputError, match="wanted one or more of onnx, openvino"):
+    with pytest.raises(InputError, match="expected one or more of onnx, openvino"):
         export_backbone(tiny_backbone, target, formats=formats)
     assert_nothing_left(target)
 

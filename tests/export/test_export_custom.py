@@ -146,7 +146,7 @@ def test_requests_that_do_not_fit_are_refused(reader: Bundle) -> None:
         {"tokens": tokens.astype(float), "seen": seen},
         {"tokens": tokens[0], "seen": seen},
     ):
-        with pytest.raises(InputError, match=r"wanted arrays by name: tokens int64 \[batch, free\], seen bool"):
+        with pytest.raises(InputError, match=r"expected arrays by name: tokens int64 \[batch, free\], seen bool"):
             runtime.infer(arrays)
 
 
@@ -174,7 +174,7 @@ def test_a_module_that_takes_the_first_row_of_prompts_for_all_is_not_exported(tm
 def test_a_module_and_its_description_come_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a module without a description; expected a module of your own with"):
         export_backbone(PromptedLinear(), tmp_path / "bundle")
-    with pytest.raises(InputError, match="a description of somewhere; wanted"):
+    with pytest.raises(InputError, match="a description of somewhere; expected"):
         export_backbone("somewhere", tmp_path / "bundle", description=LINEAR)
     assert list(tmp_path.iterdir()) == []
 

@@ -228,7 +228,7 @@ def test_a_backbone_that_does_not_say_how_images_are_prepared_is_refused(
     folder = shutil.copytree(
         tiny_image_backbone, tmp_path / "bare", ignore=shutil.ignore_patterns("preprocessor_config.json")
     )
-    with pytest.raises(InputError, match=r"wanted a preprocessor_config\.json with one size"):
+    with pytest.raises(InputError, match=r"expected a preprocessor_config\.json with one size"):
         tune_prompt(folder, image_folder, tmp_path / "x.npy", settings=QUICK)
 
 

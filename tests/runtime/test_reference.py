@@ -110,7 +110,7 @@ def test_a_bundle_without_a_reference_is_refused(bundle_copy: Path) -> None:
 def test_a_reference_without_a_kind_is_refused(bundle_copy: Path) -> None:
     with np.load(bundle_copy / REFERENCE_NAME) as archive:
         arrays = {name: array for name, array in archive.items() if name != "features_prefix"}
-    with pytest.raises(ArrayFileError, match="wanted exactly"):
+    with pytest.raises(ArrayFileError, match="expected exactly"):
         check_reference(with_reference(bundle_copy, arrays), "onnxruntime")
 
 

@@ -61,12 +61,12 @@ def test_a_folder_may_be_a_string(tiny_bundle: Path, engine: str) -> None:
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="wanted a bundle"):
+    with pytest.raises(MissingFileError, match="expected a bundle"):
         Runtime(tmp_path)
 
 
 def test_an_unknown_engine_is_refused(tiny_bundle: Path) -> None:
-    with pytest.raises(UnknownEngineError, match="wanted one of onnxruntime, openvino"):
+    with pytest.raises(UnknownEngineError, match="expected one of onnxruntime, openvino"):
         Runtime(tiny_bundle, engine="abacus")
 
 

@@ -103,7 +103,7 @@ def test_outputs_that_fit_into_no_one_array_are_refused(make_bundle: MakeBundle)
     runtime = with_prompts(make_bundle("y", "tokens"))
     assert runtime.infer({"signal": SIGNAL[:2]}, ["two", "also_two"])["tokens"].shape == (2, 2, 3)
     with pytest.raises(
-        InputError, match=r"the output tokens has the shapes \[1, 3\] and \[2, 3\] in different rows; wanted"
+        InputError, match=r"the output tokens has the shapes \[1, 3\] and \[2, 3\] in different rows; expected"
     ):
         runtime.infer({"signal": SIGNAL[:2]}, ["one", "two"])
 
@@ -137,5 +137,5 @@ def test_features_are_embeddings_as_they_are_and_what_heads_read(make_bundle: Ma
 def test_nothing_but_arrays_by_name_is_answered(
     make_bundle: MakeBundle, inputs: str | list[NDArray[Any]] | NDArray[Any]
 ) -> None:
-    with pytest.raises(InputError, match="wanted arrays by name: signal float32"):
+    with pytest.raises(InputError, match="expected arrays by name: signal float32"):
         Runtime(make_bundle("features")).embed(inputs)

@@ -84,5 +84,5 @@ def test_a_file_of_another_format_is_refused(bundle_copy: Path, engine: str, nam
     (bundle_copy / name).write_bytes((bundle_copy / graph.file).read_bytes())
     graph = replace(graph, file=name, sha256={**graph.sha256, name: sha256_of(bundle_copy / name)})
     write_manifest(bundle_copy, replace(manifest, graphs={**manifest.graphs, engine: graph}))
-    with pytest.raises(ManifestError, match="wanted a name that ends in"):
+    with pytest.raises(ManifestError, match="expected a name that ends in"):
         Runtime(bundle_copy, engine=engine)

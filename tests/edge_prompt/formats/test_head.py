@@ -82,7 +82,7 @@ def test_a_missing_head_is_named(tmp_path: Path) -> None:
 )
 def test_a_dense_layer_that_does_not_fit_is_refused(dense: Dense) -> None:
     with pytest.raises(
-        HeadError, match=r"wanted weight \[num_labels, width\].*one of the activations gelu, relu, tanh"
+        HeadError, match=r"expected weight \[num_labels, width\].*one of the activations gelu, relu, tanh"
     ):
         require_head(Head(floats(3, 6), floats(3), dense), (), Path("x.npz"))
 

@@ -195,7 +195,7 @@ def test_every_field_must_be_there(name: str) -> None:
         ({"size": [30]}, r"'size' is \[30\]; expected a list of 2 integers"),
         ({"size": [30, 40.0]}, r"'size\[1\]' is float"),
         ({"size": [30, True]}, r"'size\[1\]' is bool"),
-        ({"size": [30, 0]}, "a size among .* wanted sizes from 1 to 8192"),
+        ({"size": [30, 0]}, "a size among .* expected sizes from 1 to 8192"),
         ({"size": [30, MAX_EDGE + 1]}, "a size among .*8193"),
         ({"crop_size": [30]}, r"'crop_size' is \[30\]"),
         ({"crop_size": [30, -1]}, "a size among .*-1"),

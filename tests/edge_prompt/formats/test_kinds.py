@@ -44,7 +44,7 @@ def test_a_shape_of_another_kind_than_said_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["deep", "", "sOft", "k" * 1000])
 def test_a_kind_that_the_bundle_does_not_take_is_refused(kind: str) -> None:
-    with pytest.raises(PromptKindError, match="wanted one of soft, prefix") as caught:
+    with pytest.raises(PromptKindError, match="expected one of soft, prefix") as caught:
         require_kind(kind, ACCEPTED, "x")
     assert len(str(caught.value)) < 200
 

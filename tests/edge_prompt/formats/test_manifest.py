@@ -307,13 +307,13 @@ def test_deep_prompts_that_could_not_be_folded_are_refused(tmp_path: Path, manif
 
 def test_a_kind_for_which_a_graph_has_no_input_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, replace(VALID, kinds={**VALID.kinds, "pixel": (3, 8, 8)}))
-    with pytest.raises(ManifestError, match="wanted an input for each kind, and no others"):
+    with pytest.raises(ManifestError, match="expected an input for each kind, and no others"):
         read_manifest(tmp_path)
 
 
 def test_an_input_for_a_kind_that_the_bundle_does_not_take_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, replace(VALID, kinds={"prefix": VALID.kinds["prefix"]}))
-    with pytest.raises(ManifestError, match="wanted an input for each kind, and no others"):
+    with pytest.raises(ManifestError, match="expected an input for each kind, and no others"):
         read_manifest(tmp_path)
 
 
@@ -365,7 +365,7 @@ def test_an_array_with_the_name_of_a_prompt_is_refused(tmp_path: Path) -> None:
     preprocessing = ArrayPreprocessing({"prefix": ArrayInput("float32", (None, 3))})
     graph = replace(GRAPH, inputs=("prefix", "soft_prompt"))
     write_manifest(tmp_path, replace(VALID, graphs={"onnxruntime": graph}, preprocessing=preprocessing))
-    with pytest.raises(ManifestError, match="wanted names that are not prompt inputs"):
+    with pytest.raises(ManifestError, match="expected names that are not prompt inputs"):
         read_manifest(tmp_path)
 
 

@@ -63,7 +63,7 @@ def without(manifest: Manifest, name: str) -> dict[str, Graph]:
     [
         ({"kv_cache": ()}, "only one of a cache and language preprocessing"),
         ({"preprocessing": TEXT}, "only one of a cache and language preprocessing"),
-        ({"kv_cache": ((2, 8),) * 3}, "wanted one of a language model with 3 layers"),
+        ({"kv_cache": ((2, 8),) * 3}, "expected one of a language model with 3 layers"),
         ({"kv_cache": ((2, 8), (2, 0))}, r"'cache\[1\]\[1\]' is 0; expected a count from 1"),
         ({"kv_cache": ((2, 8), (2,))}, r"'cache\[1\]' has 1 items; expected 2"),
         ({"graphs": without(manifest_of(CACHE), "soft_prompt")}, "a graph from"),

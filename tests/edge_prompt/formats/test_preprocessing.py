@@ -243,7 +243,7 @@ def test_malformed_settings_are_refused(edit: dict[str, Any], found: str) -> Non
         ({"shape": [None, True]}, "shape"),
         ({"shape": [None, 1.0]}, "shape"),
         ({"shape": [None, "free"]}, "shape"),
-        ({"shape": [None] * (MAX_RANK + 1)}, f"wanted 1 to {MAX_RANK} lengths"),
+        ({"shape": [None] * (MAX_RANK + 1)}, f"expected 1 to {MAX_RANK} lengths"),
     ],
 )
 def test_a_malformed_array_is_refused(edit: dict[str, Any], found: str) -> None:

@@ -118,7 +118,7 @@ def test_a_card_of_another_shape_is_refused(path: Path, shape: list[int]) -> Non
 
 def test_a_card_of_a_kind_with_other_axes_is_refused(path: Path) -> None:
     edit_card(path, kind="prefix")
-    with pytest.raises(CardError, match="wanted the 5 lengths of a prefix prompt"):
+    with pytest.raises(CardError, match="expected the 5 lengths of a prefix prompt"):
         read_prompt(path)
 
 
@@ -167,7 +167,7 @@ def test_a_head_of_arrays_that_do_not_fit_is_refused(
     path: Path, weight: tuple[int, ...], bias: tuple[int, ...]
 ) -> None:
     replace_head(path, np.ones(weight, np.float32), np.ones(bias, np.float32))
-    with pytest.raises(HeadError, match=r"wanted weight \[num_labels, feature_size\] and bias \[num_labels\]"):
+    with pytest.raises(HeadError, match=r"expected weight \[num_labels, feature_size\] and bias \[num_labels\]"):
         read_prompt(path)
 
 

@@ -261,7 +261,7 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_plain_json_object_is_refused(read: Read, content: bytes, found: str) -> None:
-    with pytest.raises(CardError, match=f"x\\.json: {found}.*wanted one JSON object in UTF-8"):
+    with pytest.raises(CardError, match=f"x\\.json: {found}.*expected one JSON object in UTF-8"):
         read(content)
 
 
@@ -297,7 +297,7 @@ def test_arbitrary_bytes_are_a_json_object_or_refused(tmp_path: Path, content: b
 def test_what_is_no_file_is_named(tmp_path: Path, use: Callable[[Path], Any], name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    with pytest.raises(MissingFileError, match="wanted a file"):
+    with pytest.raises(MissingFileError, match="expected a file"):
         use(tmp_path / name)
 
 
@@ -397,7 +397,7 @@ def test_a_plain_name_is_resolved(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_a_path_that_is_not_plain_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UnsafePathError, match="wanted a plain relative path"):
+    with pytest.raises(UnsafePathError, match="expected a plain relative path"):
         resolve_inside(tmp_path, name)
 
 

@@ -65,7 +65,7 @@ def test_a_count_is_taken(count: int) -> None:
 
 @pytest.mark.parametrize("count", [-1, 2**31, 10**4000])
 def test_a_count_out_of_bounds_is_refused(count: int) -> None:
-    with pytest.raises(CardError, match="wanted a count from 0 to 2147483647"):
+    with pytest.raises(CardError, match="expected a count from 0 to 2147483647"):
         fields(x=count).size("x")
 
 
@@ -82,7 +82,7 @@ def test_a_sha256_is_taken() -> None:
 
 @pytest.mark.parametrize("value", ["", "0a", "0A" * 32, "0g" * 32, "0a" * 32 + "\n", " " + "0a" * 32])
 def test_what_is_no_sha256_is_refused(value: str) -> None:
-    with pytest.raises(CardError, match="wanted a SHA-256 in 64 lower-case hexadecimal digits"):
+    with pytest.raises(CardError, match="expected a SHA-256 in 64 lower-case hexadecimal digits"):
         fields(x=value).sha256("x")
 
 

@@ -160,7 +160,7 @@ def test_a_default_that_serves_constructors_does_not_let_a_file_omit_the_field()
         ({"labels": ["a", 1]}, r"'labels\[1\]' is int"),
         ({"labels": "ab"}, "'labels' is str; expected 'labels' as list"),
         ({"colour": "blue"}, "'colour' is 'blue'; expected one of red, green. Paint it"),
-        ({"colour": "x" * 999}, "'colour' is 'x{80}'; wanted"),
+        ({"colour": "x" * 999}, "'colour' is 'x{80}'; expected"),
         ({"share": 1.5}, r"'share' is 1\.5; expected a number from 0 to 1"),
         ({"share": float("nan")}, "'share' is nan"),
         ({"tokens": 2}, "'tokens' is 2; expected a count from 3 to 2147483647"),

@@ -61,7 +61,7 @@ def test_one_base_under_the_names_it_may_have_is_taken(given: Adapter, source: s
         (adapter("org/other"), None, "an adapter for 'org/other'; expected one for 'org/name'"),
         (adapter("org/name-large"), None, "an adapter for 'org/name-large'"),
         (adapter("org/name", "v2"), None, "revision 'v2' of 'org/name'; expected revision 'main'"),
-        (adapter("org/name", "v2"), "v1", "wanted revision 'v1'"),
+        (adapter("org/name", "v2"), "v1", "expected revision 'v1'"),
     ],
 )
 def test_another_base_is_refused_unless_it_is_said_to_be_the_same(

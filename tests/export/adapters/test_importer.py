@@ -161,7 +161,7 @@ def test_a_configuration_that_does_not_fit_is_refused(
             lambda tensors: tensors.update(prompt_embeddings=np.full((5, 128), 1e300)),
             "prompt_embeddings: NaN or infinity; expected finite numbers in float32",
         ),
-        (lambda tensors: tensors.pop("base_model.classifier.bias"), "wanted classifier.weight, classifier.bias"),
+        (lambda tensors: tensors.pop("base_model.classifier.bias"), "expected classifier.weight, classifier.bias"),
         (lambda tensors: tensors.update({"base_model.embeddings.weight": np.ones(3)}), "embeddings.weight"),
         (
             lambda tensors: tensors.update({"base_model.classifier.weight": np.ones((3, 31), np.float32)}),
@@ -199,7 +199,7 @@ def test_what_cannot_be_asked_for_is_refused(
 
 
 def test_an_output_that_is_no_prompt_file_is_refused(adapter: Path, bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"wanted a name that ends in \.npy"):
+    with pytest.raises(InputError, match=r"expected a name that ends in \.npy"):
         import_adapter(adapter, bundle=bundle, output=tmp_path / "task")
 
 
@@ -303,7 +303,7 @@ def test_half_precision_is_read_exactly(dtype: str, adapter: Path, bundle: Path,
 
 
 def test_importing_needs_the_files_of_peft_and_not_peft(adapter: Path, bundle: Path, tmp_path: Path) -> None:
-    (wanted,) = import_adapter(adapter, bundle=bundle, output=tmp_path / "wanted.npy")
+    (wanted,) = import_adapter(adapter, bundle=bundle, output=tmp_path / "expected.npy")
     code = (
         "import sys; sys.modules['peft'] = None\n"
         "from edge_prompt.cli import main\n"

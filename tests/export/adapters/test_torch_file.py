@@ -84,7 +84,7 @@ def test_compressed_members_are_refused(path: Path, tmp_path: Path) -> None:
 
 def test_a_tensor_larger_than_its_file_is_refused(path: Path) -> None:
     torch.save({"a": torch.ones(1).expand(10_000_000)}, path)
-    with pytest.raises(AdapterError, match=r"a: shape .* wanted no more than"):
+    with pytest.raises(AdapterError, match=r"a: shape .* expected no more than"):
         read_bin(path)
 
 

@@ -96,4 +96,4 @@ def test_what_needs_no_compiling_is_refused(
     assert "is a prefix; expected a soft prompt" in str(result.exception)
     other = shutil.copy(make_prompt("text"), tmp_path / "text.npy")
     result = CliRunner().invoke(command, [str(tiny_bundle), str(other)])
-    assert "wanted a causal language model" in str(result.exception)
+    assert "expected a causal language model" in str(result.exception)

@@ -129,12 +129,12 @@ def test_other_kinds_need_no_folding(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"output": "folded.bin"}, "wanted a name that ends in .npy"),
+        ({"output": "folded.bin"}, "expected a name that ends in .npy"),
         ({"output": "bare.npy"}, "bare.npy is the deep prompt itself; expected another file"),
         ({"prompt": "missing.npy"}, "missing.npy"),
         ({"bundle": "missing"}, "missing"),
-        ({"shape": (3, 4, 32)}, "wanted soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
-        ({"shape": (2, 4, 31)}, "wanted soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
+        ({"shape": (3, 4, 32)}, "expected soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
+        ({"shape": (2, 4, 31)}, "expected soft [num_virtual_tokens, 32] or deep [2, num_virtual_tokens, 32]"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(

@@ -99,9 +99,9 @@ def test_a_text_comes_from_standard_input(
     [
         (["--system", "x"], 2, "--system requires --chat"),
         (["--top-logprobs", "1"], 2, "--top-logprobs requires --json"),
-        (["--temperature", "nan"], 1, "Error: temperature=nan; wanted"),
-        (["--top-p", "2"], 1, "Error: top_p=2.0; wanted"),
-        (["--stop", ""], 1, "Error: stop=''; wanted"),
+        (["--temperature", "nan"], 1, "Error: temperature=nan; expected"),
+        (["--top-p", "2"], 1, "Error: top_p=2.0; expected"),
+        (["--stop", ""], 1, "Error: stop=''; expected"),
         (["--max-new-tokens", "0"], 1, "Error: "),
         (["--prompt", "nowhere.npy"], 1, "Error: nowhere.npy"),
     ],

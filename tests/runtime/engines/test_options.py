@@ -237,7 +237,7 @@ def test_a_setting_that_is_none_is_refused_in_one_sentence(
 def test_a_system_without_a_choice_of_cores_says_so(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_prompt_runtime.engines.cores.CAN_CHOOSE", False)
     assert available_cores() == set(range(os.cpu_count() or 1))
-    with pytest.raises(InputError, match="wanted Linux"):
+    with pytest.raises(InputError, match="expected Linux"):
         Runtime(tiny_bundle, cores=[0])
     with running_on(None):
         Runtime(tiny_bundle, "onnxruntime", threads=1).embed("w1")

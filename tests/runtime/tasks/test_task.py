@@ -69,7 +69,7 @@ def test_a_backbone_that_takes_no_text_has_no_room_for_it(bundle: Bundle, tmp_pa
 
 def test_a_kind_that_the_bundle_does_not_take_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", np.ones((2, 5, 32), np.float32))
-    with pytest.raises(PromptKindError, match="wanted one of soft, prefix"):
+    with pytest.raises(PromptKindError, match="expected one of soft, prefix"):
         load(bundle, tmp_path / "x.npy", "deep")
 
 

@@ -143,7 +143,7 @@ def test_every_kind_that_enters_as_it_is_may_be_described() -> None:
 )
 def test_prompts_of_other_axes_than_their_kinds_have_are_refused(prompts: Any) -> None:
     with pytest.raises(
-        InputError, match=r"^prompts \{.*wanted one or more of soft \(num_virtual_tokens, hidden_size\)"
+        InputError, match=r"^prompts \{.*expected one or more of soft \(num_virtual_tokens, hidden_size\)"
     ):
         conditioned(prompts=prompts)
 
@@ -162,13 +162,13 @@ def test_prompts_of_other_axes_than_their_kinds_have_are_refused(prompts: Any) -
     ],
 )
 def test_inputs_that_no_request_could_bring_are_refused(inputs: Any) -> None:
-    with pytest.raises(InputError, match=r"^inputs \{.*wanted an ArrayInput by name, of float32, int64, bool"):
+    with pytest.raises(InputError, match=r"^inputs \{.*expected an ArrayInput by name, of float32, int64, bool"):
         conditioned(inputs=inputs)
 
 
 @pytest.mark.parametrize("outputs", ["features", (), ("features", "features"), ("x",), ("soft_prompt",)])
 def test_names_that_tell_no_outputs_apart_are_refused(outputs: Any) -> None:
-    with pytest.raises(InputError, match=r"^outputs .*wanted a tuple of names"):
+    with pytest.raises(InputError, match=r"^outputs .*expected a tuple of names"):
         conditioned(outputs=outputs)
 
 
@@ -195,7 +195,7 @@ class Returning(PromptedLinear):
         ),
         (lambda answer: answer[:1], r"returns features of shape \[1, 4\] for a batch of 2"),
         (lambda answer: answer[:, None], r"returns features of shape \[2, 1, 4\] for a batch of 2"),
-        (lambda answer: answer.argmax(1, keepdim=True), r"returns features of shape \[2, 1\] .* wanted floats"),
+        (lambda answer: answer.argmax(1, keepdim=True), r"returns features of shape \[2, 1\] .* expected floats"),
     ],
 )
 def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], message: str) -> None:
@@ -206,7 +206,7 @@ def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], me
 def test_other_outputs_than_features_may_have_any_shape_after_the_batch() -> None:
     module = conditioned(Returning(lambda answer: (answer[:, None], answer.argmax(1))), outputs=("map", "best"))
     assert module.output_names == ("map", "best")
-    with pytest.raises(InputError, match=r"returns map of shape \[4, 2\] .* wanted the batch as its first axis"):
+    with pytest.raises(InputError, match=r"returns map of shape \[4, 2\] .* expected the batch as its first axis"):
         conditioned(Returning(lambda answer: answer.T), outputs=("map",))
 
 
@@ -262,7 +262,7 @@ def test_a_module_that_has_no_answer_without_a_prompt_is_refused() -> None:
         def forward(self, x: Tensor, soft_prompt: Tensor) -> Any:
             return self.linear(x + soft_prompt.mean(1))
 
-    with pytest.raises(UnsupportedArchitectureError, match="Mean returns NaN or infinity without a prompt; wanted"):
+    with pytest.raises(UnsupportedArchitectureError, match="Mean returns NaN or infinity without a prompt; expected"):
         conditioned(Mean())
 
 

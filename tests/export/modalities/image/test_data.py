@@ -99,7 +99,7 @@ def test_a_path_too_long_for_the_disk_is_one_sentence(written: Written) -> None:
 
 @pytest.mark.parametrize("header", ["path", "label", "text,label", "Path,Label", "path;label", ""])
 def test_other_fields_are_refused(header: str, written: Written) -> None:
-    with pytest.raises(TrainingDataError, match="wanted the fields path and label"):
+    with pytest.raises(TrainingDataError, match="expected the fields path and label"):
         read_labelled_images(written("train.csv", f"{header}\na.png,cat\n"))
 
 

@@ -97,7 +97,7 @@ def test_a_family_is_what_transformers_calls_so(family: str) -> None:
     ["Siglip2ImageProcessor", "DetrImageProcessor", "DINOv3ViTImageProcessorFast", "ImageProcessor", "vit", "", "ViTX"],
 )
 def test_an_unknown_processor_is_refused(name: str) -> None:
-    with pytest.raises(ManifestError, match=r"preprocessor_config\.json: .*wanted one of ViTImageProcessor, DeiT"):
+    with pytest.raises(ManifestError, match=r"preprocessor_config\.json: .*expected one of ViTImageProcessor, DeiT"):
         settings_of({"image_processor_type": name})
 
 
@@ -121,8 +121,8 @@ def test_a_file_that_names_no_processor_is_refused() -> None:
         ("ConvNext", {"size": 224, "do_center_crop": True, "crop_size": 200}, "'do_center_crop' is true"),
         ("ConvNext", {"size": 224, "crop_pct": 0}, "'crop_pct' is 0"),
         ("ConvNext", {"size": 224, "crop_pct": 1e-300}, "a size among"),
-        ("ConvNext", {"size": {"height": 224, "width": 224}}, "'size' is .*wanted a size of shortest_edge"),
-        ("DPT", {"size": {"shortest_edge": 224}}, "'size' is .*wanted a size of height and width"),
+        ("ConvNext", {"size": {"height": 224, "width": 224}}, "'size' is .*expected a size of shortest_edge"),
+        ("DPT", {"size": {"shortest_edge": 224}}, "'size' is .*expected a size of height and width"),
         ("DPT", {"ensure_multiple_of": 0}, "a size among"),
         ("Yolos", {"size": {"shortest_edge": 224}}, "'size' has a shortest_edge only"),
         ("ViT", {"size": {"longest_edge": 224}}, "'size' is"),

@@ -103,7 +103,7 @@ def test_the_callers_image_stays_as_it_is(picture: Picture) -> None:
         (np.zeros((4, 5), complex), "an array of complex128"),
         (np.zeros((4, 5), object), "an array of object"),
         (np.zeros((4, 5), "U1"), "an array of <U1"),
-        (np.full((4, 5), 1.01, np.float32), r"an array of float32 with values from 1\.\d+ to 1\.\d+; wanted"),
+        (np.full((4, 5), 1.01, np.float32), r"an array of float32 with values from 1\.\d+ to 1\.\d+; expected"),
         (np.full((4, 5), 200.0), "an array of float64 with values from 200.0 to 200.0"),
         (np.array([[-0.1, 1]]), r"an array of float64 with values from -0\.1 to 1\.0"),
         (np.array([[0, np.nan]]), "an array of float64 with values from nan to nan"),
@@ -192,7 +192,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own_limit)
     with warnings.catch_warnings():
         warnings.simplefilter(filtered)
-        with pytest.raises(InputError, match=r"too large|wanted 1 to 89478485 pixels"):
+        with pytest.raises(InputError, match=r"too large|expected 1 to 89478485 pixels"):
             read_image(png_header(*size))
 
 
