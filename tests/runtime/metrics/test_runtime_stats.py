@@ -140,5 +140,5 @@ def test_a_runtime_is_exposed(runtime: Runtime, make_prompt: MakePrompt) -> None
     with expose(runtime, 0) as exposition:
         address = f"http://127.0.0.1:{exposition.port}/metrics"
         text = urllib.request.urlopen(address, timeout=10).read().decode()
-    assert 'edge_prompt_task_requests_total{of="task",task="spam"} 1' in text.splitlines()
+    assert 'edge_prompt_task_requests_total{of="task",task="spam"} 1.0' in text.splitlines()
     assert json.loads(runtime.stats().to_json())["loads"] == 1
