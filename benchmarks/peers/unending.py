@@ -1,4 +1,4 @@
-"""Our bundles without tokens that end a text, so that all generate as many tokens as are asked for."""
+"""Copies of our bundles without tokens that end a text, so that all generate the requested number of tokens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ENDS = ("eos_token_id", "stop_strings")
 
 
 def unending(bundle: Path, folder: Path = BUNDLES) -> Path:
-    """The bundle with a generation_config.json that names no end, made in `folder` once for each state of it.
+    """Return the bundle with a generation_config.json that names no end, made in `folder` once per state of the bundle.
 
-    The other files are links to those of the bundle, so `folder` must be on its disk.
+    The other files are hard links to the bundle's, so `folder` must be on its disk.
     """
     made = folder / f"{bundle.name}-{sha256_of(bundle / MANIFEST_NAME)[:16]}"
     if made.is_dir():

@@ -28,8 +28,8 @@ def _name(series: Series) -> str:
 LINES = tuple(Series(f"{line} {x}", "ms", (x + 1.0, x + 2.0), line, x) for line in ("PEFT", LONG) for x in (0, 1, 200))
 BARS = (Series(LONG, "tokens/s", (5.0, 6.0, 90.0)), Series("one $x$ of $y$", "tokens/s", (3.0,)))
 SHAPES = {
-    "bars": results(*BARS, limits={"what memory gives": 7, LONG[:40]: 6.9}),
-    "logarithmic bars": results(*BARS, log=True, limits={"what memory gives": 700}),
+    "bars": results(*BARS, limits={"limit by memory bandwidth": 7, LONG[:40]: 6.9}),
+    "logarithmic bars": results(*BARS, log=True, limits={"limit by memory bandwidth": 700}),
     "a zero on a logarithmic axis": results(Series("none", "bytes", (0.0, 0.0)), log=True),
     "below zero": results(Series("loss", "points", (-3.0, -2.0))),
     "lines": results(*LINES, x="virtual tokens", limits={"goal": 3, "no prompt": 2}),

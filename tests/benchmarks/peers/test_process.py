@@ -80,7 +80,7 @@ def test_what_a_worker_cannot_load_is_said(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_does_not_start_is_said() -> None:
-    with pytest.raises(WorkerError, match="it ended"):
+    with pytest.raises(WorkerError, match="the process ended"):
         Worker("tiny", "no_such_worker", None, ())
 
 

@@ -20,7 +20,7 @@ def test_what_a_child_takes_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_program_that_fails_says_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"the disk is full \(all of it in log\)"):
+    with pytest.raises(RecipeError, match=r"the disk is full \(full log: log\)"):
         watch(
             [sys.executable, "-c", "import sys; print(1); sys.exit('the disk is full')"], os.environ, tmp_path / "log"
         )

@@ -26,7 +26,7 @@ def test_an_export_is_watched_and_what_it_wrote_answers(tiny_backbone: Path) -> 
     broken = EXPORTERS["ours, ONNX"]._replace(program=("-c", "import sys; sys.exit('no disk')"))
     exporters = {"ours, ONNX": EXPORTERS["ours, ONNX"], "broken": broken}
     found, worst = export_all(exporters, "minilm", tiny_backbone, 1, 1, left_out)
-    assert left_out == {"minilm: broken": "no disk (all of it in export-minilm-broken.log)"}
+    assert left_out == {"minilm: broken": "no disk (full log: export-minilm-broken.log)"}
     ((took, written),) = found["ours, ONNX"]
     assert took.seconds > 0.1
     assert took.peak_bytes > 100_000_000  # torch
@@ -76,7 +76,7 @@ def test_networks_that_differ_from_ours_are_left_out() -> None:
     answers = {ours: np.zeros(3), same: np.full(3, 1e-5), other: np.ones(3)}
     assert kept_alike(found, answers, "minilm", left_out) == pytest.approx(1e-5)
     assert "optimum-intel" not in found
-    assert left_out == {"minilm: optimum-intel": "its network gives other numbers on openvino, by 1.0e+00"}
+    assert left_out == {"minilm: optimum-intel": "its outputs on openvino differ from ours by 1.0e+00"}
     with pytest.raises(SystemExit, match="nothing is published"):
         kept_alike(found, {ours: np.zeros(3), ("ours, both", "openvino"): np.ones(3)}, "minilm", left_out)
 

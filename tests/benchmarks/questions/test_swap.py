@@ -84,7 +84,7 @@ def test_adapters_that_change_nothing_are_not_timed(tiny_language_bundle: Path, 
     arguments = ("--model", str(tiny_language_bundle), "--engine", "onnxruntime", "--prompt", str(prompt))
     with (
         Worker("tiny", "switch_edge_prompt", None, arguments) as worker,
-        pytest.raises(WorkerError, match="not two texts"),
+        pytest.raises(WorkerError, match="instead of two texts"),
     ):
         ask(worker, 1, most_tokens=40)
 

@@ -26,4 +26,7 @@ def test_speed_bytes_and_what_is_right(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(right) == 4
     assert all(0 <= one.samples[0] <= 100 for one in right)
     assert [ratio.goal for ratio in found.ratios if "latency" in ratio.name] == [None, 1.8, None]
-    assert [chart.title for chart in written(found, tmp_path).charts] == [f"An image of {SIZE} px", f"Right: {LINEAR}"]
+    assert [chart.title for chart in written(found, tmp_path).charts] == [
+        f"Time per image of {SIZE} px",
+        f"Accuracy: {LINEAR}",
+    ]

@@ -44,7 +44,7 @@ def test_speed_and_loss_of_small_weights(source: Path, engine: str, tmp_path: Pa
     (small,) = bundles.keys() - {"fp32"}
     assert 0 < values[f"{engine}, {small}: divergence from fp32"] < 1
     assert values[f"{engine}, {small}: files"] < values[f"{engine}, fp32: files"]
-    assert values[f"{engine}, {small}: topics right"] in {0, 50, 100}
+    assert values[f"{engine}, {small}: topics accuracy"] in {0, 50, 100}
     charts = written(found._replace(charts=charts_of(found.series)), tmp_path).charts
     assert [len(chart.series) for chart in charts] == [2] * 4
 

@@ -12,7 +12,7 @@ from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, wri
 
 HOSTILE = "</script><script>document.title='pwned'</script> & \"x\" $a$ $b$ | <img src=x>"
 LONG = "ours on ONNX Runtime, under a prefix of 100 virtual tokens, with a name that goes on for much more than a line"
-FIGURES = ("PEFT over onnxruntime: warm swap", "another session over onnxruntime: warm swap")
+FIGURES = ("PEFT over onnxruntime: warm swap", "load another network over onnxruntime: warm swap")
 
 
 @pytest.fixture(scope="session")
