@@ -14,6 +14,8 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.base.extras import require_extra
 from edge_prompt_runtime.metrics.stats import Stats
 
+__all__ = ["Exposition", "expose"]
+
 LOG = logging.getLogger("edge_prompt.prometheus")
 
 PATH = "/metrics"
