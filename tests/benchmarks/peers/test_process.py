@@ -21,11 +21,11 @@ REQUEST, NEW_TOKENS = [5, 6, 7], 24
 
 @pytest.fixture
 def endless(tiny_language_bundle: Path) -> Path:
-    """The tiny bundle without an end; beside it, so that its files can be linked."""
+    """The tiny bundle without an end token, in the same folder, so that its files can be linked."""
     return unending(tiny_language_bundle, tiny_language_bundle.parent / "endless")
 
 
-def test_a_worker_gives_what_the_runtime_gives(endless: Path, engine: str, tmp_path: Path) -> None:
+def test_a_worker_gives_the_runtimes_output(endless: Path, engine: str, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.npy"
     np.save(prompt, np.random.default_rng(0).standard_normal((5, HIDDEN_SIZE)).astype(np.float32))
     runtime = Runtime(endless, engine)
@@ -65,7 +65,7 @@ def generated(bundle: Path) -> Generation:
     return answer
 
 
-def test_an_unending_bundle_is_made_once_a_state(tiny_language_bundle: Path, tmp_path: Path) -> None:
+def test_an_unending_bundle_is_made_once_per_state(tiny_language_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "endless"
     first = unending(tiny_language_bundle, folder)
     inode = (first / "model.onnx").stat().st_ino
@@ -74,12 +74,12 @@ def test_an_unending_bundle_is_made_once_a_state(tiny_language_bundle: Path, tmp
     assert [path.name for path in folder.iterdir()] == [first.name]
 
 
-def test_what_a_worker_cannot_load_is_said(tmp_path: Path) -> None:
+def test_a_worker_reports_what_it_cannot_load(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"tiny: MissingFileError: .*edge_prompt\.json"):
         Worker("tiny", "edge_prompt", None, ("--model", str(tmp_path), "--engine", "onnxruntime"))
 
 
-def test_a_worker_that_does_not_start_is_said() -> None:
+def test_a_worker_that_does_not_start_is_reported() -> None:
     with pytest.raises(WorkerError, match="the process ended"):
         Worker("tiny", "no_such_worker", None, ())
 
@@ -92,7 +92,7 @@ def test_fewer_tokens_than_asked_for_are_an_error(endless: Path) -> None:
         worker.ask({"tokens": REQUEST, "new_tokens": 10_000})
 
 
-def test_memory_is_read_and_told_by_what() -> None:
+def test_memory_is_split_by_its_backing() -> None:
     with Worker("memory", "bandwidth", None, ()) as worker:
         answer = worker.ask({})
     assert answer["bytes_per_second"] > 0

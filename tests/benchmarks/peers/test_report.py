@@ -21,12 +21,12 @@ def figures(index: int, *, ms_a_token: float, first_ms: float = 50.0) -> Figures
 
 
 def place(pipeline: str, adapter: str, weights: str = "fp32") -> int:
-    """Where the variant of that pipeline stands."""
+    """Return the index of the variant of that pipeline."""
     return [(one.pipeline, one.weights, one.adapter) for one in VARIANTS].index((pipeline, weights, adapter))
 
 
 def whole(*found: Figures) -> Measured:
-    """All that is made of figures, in rounds in which memory is as slow as they are."""
+    """All results from figures, in rounds where memory slows down in the same way."""
     return measured(found, {"another": "it is not there"})
 
 
@@ -43,7 +43,7 @@ OURS, PROMPTED = place("edge-prompt on ONNX Runtime", ""), place("edge-prompt on
 SLOW, QUICK = place("OpenVINO GenAI (SDPA)", ""), place("ONNX Runtime GenAI", "")
 
 
-def test_the_limit_is_bandwidth_over_the_bytes_of_a_token_in_the_same_round() -> None:
+def test_the_limit_is_the_rounds_bandwidth_over_the_bytes_of_a_token() -> None:
     one = figures(OURS, ms_a_token=20.0)
     found = whole(one)
     (ratio,) = relative_to_limit([one])
@@ -53,7 +53,7 @@ def test_the_limit_is_bandwidth_over_the_bytes_of_a_token_in_the_same_round() ->
     assert results_of(found).find(f"{BANDWIDTH}, measured with fp32").samples == (20.0, 10.0, 5.0)
 
 
-def test_ours_is_held_to_the_best_peer_in_each_figure() -> None:
+def test_ours_is_compared_with_the_best_peer_in_each_figure() -> None:
     every = [
         figures(OURS, ms_a_token=10.0, first_ms=40.0),
         figures(SLOW, ms_a_token=20.0, first_ms=20.0),
@@ -67,7 +67,7 @@ def test_ours_is_held_to_the_best_peer_in_each_figure() -> None:
     assert value(found, first) == pytest.approx(2.0)
 
 
-def test_the_goal_of_small_weights_is_beside_one_peer_and_of_the_quickest_of_ours() -> None:
+def test_the_goal_for_small_weights_compares_our_fastest_with_one_peer() -> None:
     names = ("edge-prompt on ONNX Runtime", "edge-prompt on OpenVINO", "OpenVINO GenAI (PA)", "ONNX Runtime GenAI")
     every = [figures(place(name, "", "int8"), ms_a_token=5.0 + at) for at, name in enumerate(names)]
     goals = {ratio.name: ratio.goal for ratio in relative_to_peers(every) if ": decode, over" in ratio.name}
@@ -79,7 +79,7 @@ def test_the_goal_of_small_weights_is_beside_one_peer_and_of_the_quickest_of_our
     assert any("over ONNX Runtime GenAI int8" in ratio.name for ratio in relative_to_peers(quicker))
 
 
-def test_a_prompt_is_held_to_the_same_pipeline_without() -> None:
+def test_a_prompt_is_compared_with_the_same_pipeline_without_one() -> None:
     every = [figures(OURS, ms_a_token=10.0), figures(PROMPTED, ms_a_token=11.0), figures(QUICK, ms_a_token=12.0)]
     token, first, *_ = with_prompt(every)
     assert (token.goal, first.goal) == (1.03, 1.03)
@@ -88,7 +88,7 @@ def test_a_prompt_is_held_to_the_same_pipeline_without() -> None:
     assert value(found, first) == pytest.approx(1.0)
 
 
-def test_every_ratio_and_chart_is_of_series_that_are_there() -> None:
+def test_every_ratio_and_chart_refers_to_existing_series() -> None:
     found = whole(*(figures(index, ms_a_token=10.0 + index) for index in range(len(VARIANTS))))
     assert len({one.name for one in found.series}) == len(found.series)
     assert len({ratio.name for ratio in found.ratios}) == len(found.ratios)

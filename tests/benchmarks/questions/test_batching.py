@@ -18,7 +18,7 @@ def runtime(tiny_bundle: Path, tmp_path: Path, engine: str) -> Runtime:
     return runtime
 
 
-def test_every_way_is_asked_and_published(runtime: Runtime) -> None:
+def test_every_variant_is_measured_and_published(runtime: Runtime) -> None:
     found = compare(runtime, TEXTS, clients=4, rounds=2, seconds=0.1)
     assert list(found) == ["one at a time", "a thread per client", "batching by task", "the batcher"]
     assert all(latencies for rounds in found.values() for latencies in rounds)
@@ -32,7 +32,7 @@ def test_every_way_is_asked_and_published(runtime: Runtime) -> None:
     assert len(measured.ratios) == 3
 
 
-def test_what_answers_otherwise_is_not_timed(runtime: Runtime) -> None:
+def test_a_variant_with_other_answers_is_not_timed(runtime: Runtime) -> None:
     def another(text: str, task: str) -> Classification:
         return runtime.classify(f"{text} w77", task)
 

@@ -21,7 +21,7 @@ from benchmarks.questions.export_time import (
 from edge_prompt_runtime.bench.results import Results
 
 
-def test_an_export_is_watched_and_what_it_wrote_answers(tiny_backbone: Path) -> None:
+def test_an_export_is_watched_and_its_output_answers(tiny_backbone: Path) -> None:
     left_out: dict[str, str] = {}
     broken = EXPORTERS["ours, ONNX"]._replace(program=("-c", "import sys; sys.exit('no disk')"))
     exporters = {"ours, ONNX": EXPORTERS["ours, ONNX"], "broken": broken}
@@ -42,7 +42,7 @@ def test_a_language_model_gives_logits_on_both_engines_alike(tiny_language_bundl
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_a_graph_that_is_no_bundle_answers(tmp_path: Path, engine: str) -> None:
+def test_a_graph_without_a_bundle_answers(tmp_path: Path, engine: str) -> None:
     import onnx
     import openvino as ov
     from onnx import TensorProto, helper
@@ -90,7 +90,7 @@ def test_an_older_transformers_finds_the_base_of_rotary_positions(tiny_language:
     assert {path.name for path in view.iterdir()} == {path.name for path in tiny_language.iterdir() if path.is_file()}
 
 
-def test_what_was_found_is_said() -> None:
+def test_the_results_are_reported() -> None:
     took = [(Watched(2.0, 30), 4)] * 3
     found = measured({"minilm": dict.fromkeys(EXPORTERS, took)}, {}, [])
     results = Results("export_time", "?", "", 0, {}, {}, {}, **found._asdict())

@@ -34,7 +34,7 @@ def test_everything_is_measured(tiny_bundle: Path, tiny_backbone: Path) -> None:
     assert {name for chart in found.charts for name in chart.series} == values.keys()
 
 
-def test_a_line_goes_on_by_its_last_slope() -> None:
+def test_a_line_is_extrapolated_along_its_last_slope() -> None:
     points = {("x", DISK, 1): [1.0], ("x", DISK, 2): [9.0], ("x", DISK, 4): [13.0], ("y", DISK, 10): [1.0]}
     assert extrapolated(points, (1, 4, 10)) == {("x (extrapolated)", DISK, 10): [25.0]}
 

@@ -14,7 +14,7 @@ from tests.conftest import write_tiny_image_network
 SIZE = 32
 
 
-def test_speed_bytes_and_what_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_size_and_accuracy_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision_precision, "IMAGE_SIZE", SIZE)
     write_tiny_image_network(tmp_path / "tiny", "ViTForImageClassification")
     random = np.random.default_rng(0)

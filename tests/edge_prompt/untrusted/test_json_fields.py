@@ -74,7 +74,7 @@ def test_strings_are_taken_in_order() -> None:
 
 
 @pytest.mark.parametrize("value", [[1], ["a", None], [["a"]]])
-def test_a_list_of_more_than_strings_is_refused(value: list[Any]) -> None:
+def test_a_list_with_other_items_than_strings_is_refused(value: list[Any]) -> None:
     with pytest.raises(CardError, match="'x' has items that are not strings"):
         fields(x=value).strings("x")
 
@@ -89,7 +89,7 @@ def test_what_is_no_sha256_is_refused(value: str) -> None:
         fields(x=value).sha256("x")
 
 
-def test_an_inner_object_says_where_it_is() -> None:
+def test_errors_name_the_path_of_an_inner_object() -> None:
     with pytest.raises(ManifestError, match=r"x\.json: inner: no field 'y'"):
         Fields({"inner": {}}, "x.json", ManifestError).inside("inner").take("y", str)
 

@@ -46,7 +46,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def parsed(text: str) -> Samples:
-    """Parse the text with the library's parser: the same families as ever, each sample once."""
+    """Parse the text with the library's parser: all families with their types, and each sample once."""
     found: Samples = {}
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {name: family.type for name, family in families.items()} == KINDS

@@ -86,7 +86,9 @@ def test_the_pooler_is_taken_as_a_vector(shape: tuple[int, ...], image_network: 
         ("ijepa", "pooler", "mean"),
     ],
 )
-def test_what_suits_a_network(name: str, with_pooler: str, without: str, image_network: Network) -> None:
+def test_the_default_pooling_suits_the_network(
+    name: str, with_pooler: str, without: str, image_network: Network
+) -> None:
     network = image_network(name)
     assert default_pooling(Pooled(HIDDEN, HIDDEN[:, 0], network)) == with_pooler
     assert default_pooling(Pooled(HIDDEN, None, network)) == without

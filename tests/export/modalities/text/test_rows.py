@@ -44,7 +44,7 @@ def test_rows_of_like_length_are_together() -> None:
     assert sorted(batch.request["input_ids"].shape[1] for batch in batches) == [1, 1, 9, 9]
 
 
-def test_without_an_order_of_chance_the_shortest_come_first() -> None:
+def test_without_shuffling_the_shortest_come_first() -> None:
     rows = [Row([1] * length, 0) for length in (5, 2, 9, 3)]
     assert [batch.request["input_ids"].shape for batch in text_rows(rows).ordered(2)] == [(2, 3), (2, 9)]
 
@@ -56,7 +56,7 @@ def test_epochs_differ_in_order() -> None:
     assert first != second
 
 
-def test_short_rows_are_filled_up_and_masked() -> None:
+def test_short_rows_are_padded_and_masked() -> None:
     (batch,) = text_rows([Row([5, 6, 7], 1), Row([8], 0)], pad_token_id=3).ordered(2)
     assert batch.request["input_ids"].tolist() == [[8, 3, 3], [5, 6, 7]]
     assert batch.request["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
@@ -71,7 +71,7 @@ def test_token_types_are_zeros_for_the_networks_that_take_them() -> None:
     assert set(batch.request) == {"input_ids", "attention_mask"}
 
 
-def test_texts_are_cut_and_put_into_the_template(loaded: LoadedBackbone) -> None:
+def test_texts_are_truncated_and_put_into_the_template(loaded: LoadedBackbone) -> None:
     assert loaded.tokenizer is not None
     examples = [Example("w1 w2 w3 w4 w5", "b"), Example("w9", "a")]
     rows = tokenise(examples, ("a", "b"), loaded.tokenizer, "w7 {text}", max_tokens=5)

@@ -47,7 +47,7 @@ def with_file(bundle: Bundle, folder: Path, content: str) -> Bundle:
     return replace(bundle, folder=folder, manifest=replace(bundle.manifest, files=files))
 
 
-def test_rows_are_filled_up_to_the_longest(tokenizer: TextTokenizer, base: Task) -> None:
+def test_rows_are_padded_to_the_longest(tokenizer: TextTokenizer, base: Task) -> None:
     batch = tokenizer.encode(["w0 w1 w2", "w9"], [base] * 2)
     np.testing.assert_array_equal(batch.input_ids, [ids(0, 1, 2), [*ids(9), 0, 0]])
     np.testing.assert_array_equal(batch.attention_mask, [[1] * 5, [1, 1, 1, 0, 0]])
@@ -56,7 +56,7 @@ def test_rows_are_filled_up_to_the_longest(tokenizer: TextTokenizer, base: Task)
     assert batch.offsets == (((0, 0), (0, 2), (3, 5), (6, 8), (0, 0)), ((0, 0), (0, 2), (0, 0)))
 
 
-def test_rows_are_filled_up_with_the_padding_token_of_the_manifest(bundle: Bundle, base: Task) -> None:
+def test_rows_are_padded_with_the_manifests_padding_token(bundle: Bundle, base: Task) -> None:
     assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     preprocessing = replace(bundle.manifest.preprocessing, pad_token_id=77)
     tokenizer = TextTokenizer(replace(bundle, manifest=replace(bundle.manifest, preprocessing=preprocessing)))
@@ -100,13 +100,13 @@ def test_a_text_that_is_no_unicode_is_refused(tokenizer: TextTokenizer, base: Ta
         tokenizer.encode([broken], [base])
 
 
-def test_the_longest_text_that_fits_is_not_cut(tokenizer: TextTokenizer, base: Task) -> None:
+def test_the_longest_text_that_fits_is_not_truncated(tokenizer: TextTokenizer, base: Task) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert tokenizer.encode([words(46)], [base]).input_ids.shape == (1, 48)
 
 
-def test_a_longer_text_is_cut_with_a_warning_that_says_so(tokenizer: TextTokenizer, base: Task) -> None:
+def test_a_longer_text_is_truncated_with_a_warning(tokenizer: TextTokenizer, base: Task) -> None:
     with pytest.warns(TruncationWarning, match=r"texts 1, 2 were truncated to 48 tokens"):
         cut = tokenizer.encode(["w0", words(47), words(100)], [base] * 3)
     whole = tokenizer.encode(["w0", words(46), words(46)], [base] * 3)
@@ -119,7 +119,7 @@ def test_a_warning_names_no_more_than_a_few_rows(tokenizer: TextTokenizer, base:
         tokenizer.encode([words(47)] * 20, [base] * 20)
 
 
-def test_each_row_is_cut_to_the_room_of_its_own_task(
+def test_each_row_is_truncated_to_the_limit_of_its_task(
     tokenizer: TextTokenizer, base: Task, bundle: Bundle, make_prompt: Callable[..., Path]
 ) -> None:
     fold = Folder(bundle, "onnxruntime")
@@ -223,7 +223,7 @@ def test_arrays_that_are_no_tokenisation_are_refused(feeds: dict[str, Any], foun
         ("attention_mask", [0, 0, 0]),
     ],
 )
-def test_what_the_engines_would_make_up_is_refused(name: str, row: list[int]) -> None:
+def test_inputs_that_engines_would_misread_are_refused(name: str, row: list[int]) -> None:
     good = [2, 7, 3] if name == "input_ids" else [1, 1, 1]
     tokens = token_batch_of({"input_ids": np.array([[2, 7, 3]] * 2)} | {name: np.array([good, row])})
     with pytest.raises(InputError, match="bundle's own tokenizer"):
