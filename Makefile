@@ -78,7 +78,7 @@ INSTALL := -m pip install --quiet --disable-pip-version-check
 COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--annotation-style line --custom-compile-command 'make lock'
 GROUPS := build test lint bench fuzz docs lock
-PROJECT := --no-build-isolation -e '.[quantize,sign,watch]' --group test
+PROJECT := --no-build-isolation -e '.[quantize,sign,watch,metrics]' --group test
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -89,7 +89,7 @@ $(STAMP): pyproject.toml constraints.txt
 lock: $(STAMP)  ## Update the lock files, constraints.txt and tests/lowest.txt
 	$(BIN)/python $(INSTALL) --upgrade --group lock
 	$(COMPILE) --all-extras $(GROUPS:%=--group %) --output-file constraints.txt
-	$(COMPILE) --no-config --resolution lowest-direct --extra quantize --extra sign --extra watch \
+	$(COMPILE) --no-config --resolution lowest-direct --extra quantize --extra sign --extra watch --extra metrics \
 		--group build --group test --group bench --output-file tests/lowest.txt
 
 clean:  ## Remove environments, caches and build output

@@ -1,12 +1,12 @@
-"""Run every benchmark, one after the other, and write one report of all.
+"""Run every benchmark, one after the other, and write one report.
 
-    python benchmarks/all.py            all of it; `make bench`
+    python benchmarks/all.py            everything; `make bench`
     python benchmarks/all.py --quick    few samples; `make bench-quick`
     python benchmarks/all.py --only swap --only prompt_cost
-    python benchmarks/all.py --report-only    measures nothing: the report of the results that are there
+    python benchmarks/all.py --report-only    measure nothing; write the report of existing results
 
 A script that fails is reported and does not stop the others. Results, charts and the report go to `.cache/bench` only;
-`docs/results.md` is a selection of a full run, edited by hand, and its six charts are copies from there.
+`docs/results.md` is a selection from a full run, edited by hand, and its six charts are copies from there.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Script(NamedTuple):
     """A script of this folder.
 
     Attributes:
-        name: Without its suffix.
-        full: What it is run with.
-        quick: What it is run with besides `--quick`.
-        minutes: What it may take; then it is stopped. A quick run may take `QUICK_MINUTES`.
+        name: Name without its suffix.
+        full: Arguments of a full run.
+        quick: Arguments of a quick run in addition to `--quick`.
+        minutes: Time limit, after which it is stopped. The limit of a quick run is `QUICK_MINUTES`.
     """
 
     name: str
@@ -62,11 +62,11 @@ SCRIPTS = (
     Script("device_install"),
     Script("export_time"),
 )
-"""In the order of the report. A script that is not there is reported as failed."""
+"""In the order of the report. A missing script is reported as failed."""
 
 HERE = Path(__file__).resolve().parent
 PREPARE = "peers/prepare"
-"""Makes what peers need; what it cannot make, the scripts report as left out."""
+"""Prepares the peers; scripts report the failures as left out."""
 
 PREPARE_MINUTES = 60.0
 QUICK_MINUTES = 10.0
@@ -75,13 +75,13 @@ ORDER = tuple(script.name for script in SCRIPTS)
 
 
 def run_all(scripts: Sequence[Script], output: Path, threads: int, *, quick: bool, console: Console) -> None:
-    """Make what peers need, then run the scripts, each in a process of its own, and record how it went.
+    """Prepare the peers, then run each script in a process of its own, and record the outcome.
 
     Args:
-        scripts: Which.
-        output: Where results go; logs go below it.
-        threads: The same for all.
-        quick: Whether few samples do.
+        scripts: The scripts.
+        output: Folder of results; logs go below it.
+        threads: Number of threads, the same for all.
+        quick: Whether to take few samples.
         console: Where progress is shown.
     """
     own = (*(("--quick",) if quick else ()), "--threads", str(threads), "--output", str(output))
@@ -109,7 +109,7 @@ def run_all(scripts: Sequence[Script], output: Path, threads: int, *, quick: boo
 
 
 def _progress(run: Run, output: Path) -> str:
-    """How a script went, in a line."""
+    """Return the outcome of a script in one line."""
     if run.failed:
         return f"[red]failed[/] {run.name}, {took(run.seconds)}: {escape(run.failed)}"
     try:
@@ -123,13 +123,17 @@ def _progress(run: Run, output: Path) -> str:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Few samples, some minutes: a look, no result.")
-@click.option("--only", multiple=True, type=click.Choice(ORDER), help="These scripts; may be given again.")
-@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="The same for all.")
+@click.option("--quick", is_flag=True, help="Few samples, a few minutes; not meant for results.")
+@click.option("--only", multiple=True, type=click.Choice(ORDER), help="Run only this script; repeatable.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder.  [default: .cache/bench, or .cache/bench/quick]"
+    "--threads", type=click.IntRange(1), default=2, show_default=True, help="Number of threads, the same for all."
 )
-@click.option("--report-only", is_flag=True, help="Measure nothing; write the report of what the folder holds.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Folder of results.  [default: .cache/bench, or .cache/bench/quick]",
+)
+@click.option("--report-only", is_flag=True, help="Measure nothing; write the report of the results in the folder.")
 def main(*, quick: bool, only: tuple[str, ...], threads: int, output: Path | None, report_only: bool) -> None:
     """Run all benchmarks and write a report."""
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""What many tests stand on: a tiny random backbone, its bundle for both engines, and prompts for it."""
+"""Fixtures of many tests: a tiny random backbone, its bundle for both engines, and prompts for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge_prompt_runtime.engines.base import ENGINES
 from tests.deprecations import our_deprecations_are_errors
 from tests.tiny.language import write_tiny_language
 
-settings.register_profile("untimed", deadline=None)  # a test that fails on a busy machine says nothing
+settings.register_profile("untimed", deadline=None)  # a failure on a busy machine would mean nothing
 settings.load_profile("untimed")
 
 WORDS = tuple(f"w{number}" for number in range(195))
@@ -42,7 +42,7 @@ def _no_deprecated_calls() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _loggers_as_they_were() -> Iterator[None]:
-    """A command shows progress through our loggers; the next test in this process must find them unchanged."""
+    """Restore our loggers, which a command changes to show progress."""
     loggers = [logging.getLogger(name) for name in ("edge_prompt", "edge_prompt_export")]
     before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
@@ -53,7 +53,7 @@ def _loggers_as_they_were() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
-    """Build a folder once for all workers of a run: `build_once(name, build)` calls `build(folder)` if nobody did."""
+    """Build a folder once for all workers: `build_once(name, build)` calls `build(folder)` if the folder is missing."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -76,49 +76,49 @@ def tiny_backbone(build_once: BuildOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_classifier(build_once: BuildOnce) -> Path:
-    """The folder of a random BERT that brings a head for three classes of texts."""
+    """The folder of a random BERT with its own head for three classes of texts."""
     return build_once("tiny_classifier", lambda folder: write_tiny_bert(folder, "BertForSequenceClassification"))
 
 
 @pytest.fixture(scope="session")
 def tiny_tagger(build_once: BuildOnce) -> Path:
-    """The folder of a random BERT that brings a head for three classes of tokens."""
+    """The folder of a random BERT with its own head for three classes of tokens."""
     return build_once("tiny_tagger", lambda folder: write_tiny_bert(folder, "BertForTokenClassification"))
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(build_once: BuildOnce, tiny_backbone: Path) -> Path:
-    """The bundle of `tiny_backbone` for both engines; not to be changed."""
+    """The bundle of `tiny_backbone` for both engines; do not modify it."""
     return build_once("tiny_bundle", lambda folder: export(tiny_backbone, folder))
 
 
 @pytest.fixture(scope="session")
 def tiny_classifier_bundle(build_once: BuildOnce, tiny_classifier: Path) -> Path:
-    """The bundle of `tiny_classifier` for both engines; not to be changed."""
+    """The bundle of `tiny_classifier` for both engines; do not modify it."""
     return build_once("tiny_classifier_bundle", lambda folder: export(tiny_classifier, folder))
 
 
 @pytest.fixture(scope="session")
 def tiny_tagger_bundle(build_once: BuildOnce, tiny_tagger: Path) -> Path:
-    """The bundle of `tiny_tagger` for both engines; not to be changed."""
+    """The bundle of `tiny_tagger` for both engines; do not modify it."""
     return build_once("tiny_tagger_bundle", lambda folder: export(tiny_tagger, folder))
 
 
 @pytest.fixture(scope="session")
 def tiny_image_bundle(build_once: BuildOnce) -> Path:
-    """The bundle of a random ViT that tells three classes of images of 32 x 32; not to be changed."""
+    """The bundle of a random ViT that classifies images of 32 x 32 into three classes; do not modify it."""
     return build_once("tiny_image_bundle", lambda folder: export_image_network(folder, "ViTForImageClassification"))
 
 
 @pytest.fixture(scope="session")
 def tiny_detector_bundle(build_once: BuildOnce) -> Path:
-    """The bundle of a random YOLOS that finds objects of three classes in images of any size; not to be changed."""
+    """The bundle of a random YOLOS that detects three classes in images of any size; do not modify it."""
     return build_once("tiny_detector_bundle", lambda folder: export_image_network(folder, "YolosForObjectDetection"))
 
 
 @pytest.fixture(scope="session")
 def tiny_segmenter_bundle(build_once: BuildOnce) -> Path:
-    """The bundle of a random SegFormer that labels pixels with three classes; not to be changed."""
+    """The bundle of a random SegFormer that labels pixels with three classes; do not modify it."""
     return build_once(
         "tiny_segmenter_bundle", lambda folder: export_image_network(folder, "SegformerForSemanticSegmentation")
     )
@@ -132,13 +132,13 @@ def tiny_language(build_once: BuildOnce) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_language_bundle(build_once: BuildOnce, tiny_language: Path) -> Path:
-    """The bundle of `tiny_language` for both engines; not to be changed."""
+    """The bundle of `tiny_language` for both engines; do not modify it."""
     return build_once("tiny_language_bundle", lambda folder: export(tiny_language, folder))
 
 
 @pytest.fixture
 def make_image(tmp_path: Path) -> MakeImage:
-    """Write a picture: `make_image("cat", 40, 30)` gives the path of a PNG of that height and width."""
+    """Write a picture: `make_image("cat", 40, 30)` returns the path of a PNG of that height and width."""
     from PIL import Image
 
     def made(name: str, height: int = 40, width: int = 30) -> Path:
@@ -164,7 +164,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_prompt(tmp_path: Path, tiny_bundle: Path) -> MakePrompt:
-    """Write a random prompt with its card: `make_prompt("spam", "prefix", length=4, classes=3)` gives its path."""
+    """Write a random prompt with its card: `make_prompt("spam", "prefix", length=4, classes=3)` returns its path."""
 
     def made(
         name: str, kind: str = "soft", *, length: int = 5, classes: int = 0, bundle: Path = tiny_bundle, **card: Any

@@ -1,7 +1,8 @@
-"""No call of ours may use what a dependency has deprecated; what its own code or another library does is not ours.
+"""Our own calls must not use what a dependency has deprecated; calls by the dependency or another library do not count.
 
-The module that Python names in a warning does not tell who called: behind decorators and `torch.nn.Module.__call__` it
-is theirs either way. Here the stack is walked instead, past the function that warns and past such machinery.
+The module that Python names in a warning does not identify the caller: behind decorators and
+`torch.nn.Module.__call__` it is theirs in any case. Therefore the stack is searched past the warning function and past
+such machinery.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ MACHINERY = (
 
 
 class DeprecatedCallError(AssertionError):
-    """A call of this project's own caused a deprecation warning of a dependency."""
+    """A call of this project caused a deprecation warning of a dependency."""
 
 
 def caller(frame: FrameType | None) -> str:
-    """The file that called what warns in `frame`."""
+    """Return the file that called the warning function in `frame`."""
     frame = frame.f_back if frame else None
     while frame is not None and any(part in frame.f_code.co_filename for part in MACHINERY):
         frame = frame.f_back
@@ -41,7 +42,7 @@ def caller(frame: FrameType | None) -> str:
 
 @contextmanager
 def our_deprecations_are_errors() -> Iterator[None]:
-    """Raise `DeprecatedCallError` where a call of ours causes a deprecation warning, whatever filters say."""
+    """Raise `DeprecatedCallError` where a call of ours causes a deprecation warning, whatever the filters."""
     original = warnings.warn
 
     def warn(message: Any, category: Any = None, stacklevel: int = 1, *arguments: Any, **options: Any) -> None:

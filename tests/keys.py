@@ -27,7 +27,7 @@ class KeyPair(NamedTuple):
 
 
 def write_key(folder: Path, name: str, curve: ec.EllipticCurve | None = None, password: str = "") -> KeyPair:
-    """Write a new key, on P-256 unless told, as `name` and `name.pub`."""
+    """Write a new key, on P-256 by default, as `name` and `name.pub`."""
     key = ec.generate_private_key(curve or ec.SECP256R1())
     encryption = BestAvailableEncryption(password.encode()) if password else NoEncryption()
     pair = KeyPair(folder / name, folder / f"{name}.pub")

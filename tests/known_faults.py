@@ -1,6 +1,6 @@
-"""Faults of other libraries that tests expect, each with the versions that have it.
+"""Faults of other libraries that tests expect, each with the affected versions.
 
-A test marked with a fault must fail on those versions: once it passes, the run fails and the mark goes.
+A test marked with a fault must fail on those versions: once it passes, the run fails, and the mark must be removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 
 def known_fault(reason: str, **versions: str) -> pytest.MarkDecorator:
-    """A mark for tests that fail where every library is of the versions given: `known_fault("…", peft="<0.22")`."""
+    """Mark tests that fail if every library has one of the given versions: `known_fault("…", peft="<0.22")`."""
     applies = all(
         SpecifierSet(wanted, prereleases=True).contains(importlib.metadata.version(name))
         for name, wanted in versions.items()

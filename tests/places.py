@@ -1,4 +1,4 @@
-"""Where the project lies, for tests in folders of any depth."""
+"""The root of the project, for tests in folders of any depth."""
 
 from pathlib import Path
 

@@ -14,9 +14,9 @@ VERSION = "999.0.0"
 
 
 def foreign(source: str, file: str) -> dict[str, Any]:
-    """What a file of another library defines."""
+    """Return the namespace of a file of another library."""
     names: dict[str, Any] = {"warnings": warnings}
-    exec(compile(source, file, "exec"), names)  # noqa: S102 - code of our own, that stands elsewhere
+    exec(compile(source, file, "exec"), names)  # noqa: S102 - our own code, compiled under another file name
     return names
 
 

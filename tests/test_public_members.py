@@ -1,4 +1,4 @@
-"""The public names of each package: adding or removing one is a decision, and shows here."""
+"""The public names of each package: adding or removing one is a decision, which this test makes visible."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What transformers alone gives under a prompt: the judge of our answers, whatever the installed PEFT does.
+"""The outputs of transformers alone under a prompt: the reference for our answers, whatever the installed PEFT does.
 
-Virtual tokens enter through `inputs_embeds` and a prefix through the cache, as PEFT has them enter.
+Virtual tokens enter through `inputs_embeds` and a prefix through the cache, as in PEFT.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 def cache_argument(network: Any) -> str:
-    """The argument of `network.forward` that takes a cache, which transformers 5.24 renamed; "" where none does."""
+    """Return the name of `network.forward`'s cache argument, which transformers 5.24 renamed; "" if there is none."""
     parameters = inspect.signature(network.forward).parameters
     return next((name for name in ("cache", "past_key_values") if name in parameters), "")
 
@@ -36,7 +36,7 @@ def cache_of(prefix: Array, batch: int) -> DynamicCache:
 
 
 def arguments_under(network: Any, kind: str, array: Array, ids: Array, mask: Array) -> dict[str, Any]:
-    """What `network` takes for a batch of tokens under a soft prompt; under a prefix, all but the cache."""
+    """Return the arguments for a batch of tokens under a soft prompt; under a prefix, all except the cache."""
     tokens, real = torch.tensor(ids), torch.tensor(mask)
     batch, length = len(ids), array.shape[0] if kind == "soft" else array.shape[3]
     seen = torch.cat([torch.ones(batch, length, dtype=torch.long), real], 1)
@@ -49,7 +49,7 @@ def arguments_under(network: Any, kind: str, array: Array, ids: Array, mask: Arr
 
 @contextmanager
 def cache_given(network: Any, prefix: Array, batch: int) -> Iterator[None]:
-    """Have the network below a head take `prefix` as its past: a classifier's own `forward` takes no cache."""
+    """Make the network below a head take `prefix` as its past: a classifier's own `forward` takes no cache."""
     taker = network if cache_argument(network) else network.base_model
     original = taker.forward
     taker.forward = partial(original, **{cache_argument(taker): cache_of(prefix, batch)})
@@ -61,7 +61,7 @@ def cache_given(network: Any, prefix: Array, batch: int) -> Iterator[None]:
 
 @torch.no_grad()
 def outputs_under(network: Any, kind: str, array: Array, ids: Array, mask: Array) -> Any:
-    """The outputs of `network` for a batch of tokens under a prompt; under a soft prompt, of its tokens as well."""
+    """Return the outputs for a batch of tokens under a prompt; under a soft prompt, those of its tokens as well."""
     arguments = arguments_under(network, kind, array, ids, mask)
     if kind == "soft":
         return network(**arguments)
@@ -70,13 +70,13 @@ def outputs_under(network: Any, kind: str, array: Array, ids: Array, mask: Array
 
 
 def token_logits(network: Any, kind: str, array: Array, ids: Array, mask: Array) -> Array:
-    """The logits of a language model at the tokens of a request, `[batch, sequence, vocab_size]`."""
+    """Return the logits of a language model at the tokens of a request, `[batch, sequence, vocab_size]`."""
     logits: Tensor = outputs_under(network, kind, array, ids, mask).logits
     return np.asarray(logits[:, -ids.shape[1] :])
 
 
 def greedy(network: Any, kind: str, array: Array, ids: Array, count: int) -> list[int]:
-    """The `count` likeliest tokens after `ids`, `[1, sequence]`, each found by running the whole text again."""
+    """Return the `count` most likely tokens after `ids`, `[1, sequence]`, each computed on the whole text."""
     text = ids
     for _ in range(count):
         logits = token_logits(network, kind, array, text, np.ones_like(text))[0, -1]

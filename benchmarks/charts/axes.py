@@ -1,4 +1,4 @@
-"""From where to where an axis of values goes."""
+"""The range of an axis of values."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from edge_prompt_runtime.bench.statistics import percentile
 
 
 class Span(NamedTuple):
-    """The axis of values: its ends, and whether it is logarithmic."""
+    """An axis of values: its ends, and whether it is logarithmic."""
 
     low: float
     high: float
     log: bool
 
     def share(self, value: float) -> float:
-        """Where a value stands between the ends, from 0 to 1."""
+        """Return the position of a value between the ends, from 0 to 1."""
         low, high, own = (np.log([self.low, self.high, value])) if self.log else (self.low, self.high, value)
         return float((own - low) / (high - low))
 
 
 def span_of(chart: Chart, series: Sequence[Series]) -> Span:
-    """From where to where values go; from zero on, the longest tails of samples are left out."""
+    """Return the range of values; an axis that starts at zero may cut off the longest tails of samples."""
     limits = list(chart.limits.values())
     least = min(*(min(one.samples) for one in series), *limits, np.inf)
     if chart.log and least > 0:
@@ -37,7 +37,7 @@ def span_of(chart: Chart, series: Sequence[Series]) -> Span:
 
 
 def beyond(chart: Chart, series: Sequence[Series]) -> str:
-    """How many samples lie beyond the axis, in words; empty if none do."""
+    """Report how many samples lie beyond the axis; empty if none do."""
     span = span_of(chart, series)
     out = [sample for one in series for sample in one.samples if sample > span.high]
     if not out:

@@ -1,6 +1,7 @@
-"""A row a series: its name, its samples as dots, its median with its interval, and the number.
+"""Bar charts: one row per series, with its name, its samples as dots, its median with the interval, and the number.
 
-From zero on, a median is a bar. A logarithmic axis has no zero to begin a bar at, so there it is a mark on a thin line.
+On an axis that starts at zero a median is a bar. A logarithmic axis has no zero for a bar to start at, so there it is a
+mark on a thin line.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from edge_prompt_runtime.bench.results import Chart, Series
 
 SIZE = 11.0
 LINE, BAR, GAP = 14.0, 13.0, 9.0
-"""The height of a line of text, of a bar, and between rows, in points."""
+"""Heights of a line of text, of a bar, and of the gap between rows, in points."""
 
 TELEPHONE = 480.0
-"""Below this width names stand above their bars instead of beside them."""
+"""Below this width names stand above their bars instead of next to them."""
 
 MOST_NAMES = 0.42
-"""The share of the width that names may take beside their bars."""
+"""The share of the width that names next to bars may take."""
 
 
 class Row(NamedTuple):
-    """Where a row is drawn, in points from the top of the axes: its name, and the middle of its bar."""
+    """The position of a row, in points from the top of the axes: its name, and the middle of its bar."""
 
     name: list[str]
     text: float
@@ -39,14 +40,14 @@ class Row(NamedTuple):
 
 
 def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: float, top: float) -> None:
-    """Draw the rows, the first on top, and give the figure its height.
+    """Draw the rows, the first one on top, and set the height of the figure.
 
     Args:
-        figure: To draw on.
-        chart: What is wanted.
+        figure: The figure to draw on.
+        chart: The chart.
         series: The rows.
-        width: Of the figure, in points.
-        top: What the title takes, in points.
+        width: Width of the figure in points.
+        top: Height of the title in points.
     """
     unit = series[0].unit
     beside = width >= TELEPHONE
@@ -91,13 +92,13 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
 
 
 _HALO: Any = {"facecolor": PAPER, "alpha": 0.85, "linewidth": 0, "pad": 0.5}
-"""Behind a text that a line across may meet."""
+"""Background of texts that a line may cross."""
 
 _AT_AXES: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
 
 
 def _rows(names: list[list[str]], *, beside: bool, above: float) -> tuple[list[Row], float]:
-    """The rows, and how tall they are together with what stands `above` them."""
+    """Return the rows, and their total height including what stands `above` them."""
     rows, at = [], above + GAP / 2
     for name in names:
         text = LINE * len(name)
@@ -176,7 +177,7 @@ def _draw(axes: Axes, at: float, one: Series, look: Look, span: Span) -> None:
 
 
 def _limit(axes: Axes, says: str, value: float, at: float, *, left: bool) -> None:
-    """What a line across all rows says: in a row of its own above them, on the side that has more room."""
+    """Label a line across all rows, in a row of its own above them, on the side with more room."""
     axes.annotate(
         says,
         (value, at),

@@ -1,6 +1,6 @@
-"""The charts of a benchmark, as SVG and PNG: bars, or lines over what grows, each median with its interval.
+"""Charts of benchmarks as SVG and PNG: bars, or lines over a growing quantity, each median with its interval.
 
-Behind each stand its samples as dots: all of them, or `MOST_DOTS` that are evenly spread by rank.
+Samples are drawn as dots behind them: all, or `MOST_DOTS` that are spread evenly by rank.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from edge_prompt_runtime.bench.results import Chart, Results
 
 FORMATS = ("svg", "png")
 WIDE, NARROW = 720.0, 328.0
-"""Widths in points; the second is a telephone's, where a point of a chart is a pixel of the screen."""
+"""Widths in points; the second is for telephones, where a point of a chart is a pixel of the screen."""
 
 TITLE_SIZE = 12.0
 
 
 def write_charts(folder: Path, results: Results, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write `NAME-1.svg`, `NAME-1.png` and so on; returns the files."""
+    """Write `NAME-1.svg`, `NAME-1.png` and so on; return the files."""
     written = []
     for place, chart in enumerate(results.charts, 1):
         figure = drawn(results, chart)
@@ -39,7 +39,7 @@ def write_charts(folder: Path, results: Results, formats: Sequence[str] = FORMAT
 
 
 def drawn(results: Results, chart: Chart, width: float = WIDE, *, titled: bool = True) -> Figure:
-    """A chart, `width` points wide."""
+    """Draw a chart that is `width` points wide."""
     series = [results.find(name) for name in chart.series]
     with mpl.rc_context({**STYLE, "font.size": 11.0}):
         figure = Figure()
@@ -55,6 +55,6 @@ def drawn(results: Results, chart: Chart, width: float = WIDE, *, titled: bool =
 
 
 def _tidy(path: Path) -> None:
-    """Other fonts where matplotlib's is missing, and no blanks at the ends of lines, which repositories refuse."""
+    """Add fallback fonts, and strip trailing blanks, which repositories refuse."""
     text = path.read_text(encoding="utf-8").replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     path.write_text("\n".join(line.rstrip() for line in text.splitlines()) + "\n", encoding="utf-8")

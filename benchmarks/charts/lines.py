@@ -1,4 +1,4 @@
-"""Lines over what grows, such as the number of tasks: medians with their intervals, samples as dots behind them."""
+"""Line charts over a growing quantity, such as the number of tasks: medians with intervals, samples as dots behind."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from edge_prompt_runtime.bench.results import Chart, Series
 from edge_prompt_runtime.bench.tables import number
 
 HEIGHT = 280.0
-"""Of the axes with what is below them, in points."""
+"""Height of the axes and of what is below them, in points."""
 
 LEGEND_LINE = 17.0
 KEY, BETWEEN, EDGE_POINTS = 23.0, 16.0, 8.0
-"""In the legend: what is left of a text, what is between two entries, and what is beside them."""
+"""Spaces of the legend: left of a text, between two entries, and at the margins."""
 
 LOGARITHMIC_SPAN = 50
-"""From which factor on between the least and the greatest a horizontal axis is logarithmic."""
+"""From this factor between the least and the greatest value on, a horizontal axis is logarithmic."""
 
 DOTS = 15
 EDGE = 0.05
 """The share of the horizontal axis that is left free on either side."""
 
 TICK_GAP = 8.0
-"""Points between what two ticks say."""
+"""Space between two tick labels, in points."""
 
 LEFT, BOTTOM, RIGHT = 62.0, 42.0, 12.0
-"""What is beside and below the axes, in points."""
+"""Margins beside and below the axes, in points."""
 
 
 class Entry(NamedTuple):
-    """An entry of the legend: its text, how its key is drawn, and where it stands in points."""
+    """An entry of the legend: its text, its key, and its position in points."""
 
     text: list[str]
     key: dict[str, Any]
@@ -49,14 +49,14 @@ class Entry(NamedTuple):
 
 
 def draw_lines(figure: Figure, chart: Chart, series: Sequence[Series], width: float, top: float) -> None:
-    """Draw a line for all series of one `line`, over their `x`, and give the figure its height.
+    """Draw one line through all series of the same `line`, over their `x`, and set the height of the figure.
 
     Args:
-        figure: To draw on.
-        chart: What is wanted.
+        figure: The figure to draw on.
+        chart: The chart.
         series: The points of all lines.
-        width: Of the figure, in points.
-        top: What the title takes, in points.
+        width: Width of the figure in points.
+        top: Height of the title in points.
     """
     unit = series[0].unit
     lines = list(dict.fromkeys(one.line or one.name for one in series))
@@ -110,7 +110,7 @@ def _key_of_line(look: Look) -> dict[str, Any]:
 
 
 def _arranged(entries: Mapping[str, dict[str, Any]], width: float) -> tuple[list[Entry], float]:
-    """Where the entries of the legend stand, from left to right and then in the next row; how tall all of it is."""
+    """Arrange the legend from left to right and then in the next row; return the positions and the total height."""
     placed: list[Entry] = []
     across, down, tall = EDGE_POINTS, 0.0, 0.0
     for name, key in entries.items():
@@ -163,7 +163,7 @@ def _scales(axes: Axes, chart: Chart, series: Sequence[Series], width: float) ->
 
 
 def _said(value: float, axis: str) -> str:
-    """A value of the horizontal axis: bytes in units of their size, other large numbers in thousands and millions."""
+    """Format a value of the horizontal axis: bytes with units, other large numbers in thousands and millions."""
     if "bytes" in axis:
         return with_unit(value, "bytes")
     if value >= 1e6:
@@ -172,7 +172,7 @@ def _said(value: float, axis: str) -> str:
 
 
 def _apart(values: Sequence[float], places: Mapping[float, tuple[float, float]]) -> list[float]:
-    """Those of the values whose texts do not meet, by their centre and width; the last and the first before others."""
+    """Return the values whose labels do not overlap, by centre and width; the first and the last take precedence."""
     taken: list[float] = []
     for value in sorted(values, key=lambda one: one not in {values[0], values[-1]}):
         centre, wide = places[value]

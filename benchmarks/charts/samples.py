@@ -12,11 +12,11 @@ SEED = 0
 
 
 def dots(samples: Sequence[float], most: int = MOST_DOTS) -> NDArray[np.float64]:
-    """All samples, sorted, or `most` of them evenly by rank, the least and the greatest among them."""
+    """Return all samples, sorted, or `most` of them spread evenly by rank, including the least and the greatest."""
     ordered = np.sort(np.asarray(samples, np.float64))
     return ordered if len(ordered) <= most else ordered[np.linspace(0, len(ordered) - 1, most).round().astype(int)]
 
 
 def scattered(count: int) -> NDArray[np.float64]:
-    """Where dots stand across their axis, from -1 to 1, so that they do not hide each other; always the same."""
+    """Offsets of dots across their axis, from -1 to 1, so that they do not hide each other; always the same."""
     return np.random.default_rng(SEED).uniform(-1, 1, count)

@@ -1,7 +1,7 @@
-"""How charts look: colours and markers of what is drawn, and numbers as people read them.
+"""The style of charts: colours, markers, and numbers with units.
 
-Colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any colour vision tell apart; a
-line has a marker of its own besides, and a bar stands beside its name.
+Colours are those of Okabe and Ito (Color Universal Design, 2008), which remain distinguishable with colour vision
+deficiencies. In addition, a line has a marker of its own, and a bar has its name.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from edge_prompt_runtime.bench.tables import number
 INK, MUTED, GRID, PAPER = "#1c1b19", "#5d5a55", "#dcd8d0", "#ffffff"
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a8a", "#b8ac00")
-"""The last stands for their yellow, which is hard to see on white."""
+"""The last one replaces their yellow, which is hard to see on white."""
 
 MARKERS = "osD^vPX*"
 
 DASHES: Any = ("--", ":", "-.", (0, (8, 2)), (0, (1, 1)))
-"""Of limits, so that they are told from each other without a colour."""
+"""Line styles of limits, which distinguish them without colour."""
 
 PLACES = {"onnxruntime": 0, "openvino": 1, "peft": 2, "torch": 3}
-"""What looks the same in every chart: a place among the colours and the markers."""
+"""Names with the same look in every chart: their positions among the colours and markers."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -59,7 +59,7 @@ _STEPS = {
     "kB": (1e3, "B"),
     "MB": (1e6, "B"),
 }
-"""Units that have others of their kind: their factor, and the kind."""
+"""Units with multiples: their factor, and the family."""
 
 _KINDS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -68,14 +68,14 @@ _KINDS = {
 
 
 class Look(NamedTuple):
-    """What tells a line from others."""
+    """The look of a line: colour and marker."""
 
     colour: str
     marker: str
 
 
 def looks(lines: Iterable[str]) -> dict[str, Look]:
-    """A look for each of the names, the same one for the same engine in every chart."""
+    """Return a look for each name; the same engine has the same look in every chart."""
     names = list(dict.fromkeys(lines))
     known = {name: PLACES[_plain(name)] for name in names if _plain(name) in PLACES}
     free = iter(sorted(set(range(len(COLOURS))) - set(known.values())) + list(range(len(names))))
@@ -84,7 +84,7 @@ def looks(lines: Iterable[str]) -> dict[str, Look]:
 
 
 def with_unit(value: float, unit: str) -> str:
-    """A value as people read it: 161,000 µs are 161 ms; a unit that has no others of its kind is left to the axis."""
+    """Format a value with its unit: 161,000 µs become 161 ms; a unit without multiples is left to the axis."""
     if unit not in _STEPS:
         return number(value)
     factor, kind = _STEPS[unit]
@@ -96,12 +96,12 @@ def with_unit(value: float, unit: str) -> str:
 
 
 def says_unit(unit: str) -> bool:
-    """Whether `with_unit` says the unit."""
+    """Whether `with_unit` includes the unit."""
     return unit in _STEPS
 
 
 def log_locator(low: float, high: float, most: int) -> Locator:
-    """Where a logarithmic axis has its ticks: at powers of ten, or more often where it has few of them."""
+    """Place the ticks of a logarithmic axis: at powers of ten, or more often if there are few of them."""
     decades = math.log10(high / low)
     if decades > 2:
         return LogLocator(10, numticks=most)
@@ -111,7 +111,7 @@ def log_locator(low: float, high: float, most: int) -> Locator:
 
 
 def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list[str]:
-    """The lines that a text takes in letters of `size` points where there are `width` points; at least one."""
+    """Break a text into lines for `width` points at `size` points per letter; at least one line."""
     text = "".join(letter for letter in text if letter.isprintable())
     needed = points(text, size, bold=bold)
     if needed <= width:
@@ -122,15 +122,15 @@ def wrapped(text: str, width: float, size: float, *, bold: bool = False) -> list
 
 @lru_cache(maxsize=4096)
 def points(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a text is."""
+    """Return the width of a text."""
     if not text.strip():
         return 0.0
     font = get_font(findfont(FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")))
     font.set_size(size, 72)
     font.set_text(text, 0.0)
-    return float(font.get_width_height()[0]) / 64  # it counts in 64ths
+    return float(font.get_width_height()[0]) / 64  # the width is in 64ths
 
 
 def _plain(name: str) -> str:
-    """An engine's name, as in "edge-prompt on ONNX Runtime"."""
+    """Return the engine's name, as in "edge-prompt on ONNX Runtime"."""
     return name.lower().rpartition(" on ")[2].replace(" ", "")

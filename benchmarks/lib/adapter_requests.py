@@ -1,4 +1,4 @@
-"""Requests of language models that change their adapter, and such that do not, in each pipeline; for `swap.py`."""
+"""Requests to language models with and without a change of adapter, in each pipeline; for `swap.py`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SAME, OTHER = "request, same adapter", "request, other adapter"
 
 
 def switching_variants() -> list[Variant]:
-    """Pipelines in fp32 with an adapter or a prompt."""
+    """Return the fp32 pipelines with an adapter or a prompt."""
     return [variant for variant in VARIANTS if variant.adapter and variant.weights == "fp32"]
 
 
 def requests_of_pipelines(rounds: int) -> Measured:
-    """Measure every pipeline that is there, in processes one after the other; what is compared is within each."""
+    """Measure every available pipeline, one process after the other; comparisons are within one process."""
     series: list[Series] = []
     left_out: dict[str, str] = {}
     for variant in switching_variants():
@@ -43,15 +43,17 @@ def requests_of_pipelines(rounds: int) -> Measured:
     whole = [one.line for one in series if one.name.endswith(SAME)]
     notes = [
         "SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts and LoRAs are random.",
-        f"Its requests read {REQUEST_TOKENS} tokens and give {NEW_TOKENS}.",
+        f"Its requests read {REQUEST_TOKENS} tokens and generate {NEW_TOKENS}.",
         "OpenVINO GenAI has no call that switches: the adapter is part of a request's settings.",
     ]
     return Measured(
         tuple(series),
-        tuple(Ratio(f"{name}: other adapter over the same", f"{name}: {OTHER}", f"{name}: {SAME}") for name in whole),
+        tuple(
+            Ratio(f"{name}: other adapter over same adapter", f"{name}: {OTHER}", f"{name}: {SAME}") for name in whole
+        ),
         (
             Chart(
-                "Whole requests of a language model, under the same and another adapter",
+                "Time of whole requests to a language model, same adapter and other adapter",
                 tuple(f"{name}: {what}" for name in whole for what in (SAME, OTHER)),
             ),
         )
@@ -63,10 +65,10 @@ def requests_of_pipelines(rounds: int) -> Measured:
 
 
 def ask(worker: Worker, rounds: int, most_tokens: int = VOCABULARY) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Answers in pairs: under the adapter of the request before, and under the other.
+    """Return pairs of answers: under the adapter of the request before, and under the other.
 
-    The request is another one every round, of ids below `most_tokens`. Before, the two must give different tokens, and
-    each the same ones again.
+    Every round has a new request, of ids below `most_tokens`. Before that, the two adapters must give different tokens,
+    and each must repeat its own.
 
     Raises:
         WorkerError: They do not.
@@ -75,7 +77,7 @@ def ask(worker: Worker, rounds: int, most_tokens: int = VOCABULARY) -> list[tupl
     tokens = random.integers(most_tokens // 100, most_tokens, REQUEST_TOKENS).tolist()
     said = [answer(worker, name, tokens)["tokens"] for name in (*NAMES, *NAMES, NAMES[1], NAMES[0])]
     if said != [said[0], said[1], said[0], said[1], said[1], said[0]] or said[0] == said[1]:
-        message = f"{worker.name}: its adapters give {said} in turn, not two texts"
+        message = f"{worker.name}: its adapters give {said} in turn instead of two texts"
         raise WorkerError(message)
     for turn in range(WARM_UP_REQUESTS):
         answer(worker, NAMES[turn % 2], tokens)
@@ -89,12 +91,12 @@ def ask(worker: Worker, rounds: int, most_tokens: int = VOCABULARY) -> list[tupl
 
 
 def answer(worker: Worker, adapter: str, tokens: Sequence[int]) -> dict[str, Any]:
-    """The answer to one request."""
+    """Return the answer to one request."""
     return worker.ask({"adapter": adapter, "tokens": list(tokens), "new_tokens": NEW_TOKENS})
 
 
 def series_of(name: str, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[Series]:
-    """Whole requests of both sorts, what they differ by, and the call that switches where there is one."""
+    """Return the series of both kinds of requests, of their difference, and of the switching call, if any."""
     same, other = (tuple(pair[place]["all_ms"] for pair in pairs) for place in (0, 1))
     series = [
         Series(f"{name}: {SAME}", "ms", same, line=name),

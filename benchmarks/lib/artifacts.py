@@ -1,4 +1,4 @@
-"""Exports that a benchmark keeps, in .cache/bench-models, as long as what made them is the same."""
+"""Exports that a benchmark keeps in .cache/bench-models as long as everything that determines them is unchanged."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from examples.real_data import CACHE
 
 KEPT = CACHE / "bench-models"
 EXPORTERS = ("torch", "transformers", "onnxscript", "onnx-ir", "onnxruntime", "openvino", "nncf")
-"""Packages whose version decides what a graph looks like."""
+"""Packages whose version determines a graph."""
 
 
 def digest_of(*parts: object) -> str:
-    """A digest of all that decides what an export is.
+    """Return a digest of everything that determines an export.
 
-    That is the text of the export package, the versions of the exporters, and `parts`: paths by what is in the file,
-    bytes as they are, whatever else by what Python calls it.
+    That is the text of the export package, the versions of the exporters, and `parts`: paths by the content of the
+    file, bytes as they are, anything else by its `repr`.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(edge_prompt_export.__file__).parent.rglob("*.py")):
@@ -33,7 +33,7 @@ def digest_of(*parts: object) -> str:
 
 
 def kept(name: str, digest: str, make: Callable[[Path], object], place: Path = KEPT) -> Path:
-    """The folder `name` of that digest, which `make` fills if it is not there; one of another digest is removed."""
+    """Return the folder `name` of that digest, filled by `make` if it is missing; one of another digest is removed."""
     wanted = place / f"{name}-{digest[:16]}"
     for older in place.glob(f"{name}-{'?' * 16}"):
         if older != wanted:

@@ -1,4 +1,4 @@
-"""Bundles that benchmarks share, exported once, by a process of its own: what an export takes is none of theirs."""
+"""Bundles that benchmarks share, exported once in a process of its own, so that no benchmark measures the export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from examples.real_data import CACHE, minilm
 
 
 def minilm_bundle() -> Path:
-    """all-MiniLM-L6-v2 for both engines."""
+    """Return the bundle of all-MiniLM-L6-v2 for both engines."""
     bundle = CACHE / "minilm-bundle"
     if not bundle.exists():
         subprocess.run([sys.executable, "-m", "edge_prompt", "export", str(minilm()), str(bundle)], check=True)

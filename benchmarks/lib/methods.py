@@ -1,4 +1,4 @@
-"""What a task's prompt is compared with, for texts and images alike: a linear head, LoRA, and full fine-tuning."""
+"""Methods that a task's prompt is compared with, for texts and images: a linear head, LoRA and full fine-tuning."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DATASETS: Mapping[str, type[TextDataset | ImageDataset]] = {"text": TextDataset,
 
 
 class Scored(NamedTuple):
-    """One method on one task with one seed: test rows that were right, bytes that were trained, seconds it took."""
+    """One method on one task with one seed: correct test rows, trained bytes, and seconds."""
 
     right: int
     rows: int
@@ -51,22 +51,22 @@ class Scored(NamedTuple):
 
     @property
     def percent(self) -> float:
-        """The accuracy."""
+        """The accuracy in percent."""
         return 100 * self.right / self.rows
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What every method of a task is given.
+    """The inputs of every method of a task.
 
     Attributes:
         backbone: The network.
         training: Labelled examples to train on.
         test: Labelled examples to score on.
         labels: The class names.
-        settings: Of prompts; epochs, schedule, batches and precision are those of all methods.
+        settings: Settings of prompts; epochs, schedule, batches and precision apply to all methods.
         fine_tuning_rate: AdamW's learning rate of the network's weights in full fine-tuning.
-        lora_rate: That of LoRA's matrices.
+        lora_rate: Learning rate of LoRA's matrices.
     """
 
     backbone: LoadedBackbone
@@ -78,18 +78,18 @@ class Trial:
     lora_rate: float = LORA_RATE
 
     def rows(self, examples: Sequence[Any]) -> Examples:
-        """Examples as batches."""
+        """Return the examples in the form that training takes."""
         dataset = DATASETS[modality_of(self.backbone.preprocessing)](examples, [], self.labels)
         return recipe_of(self.backbone).encode_training(self.backbone, dataset, self.settings)
 
 
 class FineTuned(PromptedClassifier):
-    """The same classifier without a prompt; what of its network asks for gradients is trained and among its parameters.
+    """The same classifier without a prompt, which trains the weights of its network that require gradients.
 
     Args:
         backbone: The network.
-        head: Where the head starts.
-        dtype: Of the file that the trained weights of the network go into.
+        head: Initial head.
+        dtype: Dtype of the file for the trained weights.
     """
 
     def __init__(self, backbone: LoadedBackbone, head: nn.Linear, dtype: str = "float32") -> None:
@@ -98,25 +98,25 @@ class FineTuned(PromptedClassifier):
         self.dtype = dtype
 
     def trained(self) -> list[nn.Parameter]:
-        """The weights of the network that are trained."""
+        """Return the weights of the network that are trained."""
         return [weight for weight in self.network.parameters() if weight.requires_grad]
 
     def round(self) -> None:
-        """Take the numbers that the file has."""
+        """Round the weights to the precision of the file."""
         with torch.no_grad():
             for weight in self.trained():
                 weight.copy_(torch.from_numpy(weight.numpy().astype(DTYPES[self.dtype]).astype(np.float32)))
 
 
 def linear_head(trial: Trial) -> PromptedClassifier:
-    """A linear head on the frozen features."""
+    """Train a linear head on the frozen features."""
     nothing = PromptedClassifier(trial.backbone.module, "", torch.zeros(0), None)
     features = features_of(nothing, trial.rows(trial.training), trial.settings.precision)
     return PromptedClassifier(trial.backbone.module, "", torch.zeros(0), fit_head(*features, len(trial.labels)))
 
 
 def prompt(kind: str) -> Callable[[Trial], PromptedClassifier]:
-    """A prompt of that kind and a linear head, as `edge-prompt tune` does by default."""
+    """Train a prompt of that kind and a linear head, as `edge-prompt tune` does by default."""
 
     def tuned(trial: Trial) -> PromptedClassifier:
         settings = replace(trial.settings, kind=kind)
@@ -130,7 +130,7 @@ def prompt(kind: str) -> Callable[[Trial], PromptedClassifier]:
 
 
 def full_fine_tuning(trial: Trial) -> PromptedClassifier:
-    """Every weight of the network and a linear head, which starts from the same fit."""
+    """Train every weight of the network and a linear head that starts from the same fit."""
     head = linear_head(trial).head
     assert head is not None
     trial.backbone.module.requires_grad_(requires_grad=True)
@@ -138,11 +138,11 @@ def full_fine_tuning(trial: Trial) -> PromptedClassifier:
 
 
 def lora(trial: Trial) -> PromptedClassifier:
-    """LoRA of rank 8 on every linear layer of attention, by PEFT, and a linear head, which starts from the same fit."""
+    """Train PEFT's LoRA of rank 8 on every linear layer of attention, and a linear head from the same fit."""
     head = linear_head(trial).head
     assert head is not None
     trial.backbone.module.requires_grad_(requires_grad=False)
-    # rank-stabilised scaling is not used; the usual one is twice the rank
+    # rank-stabilised scaling is not used; the usual alpha is twice the rank
     config = LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, lora_dropout=0.0, target_modules=LORA_MODULES)
     inject_adapter_in_model(config, trial.backbone.module)
     classifier = FineTuned(trial.backbone, head, trial.settings.dtype)
@@ -150,7 +150,7 @@ def lora(trial: Trial) -> PromptedClassifier:
 
 
 def fine_tuned(classifier: FineTuned, trial: Trial, rate: float, weight_decay: float) -> FineTuned:
-    """Train the weights of the network that ask for it, and the head, in the loop that prompts are tuned in."""
+    """Train the network's weights that require gradients, and the head, in the same loop as prompts."""
     assert classifier.head is not None
     groups = [
         {"params": classifier.trained(), "lr": rate, "weight_decay": weight_decay},
@@ -175,11 +175,11 @@ METHODS: dict[str, Callable[[Trial], PromptedClassifier]] = {
     "full": full_fine_tuning,
 }
 SEEDLESS = ("linear",)
-"""What comes out the same for every seed, and is measured once."""
+"""Methods with the same outcome for every seed, measured once."""
 
 
 def score(method: str, trial: Trial) -> Scored:
-    """Train by one method and score it on the test rows, in fp32."""
+    """Train with one method and score it on the test rows, in fp32."""
     torch.manual_seed(trial.settings.seed)
     start = perf_counter()
     classifier = METHODS[method](trial)
@@ -190,7 +190,7 @@ def score(method: str, trial: Trial) -> Scored:
 
 
 def bytes_of(classifier: PromptedClassifier, settings: TuneSettings) -> int:
-    """What a task needs on disk: all that was trained, prompts and LoRAs in their file's dtype, the rest in fp32."""
+    """Return what a task needs on disk: prompts and LoRAs in the dtype of their file, the rest in fp32."""
     trained: list[Tensor] = [*(classifier.head.parameters() if classifier.head is not None else ())]
     total = np.dtype(DTYPES[settings.dtype]).itemsize * classifier.prompt.numel()
     if isinstance(classifier, FineTuned):
@@ -201,14 +201,14 @@ def bytes_of(classifier: PromptedClassifier, settings: TuneSettings) -> int:
 def compare(
     tasks: Sequence[str], methods: Sequence[str], seeds: int, trial_of: Callable[[str, int], Trial], prompts: str
 ) -> Measured:
-    """Every method on every task with every seed, the seeds of a task one after the other for all methods.
+    """Run every method on every task with every seed; for each task and seed, one method after the other.
 
     Args:
         tasks: Names of tasks.
         methods: Keys of `METHODS`.
-        seeds: How many.
-        trial_of: From a task and a seed to what its methods are given, with a network of its own.
-        prompts: The method that ratios are about, if it is among them.
+        seeds: Number of seeds.
+        trial_of: Returns the inputs of methods for a task and a seed, with a network of its own.
+        prompts: The method that ratios compare with others, if it is among them.
     """
     found: dict[tuple[str, str], list[Scored]] = {}
     for task in tasks:
@@ -222,7 +222,7 @@ def compare(
 
 
 def measured(found: Mapping[tuple[str, str], Sequence[Scored]], prompts: str) -> Measured:
-    """What was found as series, ratios and charts."""
+    """Return the measurements as series, ratios and charts."""
     series: list[Series] = []
     for (task, method), scored in found.items():
         name, size = f"{task}: {method}", float(scored[0].bytes)
@@ -255,16 +255,16 @@ def measured(found: Mapping[tuple[str, str], Sequence[Scored]], prompts: str) ->
         ratios=tuple(ratios),
         charts=(
             *(Chart(f"Test accuracy by method: {task}", names[task]) for task in tasks),
-            *(Chart(f"Test accuracy over what is trained: {task}", names[task], x="trained bytes") for task in tasks),
+            *(Chart(f"Test accuracy by trained bytes: {task}", names[task], x="trained bytes") for task in tasks),
         ),
         notes=tuple(over_rows(found, tasks)),
     )
 
 
 def over_rows(found: Mapping[tuple[str, str], Sequence[Scored]], tasks: Sequence[str]) -> Iterator[str]:
-    """How far each accuracy may be off since the test rows are so few: a sentence a task.
+    """Report how far each accuracy is uncertain because of the number of test rows, in one sentence per task.
 
-    Test rows are drawn anew with replacement, of all seeds together; that is a binomial draw of those that are right.
+    Test rows are resampled with replacement, over all seeds together, which is a binomial draw of correct rows.
     """
     random = np.random.default_rng(0)
     for task in tasks:

@@ -1,4 +1,4 @@
-"""A script as a process of its own, which may fail, or take too long."""
+"""A script in a process of its own, which may fail or exceed its time."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from benchmarks.report.folder import Run
 from examples.real_data import ROOT
 
 LONGEST = 300
-"""Letters of the last line of a log that are told."""
+"""Maximum of letters reported from the last line of a log."""
 
 
 def run_script(name: str, script: Path, arguments: Sequence[str], logs: Path, seconds: float, *, quick: bool) -> Run:
-    """Run a script until it ends, or is stopped with all that it started.
+    """Run a script until it ends, or is stopped together with its child processes.
 
     Args:
-        name: What it is called, for its log and its record.
-        script: Its file.
-        arguments: What it is given.
-        logs: Where what it prints goes, into `NAME.log`.
-        seconds: What it may take.
-        quick: Recorded.
+        name: Name for its log and its record.
+        script: The file.
+        arguments: Its arguments.
+        logs: Folder of logs; the output goes into `NAME.log`.
+        seconds: Time limit.
+        quick: Recorded as given.
     """
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name.replace('/', '-')}.log"
@@ -52,14 +52,14 @@ def run_script(name: str, script: Path, arguments: Sequence[str], logs: Path, se
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that says something, which the border of a table does not."""
+    """Return the last line of a log that contains text, skipping borders of tables."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = (line.strip() for line in reversed(lines) if any(map(str.isalnum, line)))
     return next(said, "(it printed nothing)")[:LONGEST]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs, and what it started."""
+    """End a running process and its children."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -24,44 +24,44 @@ Axes = Mapping[str, Mapping[int, str]]
 
 
 class Plain(nn.Module):
-    """The network with no prompt inputs at all, and its authors' attention."""
+    """The network without prompt inputs, with its authors' attention."""
 
     def __init__(self, conditioned: ConditionedModule) -> None:
         super().__init__()
         self.conditioned = conditioned
 
     def forward(self, **request: Tensor) -> Tensor:
-        """The feature."""
+        """Return the feature."""
         return self.conditioned.original_outputs(request)[OUTPUT]
 
 
 class Naive(nn.Module):
-    """VPT-deep as published: the prompt joined to the sequence anew in every layer."""
+    """VPT-deep as published: the prompt is joined to the sequence in every layer."""
 
     def __init__(self, conditioned: ConditionedVision) -> None:
         super().__init__()
         self.conditioned = conditioned
 
     def forward(self, pixel_values: Tensor, deep_prompt: Tensor) -> Tensor:
-        """The feature."""
+        """Return the feature."""
         return self.conditioned.naive_deep(pixel_values, deep_prompt)[0]
 
 
 class Ours(nn.Module):
-    """Our graph, the feature alone."""
+    """Our graph, with the feature as its only output."""
 
     def __init__(self, conditioned: ConditionedModule) -> None:
         super().__init__()
         self.conditioned = conditioned
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """The feature."""
+        """Return the feature."""
         features: Tensor = self.conditioned(**inputs)[0]
         return features
 
 
 class Traced(NamedTuple):
-    """What an exporter is given: a module, its inputs by name, and which of their axes vary."""
+    """The inputs of an exporter: a module, its inputs by name, and their dynamic axes."""
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
@@ -69,7 +69,7 @@ class Traced(NamedTuple):
 
 
 def traced_of(conditioned: ConditionedModule) -> dict[str, Traced]:
-    """Our graph, the one without prompt inputs, and for images the one that takes a deep prompt as published."""
+    """Return our graph, the one without prompt inputs, and for images the one that takes a deep prompt as published."""
     inputs, axes = conditioned.trace_inputs(), conditioned.dynamic_axes()
     request = {name: inputs[name] for name in request_names(conditioned)}
     if "attention_mask" in request:  # ours has room for virtual tokens
@@ -85,7 +85,7 @@ def traced_of(conditioned: ConditionedModule) -> dict[str, Traced]:
 
 
 def request_names(conditioned: ConditionedModule) -> tuple[str, ...]:
-    """The inputs that are not prompts."""
+    """Return the inputs that are not prompts."""
     return tuple(name for name in conditioned.input_names if name not in conditioned.empty_prompts())
 
 
@@ -103,13 +103,13 @@ WRITERS: Mapping[str, tuple[Callable[[Traced, Path], None], str]] = {
     "onnxruntime": (write_onnx, ONNX_FILE),
     "openvino": (write_openvino, OPENVINO_FILE),
 }
-"""By engine: what writes a graph, and the file that is opened."""
+"""By engine: the function that writes a graph, and the file to open."""
 
 
 def opened_graphs(
     name: str, conditioned: ConditionedModule, engine: str, threads: int, place: Path = KEPT
 ) -> dict[str, Engine]:
-    """Every graph of the network `name`, opened; exported only where that was not done by the same code."""
+    """Open every graph of the network `name`; graphs are exported only if the same code has not done so before."""
     write, file = WRITERS[engine]
 
     def make(folder: Path) -> None:
@@ -122,6 +122,6 @@ def opened_graphs(
 
 
 def made_by(conditioned: ConditionedModule) -> str:
-    """A digest of all that decides what the graphs are; of the network that is its configuration and its weights."""
+    """Return a digest of everything that determines the graphs, including the network's configuration and weights."""
     weights = (parameter.detach().numpy().tobytes() for parameter in conditioned.parameters())
     return digest_of(Path(__file__), conditioned.task, getattr(conditioned.model, "config", None), *weights)

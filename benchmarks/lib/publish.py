@@ -1,6 +1,6 @@
-"""How every script here ends: a table, a JSON file with every sample, and its charts.
+"""Publish the results of a benchmark: a table, a JSON file with every sample, and charts.
 
-A script asks one question, the first line of its docstring. It measures series and hands them to `publish`.
+A script asks one question, the first line of its docstring. It measures series and passes them to `publish`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OUTPUT = CACHE / "bench"
 
 
 class Measured(NamedTuple):
-    """What a script found; see `Results` for each."""
+    """The measurements of a script; see `Results` for each."""
 
     series: tuple[Series, ...]
     ratios: tuple[Ratio, ...] = ()
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def and_also(self, other: Measured) -> Measured:
-        """Both: what was found of one network or engine, and of another."""
+        """Join the measurements of one network or engine with those of another."""
         return Measured(
             self.series + other.series,
             self.ratios + other.ratios,
@@ -44,13 +44,22 @@ class Measured(NamedTuple):
 
 
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every script takes: `--quick`, `--threads` and `--output`, given as `quick`, `threads` and `output`."""
+    """Add the options of every script: `--quick`, `--threads` and `--output`."""
     for option in (
         click.option(
-            "--output", type=click.Path(path_type=Path), default=OUTPUT, help="Folder.  [default: .cache/bench]"
+            "--output",
+            type=click.Path(path_type=Path),
+            default=OUTPUT,
+            help="Folder of results.  [default: .cache/bench]",
         ),
-        click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="The same for all."),
-        click.option("--quick", is_flag=True, help="Few samples, in well under a minute: a look, no result."),
+        click.option(
+            "--threads",
+            type=click.IntRange(1),
+            default=2,
+            show_default=True,
+            help="Number of threads, the same for all.",
+        ),
+        click.option("--quick", is_flag=True, help="Few samples, well under a minute; not meant for results."),
     ):
         command = option(command)
     return command
@@ -65,8 +74,8 @@ def publish(
         script: The script's `__file__`.
         docstring: Its `__doc__`.
         output: The folder.
-        settings: What it was asked for.
-        measure: What measures.
+        settings: The settings to record.
+        measure: The measurement.
     """
     begun, start = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     where = machine()
@@ -91,12 +100,12 @@ def publish(
 
 
 def milliseconds(samples_us: Sequence[float]) -> tuple[float, ...]:
-    """Microseconds as milliseconds."""
+    """Convert microseconds to milliseconds."""
     return tuple(sample / 1000 for sample in samples_us)
 
 
 def commit() -> str:
-    """The commit of this checkout, with a `+` if files differ from it; empty outside of git."""
+    """Return the commit of this checkout, with a `+` if files differ from it; empty outside of git."""
     try:
         said = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],

@@ -1,4 +1,4 @@
-"""What the scripts about quality are asked for: a budget, and what is said besides."""
+"""The options of the scripts about quality, and the budgets they choose from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import click
 
 
 class Budget(NamedTuple):
-    """What every method is given.
+    """The budget of every method.
 
     Attributes:
-        tasks: Which tasks.
-        methods: Which methods.
-        examples: Training examples a task.
-        epochs: How often each is seen.
-        test_rows: At most so many are scored.
-        seeds: How many.
+        tasks: The tasks.
+        methods: The methods.
+        examples: Training examples per task.
+        epochs: Passes over them.
+        test_rows: Maximum of scored rows.
+        seeds: Number of seeds.
     """
 
     tasks: tuple[str, ...]
@@ -29,22 +29,24 @@ class Budget(NamedTuple):
 
 
 Budgets = Mapping[str, Budget]
-"""By how much time there is: `quick`, nothing said, or `whole`."""
+"""Budgets of a run with `quick`, without options, and with `whole`."""
 
 
 def quality_options(
     tasks: Sequence[str], methods: Sequence[str], precision: str
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of a script, beside those of all scripts; `whole` and what `settings_of` takes as `asked`."""
+    """Add the options of a quality script: `whole`, and what `settings_of` takes as `asked`."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("--whole", is_flag=True, help="All data, and more seeds: hours."),
-            click.option("--precision", default=precision, show_default=True, help="Of training; scoring is in fp32."),
+            click.option("--whole", is_flag=True, help="All data and more seeds; takes hours."),
+            click.option(
+                "--precision", default=precision, show_default=True, help="Precision of training; scoring is in fp32."
+            ),
             click.option("--seeds", type=int),
-            click.option("--test-rows", type=int, help="At most so many are scored."),
+            click.option("--test-rows", type=int, help="Maximum of scored test rows."),
             click.option("--epochs", type=int),
-            click.option("--examples", type=int, help="Training examples a task."),
+            click.option("--examples", type=int, help="Training examples per task."),
             click.option("--method", "methods", type=click.Choice(methods), multiple=True),
             click.option("--task", "tasks", type=click.Choice(list(tasks)), multiple=True),
         ):
@@ -57,6 +59,6 @@ def quality_options(
 def settings_of(
     budgets: Budgets, asked: Mapping[str, Any], threads: int, *, quick: bool, whole: bool
 ) -> dict[str, Any]:
-    """The budget with what was asked for in its place."""
+    """Return the budget, overridden by the options that were given."""
     budget = budgets["quick" if quick else "whole" if whole else ""]
     return {**budget._asdict(), "threads": threads, **{name: value for name, value in asked.items() if value}}

@@ -1,8 +1,8 @@
-"""What a fresh process has in memory: each command loads something, asks it, and prints what is and was resident.
+"""The memory of a fresh process: each command loads something, sends requests, and prints resident and peak memory.
 
     python -m benchmarks.lib.resident prompts --bundle … --folder … --engine onnxruntime --count 1000
 
-Nothing is imported but what the command needs, for that would be counted.
+Only what the command needs is imported, since imports would be counted.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from edge_prompt_runtime.bench.machine import peak_resident_bytes, resident_byte
 
 WARM_UP_REQUESTS, ALL_BYTES = 20, 1 << 40
 TOKENS = np.arange(32)[None] % 90 + 10
-"""Ids that small vocabularies have, too."""
+"""Token ids that also exist in small vocabularies."""
 
 
 class Resident(NamedTuple):
-    """In bytes: at the end, and the most that ever was."""
+    """Memory in bytes: resident at the end, and the peak."""
 
     now: int
     peak: int
 
 
 def resident_of(command: str, *arguments: object) -> Resident:
-    """What a fresh process has that runs a command of this module.
+    """Return the memory of a fresh process that runs a command of this module.
 
     Raises:
-        SystemExit: It failed; says how.
+        SystemExit: The command failed; the message contains its output.
     """
     program = [sys.executable, "-W", "ignore", "-m", "benchmarks.lib.resident", command, *map(str, arguments)]
     ended = subprocess.run(program, check=False, capture_output=True, text=True)
@@ -45,7 +45,7 @@ def resident_of(command: str, *arguments: object) -> Resident:
 
 @click.group()
 def main() -> None:
-    """Load something and print what is resident."""
+    """Load something and print the resident memory."""
 
 
 @main.command()
@@ -56,7 +56,7 @@ def main() -> None:
 @click.option("--count", type=int, required=True)
 @click.option("--budget", type=int, default=ALL_BYTES)
 def prompts(bundle: Path, folder: Path, engine: str, threads: int, count: int, budget: int) -> None:
-    """Tasks `task0`, `task1`, … of a folder, each asked once; those of one length of tokens."""
+    """Load tasks `task0`, `task1`, … of a folder and send one request to each."""
     from edge_prompt_runtime import Runtime
 
     runtime = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=budget)
@@ -70,7 +70,7 @@ def prompts(bundle: Path, folder: Path, engine: str, threads: int, count: int, b
 @click.option("--engine", required=True)
 @click.option("--threads", type=int, default=2)
 def networks(bundles: tuple[Path, ...], engine: str, threads: int) -> None:
-    """A network a bundle, all kept, each asked as often as a single one is."""
+    """Load one network per bundle, keep all, and send each as many requests as a single one gets."""
     from edge_prompt_runtime import Runtime
 
     runtimes = [Runtime(bundle, engine, threads) for bundle in bundles]
@@ -86,7 +86,7 @@ def networks(bundles: tuple[Path, ...], engine: str, threads: int) -> None:
 @click.option("--threads", type=int, default=2)
 @click.option("--count", type=int, required=True)
 def adapters(network: Path, adapter: Path, threads: int, count: int) -> None:
-    """PEFT with the same adapter under as many names."""
+    """Load the same adapter into PEFT under that many names."""
     import torch
     from peft import PeftModel
     from transformers import AutoModel
@@ -104,7 +104,7 @@ def adapters(network: Path, adapter: Path, threads: int, count: int) -> None:
 
 
 def say(kept: object) -> None:
-    """Print what is resident while `kept` is."""
+    """Print the resident memory while `kept` is alive."""
     assert kept is not None
     print(json.dumps({"now": resident_bytes(), "peak": peak_resident_bytes()}))
 

@@ -1,4 +1,4 @@
-"""SmolLM2 with its weights stored in smaller ways, each made once and kept in .cache/weights."""
+"""SmolLM2 with weights stored in smaller formats, each made once and kept in .cache/weights."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from examples.real_data import CACHE, TEXTS, folder_of
 from examples.real_language import smollm2
 
 EXACT = "fp32"
-"""The way that others are compared with."""
+"""The format that others are compared with."""
 
 CALIBRATION = ("20newsgroups-train", "reuters-r52-train", "andersen", "grimm-tales-selected")
 
 
 class Way(NamedTuple):
-    """A way to store weights: one of `WEIGHTS`, what the tool is told in place of the default, and on which texts."""
+    """A format of weights: one of `WEIGHTS`, overrides of the tool's settings, and texts for calibration."""
 
     weights: str
     settings: Any = None
@@ -40,12 +40,12 @@ class Way(NamedTuple):
 
     @property
     def is_shipped(self) -> bool:
-        """Whether `edge-prompt export` does it by itself: no setting is another than its own."""
+        """Whether `edge-prompt export` offers it: no setting is overridden."""
         return self.settings is None
 
 
 def int4(group_size: int, mode: Mode = Mode.INT4_ASYM, **more: Any) -> dict[str, Any]:
-    """NNCF's settings for all layers in 4 bits but embeddings and output layer."""
+    """Return NNCF's settings for 4 bits in all layers except embeddings and output layer."""
     return {"mode": mode, "group_size": group_size, "ratio": 1.0, **more}
 
 
@@ -75,14 +75,14 @@ WAYS: Mapping[str, Mapping[str, Way]] = {
         "int4, blocks of 32, calibrated": Way("int4", calibrated=True),
     },
 }
-"""By engine."""
+"""Formats by engine."""
 
 TABLES: Mapping[str, dict[str, Any]] = {"openvino": openvino.SETTINGS, "onnxruntime": onnx_blocks.BLOCKS}
-"""Where an engine's compressor looks up what its tool is told."""
+"""The attribute from which an engine's compressor reads the settings of its tool."""
 
 
 def texts(names: tuple[str, ...]) -> list[str]:
-    """The texts of each of the package's tables, as one."""
+    """Return the texts of each of the package's tables, joined."""
     csv.field_size_limit(1 << 24)
     found = []
     for name in names:
@@ -93,18 +93,18 @@ def texts(names: tuple[str, ...]) -> list[str]:
 
 
 def kept(engine: str, name: str) -> Path:
-    """Where the bundle of a way is kept."""
+    """Return the path of the bundle in a format."""
     return CACHE / "weights" / f"{engine}, {name}"
 
 
 def shipped(engine: str, weights: str) -> str:
-    """The name of the way that `edge-prompt export --weights` has, without texts to calibrate on."""
+    """Return the name of the format that `edge-prompt export --weights` writes without calibration."""
     ways = WAYS[engine].items()
     return next(name for name, way in ways if way.weights == weights and way.is_shipped and not way.calibrated)
 
 
 def bundle_with(engine: str, name: str) -> Path:
-    """The bundle with its weights stored in that way, for one engine; made if it is not there."""
+    """Return the bundle with its weights in that format, for one engine; made if it is missing."""
     source, target, way = smollm2_bundle(), kept(engine, name), WAYS[engine][name]
     if name == EXACT or target.exists():
         return source if name == EXACT else target

@@ -1,4 +1,4 @@
-"""How a switch of tasks is timed: after a request, as callers see it; in a tight loop; and within whole requests."""
+"""Timing of task switches: after a request, as callers experience it; in a tight loop; and within whole requests."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TIGHT_CALLS = 200
 WARM_UP_ROUNDS = 10
 
 Named = Callable[[str], object]
-"""Something done for the task of that name."""
+"""An action for the task of that name."""
 
 
 def after_request(request: Named, switch: Named, names: Iterator[str]) -> Callable[[], float]:
-    """What times `switch`, in microseconds, right after a request that is not counted.
+    """Return an action that times `switch`, in microseconds, right after a request that is not timed.
 
     Args:
-        request: A whole request under a task, which leaves caches and threads as requests do.
-        switch: What is timed.
-        names: Of the tasks, one after the other: a request under one, then a switch to the next.
+        request: A whole request under a task, which leaves caches and threads in their usual state.
+        switch: The switch to time.
+        names: Names of tasks: a request under one, then a switch to the next.
     """
     current = next(names)
 
@@ -38,7 +38,7 @@ def after_request(request: Named, switch: Named, names: Iterator[str]) -> Callab
 
 
 def tight(switch: Named, calls: int = TIGHT_CALLS) -> Callable[[], float]:
-    """What times a call of `switch` among many with nothing between them, in microseconds."""
+    """Return an action that times one of many consecutive calls of `switch`, in microseconds."""
     names = [name for name, _ in zip(itertools.cycle(NAMES), range(calls), strict=False)]
 
     def elapsed_us() -> float:
@@ -51,7 +51,7 @@ def tight(switch: Named, calls: int = TIGHT_CALLS) -> Callable[[], float]:
 
 
 def same_and_other(request: Named) -> Callable[[], tuple[float, float]]:
-    """What times two whole requests, in microseconds: under the task of the one before, then under the other."""
+    """Return an action that times two whole requests in microseconds: under the same task, then under the other."""
     names = itertools.cycle(NAMES)
     current = next(names)
 
@@ -69,7 +69,7 @@ def same_and_other(request: Named) -> Callable[[], tuple[float, float]]:
 
 
 def samples_us(timed: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
-    """The microseconds of each once a round, in an order that changes, once they are warm."""
+    """Return the microseconds of each action, once per round, in an order that changes, after warm-up."""
     if not timed:
         return {}
     warm_up(timed, warm_up_rounds_for(rounds))
@@ -79,6 +79,6 @@ def samples_us(timed: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
 def pairs_us(
     timed: Mapping[str, Callable[[], tuple[float, float]]], rounds: int
 ) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
-    """The microseconds of requests under the same and under another task, of each; see `same_and_other`."""
+    """Return the microseconds of requests under the same and under another task; see `same_and_other`."""
     found = in_turn(timed, rounds, WARM_UP_ROUNDS)
     return {name: (tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)) for name, pairs in found.items()}

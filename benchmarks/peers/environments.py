@@ -1,4 +1,4 @@
-"""An environment of its own for every peer: what they pin excludes one another."""
+"""An environment of its own for every peer, because their pinned requirements exclude one another."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ PEERS = (
     "edge_prompt_onnxruntime",
     "edge_prompt_openvino",
 )
-"""Each has a file of requirements of its name."""
+"""Each has a requirements file of its name."""
 
 STAMP = "installed.txt"
-"""Written last, into the environment: the interpreter and the requirements it was made of."""
+"""The last file written into an environment; it records interpreter and requirements."""
 
 QUIET = {
     "HF_HUB_OFFLINE": "1",
@@ -31,28 +31,28 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "OPENVINO_TELEMETRY_OPT_OUT": "1",
 }
-"""No peer asks the network for anything, nor tells it anything."""
+"""Peers run offline and without telemetry."""
 
 
 class RecipeError(RuntimeError):
-    """A program that makes something for the benchmark failed; its log says why."""
+    """A program that prepares something for the benchmark failed; its log has the details."""
 
 
 def made_of(peer: str) -> str:
-    """What a peer's environment is made of, as its stamp says it."""
+    """Return the inputs of a peer's environment, as its stamp records them."""
     return f"# {sys.version}\n" + (REQUIREMENTS / f"{peer}.txt").read_text(encoding="utf-8")
 
 
 def is_installed(peer: str) -> bool:
-    """Whether the environment is whole and of the present requirements."""
+    """Whether the environment is complete and made of the current requirements."""
     stamp = environment(peer) / STAMP
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == made_of(peer)
 
 
 def install(peer: str) -> None:
-    """Make the environment anew, unless it is whole.
+    """Create the environment anew, unless it is complete.
 
-    Nothing is looked up but what the file names, so nothing else can come with it.
+    Dependencies are not resolved: only what the file names is installed.
 
     Raises:
         RecipeError: pip failed.
@@ -67,18 +67,18 @@ def install(peer: str) -> None:
 
 
 def interpreter_of(peer: str | None) -> Path:
-    """The interpreter of a peer's environment, or this one's if None."""
+    """Return the interpreter of a peer's environment, or this one if `peer` is None."""
     return Path(sys.executable) if peer is None else python_of(peer)
 
 
 def surroundings(peer: str | None) -> dict[str, str]:
-    """The variables that a program of the peer, or of ours if None, runs with: offline, with this project's files."""
+    """Return the variables of a program of the peer, or of ours if None: offline, with this project's files."""
     folders = (ROOT, ROOT / "export", ROOT / "runtime") if peer is None else (ROOT,)
     return {**os.environ, **QUIET, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def logged(name: str, peer: str | None, arguments: Sequence[str]) -> None:
-    """Run a program in a peer's environment, or in this one if None; what it prints goes to the log `name`.
+    """Run a program in a peer's environment, or in this one if None; its output goes to the log `name`.
 
     Raises:
         RecipeError: It failed.
@@ -96,5 +96,5 @@ def logged(name: str, peer: str | None, arguments: Sequence[str]) -> None:
         )
     if ended.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["(no output)"]
-        message = f"{name} failed: {lines[-1][-300:]} (all of it in {log})"
+        message = f"{name} failed: {lines[-1][-300:]} (full log: {log})"
         raise RecipeError(message)

@@ -1,4 +1,4 @@
-"""What each peer generates with, made of the same weights by that peer's own tools."""
+"""The models of each peer, made from the same weights by that peer's own tools."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from benchmarks.peers.places import LORA, MINILM, NETWORK, PROMPT, ROOT
 from edge_prompt.storage.files import folder_written_atomically, sha256_of
 
 STAMP = "made_by.json"
-"""Written into a folder as part of it: the command that made it and the environment it ran in."""
+"""The stamp within a folder: the command that made it and the environment it ran in."""
 
 QUICK_PREFILL = "prune_lm_head=true"
-"""The output layer reads the last token of the request alone, as the other pipelines have it."""
+"""The output layer computes only the last token of the request, as in the other pipelines."""
 
 
 SOURCES = {"network": NETWORK, "lora": LORA}
-"""Folders that others are made from, by what stands for them in a program."""
+"""Folders that others are made from, by their placeholder."""
 
 
 class Recipe(NamedTuple):
     """A folder and the program that fills it.
 
     Attributes:
-        peer: Whose environment the program runs in; None is this one.
-        program: What follows the interpreter; `{target}` stands for the folder, `{network}`, `{lora}` and `{minilm}`
-            for others.
+        peer: The peer whose environment the program runs in; None is this one.
+        program: The arguments of the interpreter; `{target}` stands for the folder, and `{network}`, `{lora}` and
+            `{minilm}` for other folders.
     """
 
     peer: str | None
@@ -71,11 +71,11 @@ RECIPES: dict[str, Recipe] = {
     "minilm-optimum-onnx": _encoder("optimum_onnx", "onnx"),
     "minilm-optimum-openvino": _encoder("openvino_genai", "openvino", "--weight-format", "fp32"),
 }
-"""What is made, by the name of its folder, in this order."""
+"""Recipes by name of the folder, in order of execution."""
 
 
 def stamp_of(recipe: Recipe) -> str:
-    """What a folder made by the recipe says of itself: all that would make it another one."""
+    """Return the stamp of a folder made by the recipe: everything that determines its content."""
     sources = [RECIPES[source.name] for name, source in SOURCES.items() if f"{{{name}}}" in recipe.program]
     value = {
         "program": recipe.program,
@@ -87,28 +87,28 @@ def stamp_of(recipe: Recipe) -> str:
 
 
 def _files_of(recipe: Recipe) -> list[str]:
-    """The files of this project that the program is."""
+    """Return the files of this project that the program consists of."""
     modules = [part for part in recipe.program if part.startswith("benchmarks.")]
     return [module.replace(".", "/") + ".py" for module in modules]
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folder is whole and made as the recipe now says."""
+    """Whether the folder is complete and made by the current recipe."""
     stamp = folder / STAMP
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == stamp_of(recipe)
 
 
 def make(folder: Path, recipe: Recipe) -> None:
-    """Make the folder anew, unless it is whole; it appears only once it is.
+    """Make the folder anew, unless it is complete; it appears only once it is.
 
     Raises:
-        RecipeError: The recipe's program failed, or what it starts from is not there.
+        RecipeError: The recipe's program failed, or its source is missing.
     """
     if is_made(folder, recipe):
         return
     for name, source in SOURCES.items():
         if f"{{{name}}}" in recipe.program and not source.is_dir():
-            message = f"{folder.name} is made from {source.name}, which is not there"
+            message = f"{folder.name} is made from {source.name}, which is missing"
             raise RecipeError(message)
     shutil.rmtree(folder, ignore_errors=True)
     with folder_written_atomically(folder) as target:

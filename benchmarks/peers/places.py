@@ -1,4 +1,4 @@
-"""Where what the benchmark needs lies: all of it below one folder that git does not see."""
+"""The locations of peers, models and logs, all in one folder that git ignores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LOGS = PEERS / "logs"
 REQUIREMENTS = Path(__file__).resolve().parent / "requirements"
 
 NETWORK = MODELS / "smollm2"
-"""The network and its tokenizer as transformers writes them, which every peer starts from."""
+"""The network and its tokenizer as written by transformers, from which all peers are made."""
 
 MINILM = CACHE / "minilm"
-"""The folder of all-MiniLM-L6-v2, which `examples.real_data.minilm` fills."""
+"""The folder of all-MiniLM-L6-v2, filled by `examples.real_data.minilm`."""
 
 LORA = MODELS / "lora"
 PROMPT = MODELS / "prompt" / "prompt.npy"
@@ -25,10 +25,10 @@ VIRTUAL_TOKENS = 100
 
 
 def environment(peer: str) -> Path:
-    """The folder of a peer's environment."""
+    """Return the folder of a peer's environment."""
     return PEERS / peer
 
 
 def python_of(peer: str) -> Path:
-    """The interpreter of a peer's environment."""
+    """Return the interpreter of a peer's environment."""
     return environment(peer) / "bin" / "python"

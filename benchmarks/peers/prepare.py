@@ -1,9 +1,9 @@
-"""Make the peers' environments and models, below `.cache/peers`, and our bundles of the same network.
+"""Make the peers' environments and models in `.cache/peers`, and our bundles of the same network.
 
     python benchmarks/peers/prepare.py
 
-What is there already stays. Takes some minutes and 8 GB. What cannot be made is said, with the end of what its program
-printed, and the rest is made all the same.
+What exists is kept. Takes some minutes and 8 GB. A failure is reported with the last line of the program's log, and the
+rest is still made.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ STEPS: dict[str, Callable[[], object]] = {
     **{f"model {name}": partial(make, MODELS / name, recipe) for name, recipe in RECIPES.items()},
     **{f"bundle in {name} for {engine}": partial(bundle_with, engine, shipped(engine, name)) for engine, name in OURS},
 }
-"""What is made, by what it is called, in this order."""
+"""Steps by name, in order of execution."""
 
 
 def prepare() -> dict[str, str]:
-    """Make everything; gives what failed and why, by its name."""
+    """Make everything; return the reasons of failures by name."""
     minilm()
     failed: dict[str, str] = {}
     for name, step in STEPS.items():
@@ -45,7 +45,7 @@ def prepare() -> dict[str, str]:
 
 
 def main() -> None:
-    """Make everything and print what there is.
+    """Make everything and print the outcome.
 
     Raises:
         SystemExit: Something could not be made.

@@ -1,4 +1,4 @@
-"""Workers as the benchmark sees them: a process each, that stands still while it is not asked."""
+"""Workers as the benchmark controls them: one process each, stopped between requests."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from benchmarks.peers.places import LOGS, ROOT
 
 
 class WorkerError(RuntimeError):
-    """A worker could not do what it was asked; its log says more."""
+    """A worker could not answer; its log has the details."""
 
 
 class Worker:
-    """A worker's process. Between requests it is stopped, so its waiting threads take nothing from the others.
+    """The process of a worker. It is stopped between requests, so its waiting threads take no time from the others.
 
     Args:
-        name: What it is called in messages, and its log.
-        module: The program, a module below `benchmarks.peers.workers`.
-        peer: Whose environment it runs in; None is this one.
+        name: Name in messages and of its log.
+        module: The program, a module in `benchmarks.peers.workers`.
+        peer: The peer whose environment it runs in; None is this one.
         arguments: The program's arguments.
 
     Attributes:
-        load_ms: How long loading took, without starting the interpreter and importing libraries.
-        versions: The versions of the libraries that it runs on.
+        load_ms: Time to load, without starting the interpreter and importing libraries.
+        versions: The versions of its libraries.
 
     Raises:
         WorkerError: It could not load.
@@ -58,7 +58,7 @@ class Worker:
         self._process.send_signal(signal.SIGSTOP)
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the worker itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -66,10 +66,10 @@ class Worker:
         self.end()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request.
+        """Return the answer to a request.
 
         Raises:
-            WorkerError: It has none.
+            WorkerError: There is none.
         """
         assert self._process.stdin is not None
         self._process.send_signal(signal.SIGCONT)
@@ -77,13 +77,13 @@ class Worker:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            return self._read()  # what it died of may be there to be read
+            return self._read()  # its last words may still be readable
         answer = self._read()
         self._process.send_signal(signal.SIGSTOP)
         return answer
 
     def stop(self) -> dict[str, Any]:
-        """End the worker in order; gives what memory it took.
+        """Stop the worker; return its memory.
 
         Raises:
             WorkerError: It ended before.
@@ -93,20 +93,20 @@ class Worker:
         return answer
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None and not stream.closed:
                 try:
                     stream.close()
-                except BrokenPipeError:  # what was written last had nobody to read it
+                except BrokenPipeError:  # the last write may have had no reader
                     continue
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        answer: dict[str, Any] = json.loads(line) if line else {"error": f"it ended; {self._log} says why"}
+        answer: dict[str, Any] = json.loads(line) if line else {"error": f"the process ended; see {self._log}"}
         if "error" in answer:
             message = f"{self.name}: {answer['error']}"
             raise WorkerError(message)

@@ -1,4 +1,4 @@
-"""What was measured of generation, as series, ratios and charts."""
+"""Measurements of generation as series, ratios and charts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 
 
 class Figures(NamedTuple):
-    """What was measured of a variant.
+    """The measurements of a variant.
 
     Attributes:
-        variant: Which.
+        variant: The variant.
         versions: The versions of the libraries that it ran on.
         weight_bytes: The bytes of weights that a token reads.
-        load_ms: Loading, of several processes.
-        cold_ms: Loading and the first token of the first request, of the same processes.
-        samples: One a round.
-        peak_bytes: The most that was resident in the process.
-        anonymous_bytes: What of it was no file's at the end.
-        bandwidth: Of memory, in bytes a second, in the same rounds.
+        load_ms: Time to load, in several processes.
+        cold_ms: Time to load and to the first token of the first request, in the same processes.
+        samples: One per round.
+        peak_bytes: Peak resident memory of the process.
+        anonymous_bytes: Resident memory at the end that is not backed by a file.
+        bandwidth: Memory bandwidth in bytes per second, in the same rounds.
     """
 
     variant: Variant
@@ -39,58 +39,60 @@ class Figures(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its variant's."""
+        """The name of the variant."""
         return self.variant.name
 
 
 class Goal(NamedTuple):
-    """How much faster the quickest of ours should decode than the quickest of the pipelines that begin with `peer`."""
+    """The goal of our fastest variant: decoding speed relative to the fastest pipeline that starts with `peer`."""
 
     peer: str
     ratio: float
 
 
 DECODE_GOALS = {"fp32": Goal("", 1.0), "int8": Goal("OpenVINO GenAI", 1.05), "int4": Goal("ONNX Runtime GenAI", 1.05)}
-"""By weights."""
+"""Goals by weights."""
 
 LIMIT_GOALS = {"fp32": 0.9}
-"""The share of what memory gives that the quickest of ours should decode at, by weights."""
+"""The goal of our fastest variant for decoding speed relative to the limit, by weights."""
 
 FIRST_TOKEN_GOAL, PROMPT_GOAL = 1.0, 1.03
 BANDWIDTH = "memory: bandwidth"
 FIRST, DECODE, LIMIT, LOAD, COLD, PEAK, ANONYMOUS = (
     "first token",
     "decode",
-    "what memory gives",
+    "limit by memory bandwidth",
     "load",
     "cold",
     "peak",
-    "of it no file's",
+    "anonymous memory",
 )
 
 
 def measured(figures: Sequence[Figures], left_out: Mapping[str, str]) -> Measured:
-    """All of it.
+    """Return everything as results.
 
     Args:
-        figures: One a variant.
-        left_out: Why a variant is not among them, by its name.
+        figures: One per variant.
+        left_out: The reason for each variant that is missing, by its name.
     """
     rates = {one.variant.weights: one.bandwidth for one in figures}  # measured in the rounds of the same weights
     series = [
-        Series(f"{BANDWIDTH}, beside {weights}", "GB/s", tuple(rate / 1e9 for rate in own), higher_is_better=True)
+        Series(
+            f"{BANDWIDTH}, measured with {weights}", "GB/s", tuple(rate / 1e9 for rate in own), higher_is_better=True
+        )
         for weights, own in rates.items()
     ]
     for one in figures:
         series += series_of(one)
     versions = {library: version for one in figures for library, version in one.versions.items()}
     note = f"Pipelines ran on {', '.join(f'{library} {found}' for library, found in sorted(versions.items()))}."
-    ratios = [*beside_the_limit(figures), *beside_peers(figures), *with_prompt(figures)]
+    ratios = [*relative_to_limit(figures), *relative_to_peers(figures), *with_prompt(figures)]
     return Measured(tuple(series), tuple(ratios), tuple(charts(figures)), left_out, (note,))
 
 
 def series_of(one: Figures) -> list[Series]:
-    """A variant; its limit is the bandwidth of each round over the bytes that a token reads."""
+    """The series of a variant; its limit is the bandwidth of each round over the bytes that a token reads."""
     line = one.variant.pipeline
     rates = tuple(sample.tokens_per_second for sample in one.samples)
     limits = tuple(rate / one.weight_bytes for rate in one.bandwidth)
@@ -105,19 +107,19 @@ def series_of(one: Figures) -> list[Series]:
     ]
 
 
-def beside_the_limit(figures: Sequence[Figures]) -> list[Ratio]:
-    """Every variant's decoding over what memory gives; the goal is one of the quickest of ours."""
+def relative_to_limit(figures: Sequence[Figures]) -> list[Ratio]:
+    """Decoding of every variant relative to the limit; the goal applies to our fastest variant."""
     quickest = {_quickest(_ours(figures, weights)) for weights in DECODE_GOALS}
     found = []
     for one in figures:
         goal = LIMIT_GOALS.get(one.variant.weights) if one.name in quickest else None
         names = f"{one.name}: {DECODE}", f"{one.name}: {LIMIT}"
-        found.append(Ratio(f"{one.name}: {DECODE}, of {LIMIT}", *names, goal=goal, at_least=True))
+        found.append(Ratio(f"{one.name}: {DECODE} over {LIMIT}", *names, goal=goal, at_least=True))
     return found
 
 
-def beside_peers(figures: Sequence[Figures]) -> list[Ratio]:
-    """Ours without a prompt over the best peer of the same weights, in each figure the best of that."""
+def relative_to_peers(figures: Sequence[Figures]) -> list[Ratio]:
+    """Ours without a prompt relative to the best peer of the same weights, chosen per figure."""
     found = []
     for weights, goal in DECODE_GOALS.items():
         ours, peers = _ours(figures, weights), _peers(figures, weights)
@@ -136,7 +138,7 @@ def beside_peers(figures: Sequence[Figures]) -> list[Ratio]:
 
 
 def with_prompt(figures: Sequence[Figures]) -> list[Ratio]:
-    """Every variant with a prompt or a LoRA over the same pipeline without, if that is there."""
+    """Every variant with a prompt or a LoRA relative to the same pipeline without, if it was measured."""
     plain = {(one.variant.pipeline, one.variant.weights): one for one in figures if not one.variant.adapter}
     found = []
     for one in figures:
@@ -144,27 +146,27 @@ def with_prompt(figures: Sequence[Figures]) -> list[Ratio]:
         if one.variant.adapter and base is not None:
             goal = PROMPT_GOAL if one.variant.adapter == "prompt" else None
             names = f"{base.name}: {DECODE}", f"{one.name}: {DECODE}"
-            found.append(Ratio(f"{one.name}: the time of a token, over without", *names, goal=goal))
+            found.append(Ratio(f"{one.name}: time per token over no adapter", *names, goal=goal))
             found.append(_over(one, base.name, FIRST, goal))
             found += [_over(one, base.name, what, None) for what in OTHERS]
     return found
 
 
 def charts(figures: Sequence[Figures]) -> list[Chart]:
-    """Decoding and the first token of each weights, decoding under the limit of the first of them."""
+    """Decoding, with the limit of the first variant, and the first token, for each kind of weights."""
     found = []
     for weights in DECODE_GOALS:
         own = [one for one in figures if one.variant.weights == weights]
         if own:
             limits = {LIMIT: statistics.median(own[0].bandwidth) / own[0].weight_bytes}
             decoding, first = ([f"{one.name}: {what}" for one in own] for what in (DECODE, FIRST))
-            found.append(Chart(f"Decoding, {weights} weights", tuple(decoding), limits=limits))
-            found.append(Chart(f"Time to the first token, {weights} weights", tuple(first)))
+            found.append(Chart(f"Decoding speed with {weights} weights", tuple(decoding), limits=limits))
+            found.append(Chart(f"Time to the first token with {weights} weights", tuple(first)))
     return found
 
 
 def _over(one: Figures, base: str, what: str, goal: float | None, *, at_least: bool = False) -> Ratio:
-    """A figure of a variant over that of the one called `base`; what was taken round by round in pairs."""
+    """A figure of a variant relative to that of `base`, in pairs where it was measured round by round."""
     names = f"{one.name}: {what}", f"{base}: {what}"
     return Ratio(
         f"{one.name}: {what}, over {base}", *names, paired=what in {FIRST, DECODE}, goal=goal, at_least=at_least
@@ -184,7 +186,7 @@ def _plain(figures: Sequence[Figures], weights: str) -> list[Figures]:
 
 
 def _best_name(figures: Sequence[Figures], figure: Callable[[Figures], float]) -> str:
-    """The name of the variant whose figure is the least."""
+    """Return the name of the variant with the lowest figure."""
     return min(figures, key=figure).name
 
 
@@ -205,4 +207,4 @@ OTHERS: Mapping[str, Callable[[Figures], float]] = {
     COLD: lambda one: statistics.median(one.cold_ms),
     PEAK: lambda one: one.peak_bytes,
 }
-"""Figures without a goal, by what they are called."""
+"""Figures without a goal, by name."""

@@ -1,4 +1,4 @@
-"""What samples of generation come to."""
+"""Samples of generation, and their medians."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Sample(NamedTuple):
     """One request.
 
     Attributes:
-        tokens: What was generated.
-        first_ms: When the first token was there.
-        all_ms: When the call was over.
+        tokens: The generated tokens.
+        first_ms: Time to the first token.
+        all_ms: Time to the end of the call.
     """
 
     tokens: tuple[int, ...]
@@ -22,25 +22,25 @@ class Sample(NamedTuple):
 
     @property
     def tokens_per_second(self) -> float:
-        """How fast the tokens after the first came."""
+        """Speed of the tokens after the first."""
         return 1000 * (len(self.tokens) - 1) / (self.all_ms - self.first_ms)
 
 
 def first_ms(samples: Sequence[Sample]) -> float:
-    """The median time to the first token."""
+    """Return the median time to the first token."""
     return statistics.median(sample.first_ms for sample in samples)
 
 
 def tokens_per_second(samples: Sequence[Sample]) -> float:
-    """The median rate of decoding."""
+    """Return the median decoding speed."""
     return statistics.median(sample.tokens_per_second for sample in samples)
 
 
 def differing(said: Mapping[str, Sequence[Sequence[int]]]) -> list[str]:
-    """Where variants that must generate alike do not, a sentence each.
+    """Return one sentence per variant whose tokens differ from those of the first.
 
     Args:
-        said: The tokens of each request in the same order, by variant; the first variant is what others are held to.
+        said: The tokens of each request in the same order, by variant.
     """
     reference, *others = said
     found = []

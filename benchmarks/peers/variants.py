@@ -1,4 +1,4 @@
-"""What is compared, a line a variant."""
+"""The compared pipelines, one line per variant."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Variant(NamedTuple):
     """A pipeline on weights of some precision.
 
     Attributes:
-        pipeline: Whose, and in which form.
+        pipeline: Name of the pipeline, with its form.
         weights: `fp32`, `int8` or `int4`.
-        adapter: ``, `prompt` or `LoRA`: what is switched on.
+        adapter: ``, `prompt` or `LoRA`: the active adapter.
         module: The worker's program.
-        peer: Whose environment it runs in; None is this project's.
+        peer: The peer whose environment it runs in; None is this project's.
         model: The bundle or folder it loads.
-        graph: What says which weights are read a token: a file of the folder, or the engine of the bundle.
+        graph: What determines the weights that a token reads: a file of the folder, or the engine of the bundle.
         arguments: Further arguments of the program.
     """
 
@@ -40,12 +40,12 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The name in tables."""
         return " ".join(filter(None, (self.pipeline, self.weights, self.adapter and f"with {self.adapter}")))
 
 
 GRAPHS = {"onnxruntime": "model.onnx", "openvino": "openvino_model.xml"}
-"""What graphs are called in what the peers' exporters write."""
+"""File names of graphs that the peers' exporters write."""
 
 TITLES = {"onnxruntime": "edge-prompt on ONNX Runtime", "openvino": "edge-prompt on OpenVINO"}
 
@@ -127,7 +127,7 @@ VARIANTS: tuple[Variant, ...] = (
 
 
 def missing(variant: Variant) -> str | None:
-    """What is not there that the variant needs, and how to make it; None if all is."""
+    """Return what the variant lacks and how to make it; None if nothing."""
     if variant.peer is None:
         try:
             read_bundle(variant.model).graph(variant.graph)
@@ -142,12 +142,12 @@ def missing(variant: Variant) -> str | None:
 
 
 def graph_of(variant: Variant) -> Path:
-    """The file that says which weights are read a token."""
+    """Return the file that determines the weights that a token reads."""
     if variant.peer is None:
         return variant.model / read_bundle(variant.model).graph(variant.graph).file
     return variant.model / variant.graph
 
 
 def arguments_of(variant: Variant) -> tuple[str, ...]:
-    """The arguments of the variant's program."""
+    """Return the arguments of the variant's program."""
     return ("--model", str(variant.model), *variant.arguments)

@@ -1,4 +1,4 @@
-"""A program, watched from outside: how long it takes, and the most that it and those it starts have in memory."""
+"""A program observed from outside: its duration, and the peak memory of it and its child processes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from benchmarks.peers.environments import RecipeError
 from benchmarks.peers.places import ROOT
 
 INTERVAL_S = 0.02
-"""How often the processes are looked at; what one of them had in between, the system kept for it."""
+"""Sampling interval; the system records the peak of each process in between."""
 
 
 class Watched(NamedTuple):
-    """What a program took: seconds by the clock, and the peak of resident bytes of its whole tree of processes."""
+    """The duration of a program in seconds, and the peak resident bytes of its whole process tree."""
 
     seconds: float
     peak_bytes: int
 
 
 def watch(program: Sequence[str], surroundings: Mapping[str, str], log: Path) -> Watched:
-    """Run a program to its end; what it prints goes to the file `log`.
+    """Run a program to its end; its output goes to the file `log`.
 
     Raises:
         RecipeError: It failed.
@@ -44,20 +44,20 @@ def watch(program: Sequence[str], surroundings: Mapping[str, str], log: Path) ->
             process.wait()
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["(no output)"]
-        message = f"{lines[-1][-300:]} (all of it in {log.name})"
+        message = f"{lines[-1][-300:]} (full log: {log.name})"
         raise RecipeError(message)
     return Watched(seconds, peak)
 
 
 def resident_bytes(root: int) -> int:
-    """What the process and all below it have in memory together, or the most that one of them ever had."""
+    """Return the memory of the process and its descendants together, or the largest peak of one of them."""
     fields = [_memory(pid) for pid in tree(root)]
     together = sum(now for now, _ in fields)
     return max([together, *(most for _, most in fields)])
 
 
 def tree(root: int) -> list[int]:
-    """The process and all that it, or one of them, started and that are still there."""
+    """Return the process and its living descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -71,7 +71,7 @@ def tree(root: int) -> list[int]:
 
 
 def _memory(pid: int) -> tuple[int, int]:
-    """What a process has in memory now, and the most it had; 0 if it is over."""
+    """Return the memory of a process now, and its peak; 0 if it has ended."""
     lines = _read(f"/proc/{pid}/status").splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
     now, most = (1024 * int(fields[name][0]) if name in fields else 0 for name in ("VmRSS", "VmHWM"))

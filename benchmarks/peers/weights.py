@@ -1,7 +1,7 @@
-"""How many bytes of weights a token reads, by the graph that is run.
+"""The bytes of weights that a token reads, according to the graph.
 
-Every constant counts once, however many operations use it, but tables that rows are only gathered from: of those a
-token reads one row. So an output layer that shares the table of embeddings counts, and the table does not beside it.
+Every constant counts once, however many operations use it, except tables from which rows are gathered, of which a token
+reads one row. An output layer that shares the table of embeddings therefore counts once.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ UNPACKING = {
     "onnx": frozenset({"Reshape", "DequantizeLinear", "Cast"}),
     "openvino": frozenset({"Convert", "Multiply", "Subtract", "Reshape"}),
 }
-"""Operations that a constant may pass on its way to those that use it, as compressed weights do."""
+"""Operations between a constant and its users, as for compressed weights."""
 
 
 def bytes_read(graph: Path) -> int:
-    """The bytes of weights that a token of the graph reads; `.onnx`, `.xml`, or a network's `.safetensors`."""
+    """Return the bytes of weights that a token reads, from `.onnx`, `.xml`, or a network's `.safetensors`."""
     return READERS[graph.suffix](graph)
 
 
 def onnx_bytes_read(path: Path) -> int:
-    """Of an ONNX graph."""
+    """Return those of an ONNX graph."""
     graph = onnx.load(path, load_external_data=False).graph
     users: dict[str, list[Any]] = {}
     for node in graph.node:
@@ -49,7 +49,7 @@ def onnx_bytes_read(path: Path) -> int:
 
 
 def openvino_bytes_read(path: Path) -> int:
-    """Of an OpenVINO graph."""
+    """Return those of an OpenVINO graph."""
     model = ov.Core().read_model(path)
 
     def only_looked_up(node: Any) -> bool:
@@ -65,7 +65,7 @@ def openvino_bytes_read(path: Path) -> int:
 
 
 def safetensors_bytes_read(path: Path) -> int:
-    """Of a network in torch whose output layer shares the table of embeddings: all that there is."""
+    """Return those of a network in torch whose output layer shares the table of embeddings: the whole file."""
     return path.stat().st_size
 
 
@@ -84,11 +84,11 @@ def _openvino_size(node: Any) -> int:
 
 
 ONNX_BITS = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4}
-"""The bits of an element, of types that numpy knows no width of."""
+"""Bits per element, of types that numpy does not have."""
 
 READERS: dict[str, Callable[[Path], int]] = {
     ".onnx": onnx_bytes_read,
     ".xml": openvino_bytes_read,
     ".safetensors": safetensors_bytes_read,
 }
-"""By the suffix of the graph's file."""
+"""Functions by suffix of the graph's file."""

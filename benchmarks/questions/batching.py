@@ -1,12 +1,13 @@
-"""What does the micro-batcher bring to many callers? Beside one request at a time, and batching by task.
+"""What does the micro-batcher bring with many callers, compared with one request at a time and batching by task?
 
     python benchmarks/questions/batching.py
 
-16 clients ask about one text after the other, each waiting for its answer, of 8 tasks at random: requests a second, and
-latencies of clients. "One at a time" is a lock around the runtime; "a thread a client" is the runtime without one;
-"batching by task" is a batcher a task, of which none sees the others' requests. Ways take turns in one process, in an
-order that changes every round. Before that, each way must answer as the runtime does alone. Network: all-MiniLM-L6-v2;
-tasks: prefixes of 4 to 32 virtual tokens with a head each; texts: the test split of Reuters R8, cut at 64 tokens.
+16 clients each send one text after another and wait for the answer, with one of 8 tasks at random. Measured are
+requests per second and the latencies of clients. "One at a time" is a lock around the runtime, "a thread per client"
+the runtime without one, "batching by task" one batcher per task, each without the others' requests. The variants take
+turns in one process, in an order that changes every round. Before that, each must give the same answers as the runtime
+alone. Network: all-MiniLM-L6-v2; tasks: prefixes of 4 to 32 virtual tokens, each with a head; texts: the test split of
+Reuters R8, truncated to 64 tokens.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from examples.real_data import text_task
 TASKS, CLIENTS, MAX_TOKENS, CHECKED = 8, 16, 64, 64
 LENGTHS = (4, 8, 16, 32)
 NEAR = 1e-4
-BASE, RATE, LATENCY = "one at a time", "requests a second", "latency"
+BASE, RATE, LATENCY = "one at a time", "requests per second", "latency"
 
 Ask = Callable[[str, str], Classification]
 
 
 def write_tasks(folder: Path, runtime: Runtime) -> None:
-    """Prefixes of different lengths, with heads."""
+    """Write prefixes of different lengths, with heads."""
     manifest = runtime.bundle.manifest
     for number in range(TASKS):
         numbers = np.random.default_rng(number)
@@ -65,7 +66,7 @@ def write_tasks(folder: Path, runtime: Runtime) -> None:
 
 @contextmanager
 def ways_of(runtime: Runtime, clients: int) -> Iterator[Mapping[str, Ask]]:
-    """How requests may be answered, by name."""
+    """Yield the ways to answer requests, by name."""
     lock = Lock()
 
     def one_at_a_time(text: str, task: str) -> Classification:
@@ -77,14 +78,14 @@ def ways_of(runtime: Runtime, clients: int) -> Iterator[Mapping[str, Ask]]:
         by_task = {task: stack.enter_context(Batcher(runtime, max_rows=clients)) for task in runtime.tasks}
         yield {
             BASE: one_at_a_time,
-            "a thread a client": runtime.classify,
+            "a thread per client": runtime.classify,
             "batching by task": lambda text, task: by_task[task](text, task),
             "the batcher": batcher,
         }
 
 
 def serve(ask: Ask, texts: Sequence[str], tasks: Sequence[str], clients: int, seconds: float) -> list[float]:
-    """The latency of each request that clients made in so many seconds, in milliseconds."""
+    """Return the latency in milliseconds of each request that clients made in that many seconds."""
     end = time.perf_counter() + seconds
 
     def client(seed: int) -> list[float]:
@@ -99,20 +100,20 @@ def serve(ask: Ask, texts: Sequence[str], tasks: Sequence[str], clients: int, se
 
 
 def require_equal(ways: Mapping[str, Ask], runtime: Runtime, texts: Sequence[str], clients: int) -> None:
-    """Refuse to time what answers otherwise than the runtime does alone."""
+    """Stop before timing if a way of answering gives other answers than the runtime alone."""
     rows = [(text, runtime.tasks[number % len(runtime.tasks)]) for number, text in enumerate(texts[:CHECKED])]
     alone = [runtime.classify(*row) for row in rows]
     for name, ask in ways.items():
         with ThreadPoolExecutor(clients) as pool:
             for row, found, wanted in zip(rows, pool.map(ask, *zip(*rows, strict=True)), alone, strict=True):
                 if max(abs(found.scores[label] - score) for label, score in wanted.scores.items()) > NEAR:
-                    raise SystemExit(f"{name} answers {found} to {row}, alone it is {wanted}")
+                    raise SystemExit(f"{name}: the answer to {row} is {found}, but {wanted} from the runtime alone")
 
 
 def compare(
     runtime: Runtime, texts: Sequence[str], clients: int, rounds: int, seconds: float
 ) -> dict[str, list[list[float]]]:
-    """Latencies in milliseconds of each way and round."""
+    """Return the latencies in milliseconds per way and round."""
     with ways_of(runtime, clients) as ways:
         require_equal(ways, runtime, texts, clients)
         timed = {name: lambda ask=ask: serve(ask, texts, runtime.tasks, clients, seconds) for name, ask in ways.items()}
@@ -120,7 +121,7 @@ def compare(
 
 
 def measured_on(engine: str, found: Mapping[str, list[list[float]]], seconds: float) -> Measured:
-    """Requests a second of each round, latencies of all, and the ratios of rounds to one at a time."""
+    """Requests per second of each round, latencies of all requests, and ratios to one at a time, round by round."""
 
     def named(way: str, what: str) -> str:
         return f"{engine}, {way}: {what}"
@@ -148,7 +149,7 @@ def measured_on(engine: str, found: Mapping[str, list[list[float]]], seconds: fl
 
 
 def measure(bundle: Path, texts: Sequence[str], clients: int, rounds: int, seconds: float, threads: int) -> Measured:
-    """All engines, one after the other."""
+    """Measure all engines, one after the other."""
     found = Measured(())
     for engine in ENGINES:
         runtime = Runtime(bundle, engine, threads)
@@ -162,7 +163,7 @@ def measure(bundle: Path, texts: Sequence[str], clients: int, rounds: int, secon
 
 @click.command()
 @options
-@click.option("--clients", default=CLIENTS, show_default=True)
+@click.option("--clients", default=CLIENTS, show_default=True, help="Concurrent clients.")
 def main(*, quick: bool, threads: int, output: Path, clients: int) -> None:
     """Measure and publish."""
     warnings.simplefilter("ignore", TruncationWarning)

@@ -1,14 +1,14 @@
-"""How light is the device side? Beside its engine alone, PEFT, and optimum on both engines.
+"""How light is the device side, compared with its engine alone, PEFT, and optimum on both engines?
 
     python benchmarks/peers/prepare.py         # once: the environments
     python benchmarks/questions/device_install.py
 
-Every library is in an environment of its own, of pinned requirements; ours as the wheel of this checkout. An import is
-what a user writes, in a process of its own; libraries take turns. Ours is imported with its engine, and without, as
-`from edge_prompt_runtime import Runtime` does, which leaves the engine and what opens bundles until one is opened: that
-is in the first answer, and not hidden there. A first answer is all from the import on: opening
-all-MiniLM-L6-v2, and one text's vector; the engine alone is given token ids instead of a text, and has no prompts,
-checks or tokenizer. All vectors must be the same.
+Every library has an environment of its own with pinned requirements; ours is the wheel of this checkout. Libraries take
+turns, and each import is the line that a user writes, in a process of its own. Ours is imported with its engine, and
+also alone: `from edge_prompt_runtime import Runtime` does not load the engine and the modules that open bundles. They
+are loaded when a bundle is opened, so the first answer includes them. A first answer covers everything from the import
+on: opening all-MiniLM-L6-v2 and computing the vector of one text. The engine alone gets token ids instead of a text,
+and has no prompts, checks or tokenizer. All vectors must be equal.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ ENGINES = {
     "onnxruntime": ("flatbuffers", "numpy", "onnxruntime", "packaging", "protobuf"),
     "openvino": ("numpy", "openvino", "openvino-telemetry", "packaging"),
 }
-"""The engines, and the distributions that are installed with one alone."""
+"""The engines, and the distributions that each installs by itself."""
 
 
 class Library(NamedTuple):
-    """Something that can answer.
+    """A library that can answer.
 
     Attributes:
-        peer: Whose environment it is in; None is this one.
-        worker: What the worker calls it.
-        folder: The network as it opens it: of `MODELS`, or `bundle`, or `network`; empty if it is only imported.
-        only: The distributions that it consists of; empty is all of the environment.
+        peer: The peer whose environment it is in; None is this one.
+        worker: Its name in the worker.
+        folder: The network that it opens: a folder of `MODELS`, `bundle` or `network`; empty if it is only imported.
+        only: The distributions that it consists of; empty means the whole environment.
         besides: Distributions of the environment that it does not need.
         ours: Whether the wheel of this project belongs to it.
     """
@@ -76,7 +76,7 @@ LIBRARIES: dict[str, Library] = {
 }
 
 NOT_QUICK = ("PEFT", "optimum-onnx", "optimum-intel")
-"""Libraries that a quick run does not wait for."""
+"""Libraries that a quick run leaves out."""
 
 _SIZES = """
 import importlib.metadata, json
@@ -89,14 +89,14 @@ print(json.dumps(sizes))
 
 
 def distributions(python: Path) -> dict[str, int]:
-    """The distributions of an environment and the bytes of their files, without compiled caches."""
+    """Return the distributions of an environment and the bytes of their files, without compiled caches."""
     said = subprocess.run([python, "-I", "-c", _SIZES], check=True, capture_output=True, text=True)
     found: dict[str, int] = json.loads(said.stdout)
     return found
 
 
 def size_bytes(library: Library, wheel: Path) -> int:
-    """The bytes that are installed for a library, without pip."""
+    """Return the bytes that are installed for a library, without pip."""
     there = distributions(interpreter_of(library.peer))
     left = {"pip", "setuptools", *library.besides}
     wanted = [name for name in there if (name in library.only if library.only else name not in left)]
@@ -104,13 +104,13 @@ def size_bytes(library: Library, wheel: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """The bytes of all files below a folder, without compiled caches."""
+    """Return the bytes of all files in a folder, without compiled caches."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return sum(path.stat().st_size for path in files)
 
 
 def install_ours(folder: Path) -> Path:
-    """Build the wheel of this checkout and unpack it as pip does; gives the folder to import from."""
+    """Build the wheel of this checkout and unpack it as pip does; return the folder to import from."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder / "wheel"), str(ROOT)], check=True)
     wheel = next((folder / "wheel").glob("*.whl"))
@@ -141,7 +141,7 @@ def ask(library: Library, wheel: Path, threads: int, folder: Path | None = None)
 
 
 def prepared(libraries: Mapping[str, Library], left_out: dict[str, str]) -> dict[str, Path | None]:
-    """The libraries that are there, each with the folder of its network; what cannot be made is put into `left_out`."""
+    """Return the available libraries, each with the folder of its network; failures go to `left_out`."""
     found: dict[str, Path | None] = {}
     for name, library in libraries.items():
         try:
@@ -157,30 +157,30 @@ def prepared(libraries: Mapping[str, Library], left_out: dict[str, str]) -> dict
 
 
 def folder_of(name: str) -> Path | None:
-    """Where a network lies, by what `Library.folder` calls it; None if it needs none."""
+    """Return the folder of a network by its name in `Library.folder`; None if it needs none."""
     if not name:
         return None
     return {"bundle": minilm_bundle(), "network": MINILM}.get(name, MODELS / name)
 
 
 def require_same(vectors: Mapping[str, Sequence[float]]) -> float:
-    """How far vectors of length 1 are apart at most.
+    """Return the largest difference between the L2-normalised vectors.
 
     Raises:
-        SystemExit: Too far.
+        SystemExit: It is too large.
     """
     units = {name: np.array(one) / np.linalg.norm(one) for name, one in vectors.items()}
     first = next(iter(units.values()))
     worst = max(float(np.abs(one - first).max()) for one in units.values())
     if worst > NEAR:
-        raise SystemExit(f"the vectors of {', '.join(units)} differ by {worst:.1e}: nothing is published")
+        raise SystemExit(f"the vectors of {', '.join(units)} differ by {worst:.1e}; nothing is published")
     return worst
 
 
 def measure(rounds: int, answers: int, threads: int, without: Sequence[str] = ()) -> Measured:
-    """All of it, but for what is not asked for."""
+    """Measure everything except the libraries in `without`."""
     minilm()
-    left_out = dict.fromkeys(without, "not asked with --quick")
+    left_out = dict.fromkeys(without, "not measured with --quick")
     libraries = {name: library for name, library in LIBRARIES.items() if name not in without}
     folders = prepared(libraries, left_out)
     with tempfile.TemporaryDirectory() as scratch:
@@ -217,7 +217,7 @@ def measured(
     left_out: dict[str, str],
     worst: float,
 ) -> Measured:
-    """What was found as series, ratios and charts."""
+    """Return the measurements as series, ratios and charts."""
     series = []
     for name, found in imports.items():
         line = "edge-prompt" if name.startswith("edge-prompt") else name
@@ -236,10 +236,10 @@ def measured(
         if {f"edge-prompt on {engine}: {what}", bottom := f"{engine} alone: {what}"} <= known
     ]
     titles = {
-        "import": "How long an import takes",
-        "installed": "What is installed",
-        "peak memory": "The most in memory, after one answer",
-        "first answer": "From the import to the first answer",
+        "import": "Import time",
+        "installed": "Installed size",
+        "peak memory": "Peak memory after one answer",
+        "first answer": "Time from import to first answer",
     }
     charts = [
         Chart(title, names)
@@ -248,7 +248,7 @@ def measured(
     ]
     notes = [
         "Network: all-MiniLM-L6-v2 with its own weights.",
-        f"The vectors of all, made of length 1, differ by {worst:.1e} at most.",
+        f"The L2-normalised vectors differ by at most {worst:.1e}.",
         "Modules loaded by the import: "
         + ", ".join(f"{name} {found[0]['modules']:,}" for name, found in imports.items()),
     ]
@@ -256,8 +256,8 @@ def measured(
 
 
 @click.command()
-@click.option("--rounds", type=int, help="Imports of each that are timed.  [default: 9]")
-@click.option("--answers", type=int, help="Processes of each that answer.  [default: 3]")
+@click.option("--rounds", type=int, help="Timed imports per library.  [default: 9]")
+@click.option("--answers", type=int, help="Answering processes per library.  [default: 3]")
 @options
 def main(*, quick: bool, threads: int, output: Path, rounds: int | None, answers: int | None) -> None:
     """Measure and publish."""

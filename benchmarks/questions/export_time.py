@@ -1,12 +1,12 @@
-"""How long does an export take, and what does it need? Beside optimum's exporters, of the same networks.
+"""How long does an export take and how much memory does it need, compared with optimum's exporters?
 
     python benchmarks/peers/prepare.py         # once: the exporters' environments, and SmolLM2 as a folder
     python benchmarks/questions/export_time.py
 
-Each export is a process of its own from a command line to files, as a user starts it: interpreter, imports and all.
-Exporters take turns. What is written is opened and must give the same numbers as what the others wrote. Ours also runs
-each graph on its engine and compares it with torch, and takes the digest of every file; optimum-onnx compares its graph
-with torch, too, and optimum-intel also writes the tokenizer as a graph.
+Each export is a process from a command line to files, as a user starts it, including interpreter and imports.
+Exporters take turns. Every exported network is opened and must give the same outputs as the others. Exporters do
+different extra work: ours runs each graph on its engine, compares it with torch and computes the digest of every file;
+optimum-onnx also compares its graph with torch; optimum-intel also writes the tokenizer as a graph.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from examples.real_images import dinov2
 
 Array = NDArray[Any]
 NEAR = 1e-3
-"""How far outputs may be apart, of the largest."""
+"""Largest allowed difference of outputs, relative to the largest number."""
 
 TASKS = {"minilm": "feature-extraction", "smollm2": "text-generation-with-past", "dinov2": "feature-extraction"}
-"""The networks, and what optimum calls what they are exported for."""
+"""Networks, and the optimum task each is exported for."""
 
 ORDINARY_ROUNDS = {"minilm": 2, "smollm2": 1, "dinov2": 1}
 
@@ -49,9 +49,9 @@ class Exporter(NamedTuple):
     """A program that exports.
 
     Attributes:
-        peer: Whose environment it runs in; None is this one.
-        program: What follows the interpreter; `{model}`, `{task}` and `{target}` stand for what they say.
-        engines: Which engines can run what it writes.
+        peer: The peer whose environment it runs in; None is this one.
+        program: The arguments of the interpreter, with the placeholders `{model}`, `{task}` and `{target}`.
+        engines: The engines that can run its output.
     """
 
     peer: str | None
@@ -73,11 +73,11 @@ EXPORTERS = {
     "ours, both": Exporter(None, _OURS, ("onnxruntime", "openvino")),
 }
 SAME = (("ours, ONNX", "optimum-onnx"), ("ours, OpenVINO", "optimum-intel"))
-"""Which write the same format, and are compared."""
+"""Pairs of exporters that write the same format."""
 
 
 def network_folder(name: str) -> Path:
-    """The folder of a network.
+    """Return the folder of a network.
 
     Raises:
         RecipeError: It cannot be made.
@@ -89,9 +89,9 @@ def network_folder(name: str) -> Path:
 
 
 def older_view(model: Path, folder: Path) -> Path:
-    """The same network for transformers before 5, which reads the base of rotary positions from another place.
+    """Return the same network for transformers before 5, which reads the base of rotary positions from another field.
 
-    Without it optimum-onnx exports SmolLM2 with another base than its own, which gives other logits.
+    Otherwise optimum-onnx exports SmolLM2 with a wrong base, which gives other logits.
     """
     folder.mkdir()
     for path in model.iterdir():
@@ -117,12 +117,12 @@ def export(exporter: Exporter, name: str, network: str, model: Path, target: Pat
 
 
 def size_bytes(folder: Path) -> int:
-    """The bytes of all files below a folder."""
+    """Return the total size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def request_of(network: str) -> dict[str, Array]:
-    """A request of the network."""
+    """Return a request for the network."""
     if network == "dinov2":
         return {"pixel_values": np.random.default_rng(0).standard_normal((1, 3, 56, 56), np.float32)}
     ids = np.arange(10, 22)[None]
@@ -130,19 +130,19 @@ def request_of(network: str) -> dict[str, Array]:
 
 
 def answer_of(folder: Path, engine: str, request: Mapping[str, Array]) -> Array:
-    """What an exported network gives without a prompt: hidden states, or logits of every token."""
+    """Return the output of an exported network without a prompt: hidden states, or the logits of every token."""
     if (folder / "edge_prompt.json").exists():
         return our_answer(Runtime(folder, engine), request)
     return PLAIN[engine](folder, request)
 
 
 def our_answer(runtime: Runtime, request: Mapping[str, Array]) -> Array:
-    """Of a bundle."""
+    """Return the output of a bundle."""
     return next(found for name, found in runtime.infer(request).items() if name in {"logits", "last_hidden_state"})
 
 
 def onnx_answer(folder: Path, request: Mapping[str, Array]) -> Array:
-    """Of a folder with `model.onnx`."""
+    """Return the output of a folder with `model.onnx`."""
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     feeds = {
         one.name: given(one.name, [size if isinstance(size, int) else None for size in one.shape], request)
@@ -153,7 +153,7 @@ def onnx_answer(folder: Path, request: Mapping[str, Array]) -> Array:
 
 
 def openvino_answer(folder: Path, request: Mapping[str, Array]) -> Array:
-    """Of a folder with `openvino_model.xml`."""
+    """Return the output of a folder with `openvino_model.xml`."""
     model = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     feeds = {}
     for one in model.inputs:
@@ -170,7 +170,7 @@ PLAIN: dict[str, Callable[[Path, Mapping[str, Array]], Array]] = {
 
 
 def given(name: str, shape: Sequence[int | None], request: Mapping[str, Array]) -> Array:
-    """What goes into an input: of the request, what follows from it, or a past of no length."""
+    """Return an input: from the request, derived from it, or an empty past."""
     if name in request:
         return request[name]
     if name == "position_ids":
@@ -183,17 +183,17 @@ def given(name: str, shape: Sequence[int | None], request: Mapping[str, Array]) 
 
 
 def apart(answer: Array, reference: Array) -> float:
-    """How far two answers are apart at most, relative to the largest number."""
+    """Return the largest difference between two answers, relative to the largest number."""
     return float(np.abs(answer - reference).max() / max(1.0, float(np.abs(reference).max())))
 
 
 def kept_alike(
     found: dict[str, Any], answers: Mapping[tuple[str, str], Array], network: str, left_out: dict[str, str]
 ) -> float:
-    """Leave out what gives other numbers than ours; returns how far what is kept is from ours.
+    """Leave out exports whose outputs differ from ours; return how far the remaining ones are from ours.
 
     Raises:
-        SystemExit: Ours differ from one another.
+        SystemExit: Our own exports differ from one another.
     """
     ours = [key for key in answers if exporter_is_ours(key[0])]
     worst = 0.0
@@ -203,11 +203,11 @@ def kept_alike(
             worst = max(worst, away)
         elif exporter_is_ours(name):
             raise SystemExit(
-                f"{network}: {name} on {engine} differs from {ours[0]} by {away:.1e}: nothing is published"
+                f"{network}: {name} on {engine} differs from {ours[0]} by {away:.1e}; nothing is published"
             )
         else:
             found.pop(name)
-            left_out[f"{network}: {name}"] = f"its network gives other numbers on {engine}, by {away:.1e}"
+            left_out[f"{network}: {name}"] = f"its outputs on {engine} differ from ours by {away:.1e}"
     return worst
 
 
@@ -217,7 +217,7 @@ def exporter_is_ours(name: str) -> bool:
 
 
 def measure(asked: Mapping[str, Any]) -> Measured:
-    """All of it; `asked` is what `settings` of the results say."""
+    """Measure everything; `asked` is recorded as the `settings` of the results."""
     exporters = {name: EXPORTERS[name] for name in asked["exporters"]}
     left_out: dict[str, str] = {}
     there = {}
@@ -241,7 +241,9 @@ def measure(asked: Mapping[str, Any]) -> Measured:
             continue
         rounds = asked["rounds"] or ORDINARY_ROUNDS[network]
         found[network], worst = export_all(there, network, folder, rounds, asked["threads"], left_out)
-        notes.append(f"{network}: what exporters wrote differs by {worst:.1e} of the largest output at most.")
+        notes.append(
+            f"{network}: outputs of the exported networks differ by at most {worst:.1e} of the largest number."
+        )
     return measured(found, left_out, notes)
 
 
@@ -253,14 +255,14 @@ def export_all(
     threads: int,
     left_out: dict[str, str],
 ) -> tuple[dict[str, list[tuple[Watched, int]]], float]:
-    """Export by all exporters in turn, after the model was read once; what fails is put into `left_out`.
+    """Export with all exporters in turn, after reading the model once; failures go to `left_out`.
 
     Returns:
-        What each took, with the bytes it wrote, and how far their networks are apart.
+        Time, memory and written bytes of each export, and the largest difference between the exported networks.
     """
     for path in model.iterdir():
         if path.is_file():
-            path.read_bytes()  # so that the first does not read the disk for the others
+            path.read_bytes()  # otherwise the first exporter would read the disk for the others
     order, shuffler = list(exporters), random.Random(0)
     found: dict[str, list[tuple[Watched, int]]] = {}
     answers: dict[tuple[str, str], Array] = {}
@@ -290,7 +292,7 @@ def export_all(
 def measured(
     found: Mapping[str, Mapping[str, Sequence[tuple[Watched, int]]]], left_out: dict[str, str], notes: Sequence[str]
 ) -> Measured:
-    """What was found as series, ratios and charts."""
+    """Return the measurements as series, ratios and charts."""
     series, ratios, charts = [], [], []
     for network, by_exporter in found.items():
         names = {name: f"{network}: {name}" for name in EXPORTERS if name in by_exporter}
@@ -314,9 +316,9 @@ def measured(
                 ]
         if names:
             charts += [
-                Chart(f"What an export of {network} takes", tuple(names.values())),
+                Chart(f"Export time of {network}", tuple(names.values())),
                 Chart(
-                    f"The peak of memory in an export of {network}",
+                    f"Peak memory while exporting {network}",
                     tuple(f"{title}, peak memory" for title in names.values()),
                 ),
             ]
@@ -326,8 +328,14 @@ def measured(
 
 
 @click.command()
-@click.option("--network", "networks", type=click.Choice(list(TASKS)), multiple=True, help="[default: minilm, smollm2]")
-@click.option("--rounds", type=int, help="Exports by each exporter.  [default: 2 of minilm, 1 of others]")
+@click.option(
+    "--network",
+    "networks",
+    type=click.Choice(list(TASKS)),
+    multiple=True,
+    help="Network to export; repeatable.  [default: minilm, smollm2]",
+)
+@click.option("--rounds", type=int, help="Exports per exporter.  [default: 2 of minilm, 1 of others]")
 @options
 def main(*, quick: bool, threads: int, output: Path, networks: tuple[str, ...], rounds: int | None) -> None:
     """Measure and publish."""

@@ -1,17 +1,17 @@
-"""What do N tasks need on disk and in memory? Beside N fine-tuned networks and N LoRA adapters.
+"""How much disk space and memory do N tasks need, compared with N fine-tuned networks and N LoRA adapters?
 
     python benchmarks/questions/footprint.py
 
-Tasks of all-MiniLM-L6-v2, 1 to 1,000, in MB:
+1 to 1,000 tasks of all-MiniLM-L6-v2, in MB:
 
-- Ours: soft prompts of 16 virtual tokens and prefixes of 64, the defaults of `edge-prompt tune` for texts; in float16,
-  with a linear head for 8 classes and a card. On disk: the files of a bundle for one engine, and those of all tasks. In
-  memory: what is resident in a fresh process once it answered a request of every task, all prompts kept, and the most
-  that ever was; for prefixes besides with the default budget, beyond which prompts are let go and read again.
-- Fine-tuned networks, an opened one a task on the same engines. Each has files of its own, for pages of one file would
-  be shared. They are measured up to 4 and drawn on by the slope, under a name that says so.
-- LoRA adapters of rank 8 in PEFT, where it places them by default, as it saves them; all loaded in a fresh process.
-  Loading many takes PEFT long, so they are measured up to 100 and drawn on in the same way.
+- Ours: soft prompts of 16 virtual tokens and prefixes of 64 (the defaults of `edge-prompt tune` for texts) in float16,
+  each with a card and a linear head for 8 classes. Disk: the files of a bundle for one engine and of all tasks. Memory:
+  resident and peak memory of a fresh process that answered one request per task and kept all prompts; for prefixes also
+  with the default memory budget, where prompts beyond it are evicted and read again.
+- Fine-tuned networks: one loaded network per task on the same engines, each from files of its own, because pages of one
+  file would be shared. Up to 4 are measured; more are extrapolated linearly and marked as such.
+- LoRA adapters of rank 8 in PEFT, on the layers that it chooses by default and in its own files, all loaded in a fresh
+  process. Loading many takes PEFT long, so up to 100 are measured and more are extrapolated in the same way.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ PROMPTS = {"soft": 16, "prefix": 64}
 
 CLASSES, RANK = 8, 8
 SUFFIXES = (".npy", ".json", ".head.npz")
-DISK, MEMORY, PEAK, DRAWN_ON = "disk", "memory", "peak memory", "extrapolated"
+DISK, MEMORY, PEAK, EXTRAPOLATED = "disk", "memory", "peak memory", "extrapolated"
 TITLES = {
     DISK: "On disk",
-    MEMORY: "Resident memory of a fresh process, once all are loaded",
+    MEMORY: "Resident memory of a fresh process with all tasks loaded",
     PEAK: "Peak resident memory of a fresh process",
 }
 NETWORKS, LORAS = "fine-tuned networks", "LoRAs in PEFT"
@@ -54,14 +54,14 @@ Points = dict[tuple[str, str, int], list[float]]
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """The extent of a run.
 
     Attributes:
         counts: Numbers of tasks.
         networks: Numbers of networks that are opened.
         loras: Numbers of adapters that PEFT loads.
-        engines: On which engines.
-        repeats: Fresh processes for each.
+        engines: The engines.
+        repeats: Fresh processes per measurement.
         prompts: Virtual tokens of each kind.
     """
 
@@ -78,7 +78,7 @@ QUICK = Plan((1, 10), (1, 2), (1, 2), ("onnxruntime",))
 
 
 def write_tasks(folder: Path, bundle: Path, kind: str, length: int, count: int) -> None:
-    """Prompts with cards and heads, all the same but for their names."""
+    """Write prompts with cards and heads that differ only in their names."""
     manifest = read_bundle(bundle).manifest
     random = np.random.default_rng(0)
     shape = [length if axis is None else axis for axis in manifest.kinds[kind]]
@@ -98,12 +98,12 @@ def write_tasks(folder: Path, bundle: Path, kind: str, length: int, count: int) 
 
 
 def megabytes(files: Sequence[Path]) -> float:
-    """What files hold, in MB."""
+    """Return the total size of files, in MB."""
     return sum(file.stat().st_size for file in files) / 1e6
 
 
 def bundle_files(bundle: Path, engine: str) -> list[Path]:
-    """The files of a bundle without those of other engines' graphs."""
+    """Return the files of a bundle without the graphs of other engines."""
     graphs = read_bundle(bundle).manifest.graphs
     others = {name for other, graph in graphs.items() if other != engine for name in graph.sha256}
     needed = set(graphs[engine].sha256)
@@ -111,7 +111,7 @@ def bundle_files(bundle: Path, engine: str) -> list[Path]:
 
 
 def add_ours(found: Points, bundle: Path, scratch: Path, plan: Plan, threads: int) -> None:
-    """Bundles with prompts."""
+    """Add bundles with prompts."""
     for kind, length in plan.prompts.items():
         folder = scratch / kind
         write_tasks(folder, bundle, kind, length, max(plan.counts))
@@ -128,13 +128,13 @@ def add_ours(found: Points, bundle: Path, scratch: Path, plan: Plan, threads: in
 
 
 def budgets(kind: str, line: str) -> dict[int, str]:
-    """How much memory prompts may take, and what the line is called then."""
-    short = {PROMPTS_BUDGET_BYTES: f"{line}, within the default budget"} if kind == "prefix" else {}
+    """Yield the memory budgets of prompts, with the name of the line under each."""
+    short = {PROMPTS_BUDGET_BYTES: f"{line}, default memory budget"} if kind == "prefix" else {}
     return {ALL_BYTES: line, **short}
 
 
 def add_networks(found: Points, bundle: Path, scratch: Path, plan: Plan, threads: int) -> None:
-    """A network a task."""
+    """Add one network per task."""
     copies = [shutil.copytree(bundle, scratch / f"network{number}") for number in range(max(plan.networks))]
     for engine in plan.engines:
         line = f"{NETWORKS} on {engine}"
@@ -148,7 +148,7 @@ def add_networks(found: Points, bundle: Path, scratch: Path, plan: Plan, threads
 
 
 def add_loras(found: Points, network: Path, scratch: Path, plan: Plan, threads: int) -> None:
-    """PEFT with LoRAs, which it has beside the network's own files."""
+    """Add PEFT with LoRAs, which need the network's own files as well."""
     adapter = scratch / "lora"
     config = LoraConfig(task_type="FEATURE_EXTRACTION", r=RANK)
     model: Any = get_peft_model(AutoModel.from_pretrained(network), config)
@@ -163,18 +163,21 @@ def add_loras(found: Points, network: Path, scratch: Path, plan: Plan, threads: 
 
 
 def add(found: Points, key: tuple[str, str, int], value: float) -> None:
-    """One more sample."""
+    """Add one sample."""
     found.setdefault(key, []).append(value)
 
 
 def add_memory(found: Points, line: str, count: int, resident: Resident) -> None:
-    """What a process had at the end, and at most: opening a network may take more than it keeps, which hides growth."""
+    """Add resident and peak memory of a process.
+
+    Opening a network may take more than it keeps, which hides growth in the peak.
+    """
     add(found, (line, MEMORY, count), resident.now / 1e6)
     add(found, (line, PEAK, count), resident.peak / 1e6)
 
 
-def drawn_on(found: Mapping[tuple[str, str, int], list[float]], counts: Sequence[int]) -> Points:
-    """Points of lines that end early, at the numbers of tasks beyond, by the slope of their last two."""
+def extrapolated(found: Mapping[tuple[str, str, int], list[float]], counts: Sequence[int]) -> Points:
+    """Extrapolate lines that end early to all numbers of tasks, along the slope of their last two points."""
     more: Points = {}
     for line, what in dict.fromkeys((line, what) for line, what, _ in found):
         own = sorted(count for other, sort, count in found if (other, sort) == (line, what))
@@ -185,17 +188,17 @@ def drawn_on(found: Mapping[tuple[str, str, int], list[float]], counts: Sequence
         slope = (high - low) / (last - before)
         for count in counts:
             if count > last:
-                more[f"{line} ({DRAWN_ON})", what, count] = [high + slope * (count - last)]
+                more[f"{line} ({EXTRAPOLATED})", what, count] = [high + slope * (count - last)]
     return more
 
 
 def ratios(points: Points, most: int) -> Iterator[Ratio]:
-    """What others need for the most tasks, over ours."""
+    """Ratios of the others' needs to ours, for the largest number of tasks."""
     ours = [line for line, what, count in points if line.startswith("edge-prompt") and (what, count) == (MEMORY, most)]
     for line in ours:
         engine = line.partition(" on ")[2].partition(",")[0]
         for other in (f"{NETWORKS} on {engine}", LORAS):
-            shown = other if (other, MEMORY, most) in points else f"{other} ({DRAWN_ON})"
+            shown = other if (other, MEMORY, most) in points else f"{other} ({EXTRAPOLATED})"
             for what in TITLES:
                 if (line, what, most) in points and (shown, what, most) in points:
                     top, bottom = named(shown, what, most), named(line, what, most)
@@ -203,19 +206,19 @@ def ratios(points: Points, most: int) -> Iterator[Ratio]:
 
 
 def named(line: str, what: str, count: int) -> str:
-    """The name of a series."""
+    """Return the name of a series."""
     return f"{line}: {what}, {count:,}"
 
 
 def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
-    """All of it."""
+    """Measure everything."""
     points: Points = {}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         add_ours(points, bundle, scratch, plan, threads)
         add_networks(points, bundle, scratch, plan, threads)
         add_loras(points, network, scratch, plan, threads)
-    points |= drawn_on(points, plan.counts)
+    points |= extrapolated(points, plan.counts)
     series = tuple(Series(named(*key), "MB", tuple(samples), line=key[0], x=key[2]) for key, samples in points.items())
     return Measured(
         series,
@@ -225,13 +228,13 @@ def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
             for what, title in TITLES.items()
         ),
         left_out={
-            **{engine: "not asked with --quick" for engine in ENGINES if engine not in plan.engines},
-            "adapters in ONNX Runtime GenAI and OpenVINO GenAI": "they serve no text encoders such as this one",
+            **{engine: "not measured with --quick" for engine in ENGINES if engine not in plan.engines},
+            "adapters in ONNX Runtime GenAI and OpenVINO GenAI": "they do not serve text encoders such as this one",
         },
         notes=(
             "all-MiniLM-L6-v2 has its own weights; prompts, heads and LoRAs are random.",
-            f"Lines named as {DRAWN_ON} go on by the slope of the last two that were measured.",
-            "Disk is what files hold: of networks and LoRAs, the bytes of one times their number.",
+            f"Lines marked {EXTRAPOLATED!r} continue along the slope of the last two measured points.",
+            "Disk is the size of files; for networks and LoRAs, the bytes of one times their number.",
         ),
     )
 

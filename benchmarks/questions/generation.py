@@ -3,18 +3,19 @@
     python benchmarks/questions/generation.py                          # makes the peers' environments and models first
     python benchmarks/questions/generation.py --rounds 15 --loads 3 --only int4
 
-Beside the pipelines that people would pick instead, and beside what memory gives.
+Compared with the pipelines that people would use instead, and with the limit set by memory bandwidth.
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens of request, 64 generated. Every variant is a process
-of its own that only loads and generates, and stands still while it is not its turn. In each round every variant of the
-same weights answers the same request, in an order that changes, and what memory gives is measured in between. Before
-that all variants of fp32 weights must generate the same tokens, those under the same prompt or LoRA among themselves.
+The network is SmolLM2-135M-Instruct (de-quantised from 4 bits), greedy, 28 tokens in, 64 out. Every variant is a
+process that only loads and generates, and is stopped while it waits for its turn. In each round all variants of the
+same weights answer the same request, in an order that changes, and memory bandwidth is measured in between. Before
+that, all variants with fp32 weights must generate the same tokens; those with a prompt or LoRA are compared among
+themselves.
 
-- Load: until the pipeline can be asked, without the interpreter's start and imports; the median of some processes.
+- Load: until the pipeline accepts a request, without starting the interpreter and importing; the median over processes.
 - Cold: load, and the first token of the first request.
-- First token: from the call to the token. Decode: the other tokens, until the call is over.
-- Of the limit: decode over the bandwidth of memory divided by the bytes of weights that a token reads.
-- Peak: the most that was resident in the process, its libraries included.
+- First token: from the call to the token. Decode: the other tokens, until the call returns.
+- Relative to the limit: decoding speed over memory bandwidth divided by the bytes of weights that a token reads.
+- Peak: peak resident memory of the process, including its libraries.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ Running = dict[Variant, Worker]
 
 
 def request(seed: int) -> dict[str, Any]:
-    """A request of random tokens."""
+    """Return a request of random tokens."""
     tokens: list[int] = np.random.default_rng(seed).integers(100, 40_000, REQUEST_TOKENS).tolist()
     return {"tokens": tokens, "new_tokens": NEW_TOKENS}
 
 
 def sample(worker: Worker, seed: int) -> Sample:
-    """What the worker makes of a request."""
+    """Send a request to the worker and return the sample."""
     answer = worker.ask(request(seed))
     return Sample(tuple(answer["tokens"]), answer["first_ms"], answer["all_ms"])
 
@@ -66,7 +67,10 @@ def start(variant: Variant) -> Worker:
 
 
 def able(variants: Iterable[Variant], left_out: dict[str, str]) -> list[Variant]:
-    """The variants that load and generate; why others do not goes to `left_out`. Their files were read after that."""
+    """Return the variants that load and generate, having read their files.
+
+    Why others do not goes to `left_out`.
+    """
     found = []
     for variant in variants:
         reason = missing(variant)
@@ -82,19 +86,19 @@ def able(variants: Iterable[Variant], left_out: dict[str, str]) -> list[Variant]
 
 
 def cold(variant: Variant) -> tuple[float, float]:
-    """Milliseconds of loading, and until the first token of the first request, of a process of its own."""
+    """Return the milliseconds of loading, and until the first token of the first request, in a process of its own."""
     with start(variant) as worker:
         return worker.load_ms, worker.load_ms + sample(worker, 0).first_ms
 
 
 def load_times(variants: Sequence[Variant], times: int) -> dict[Variant, list[tuple[float, float]]]:
-    """Loading, of so many processes of each variant; see `cold`."""
+    """Time loading in that many processes per variant; see `cold`."""
     by_name = in_turn({variant.name: partial(cold, variant) for variant in variants}, times, warm_up_rounds=0)
     return {variant: by_name[variant.name] for variant in variants}
 
 
 def check(running: Running) -> list[str]:
-    """Where variants of fp32 weights that must generate the same tokens do not, in sentences."""
+    """Return a sentence per fp32 variant whose tokens differ from those it must equal."""
     full = [variant for variant in running if variant.weights == "fp32"]
     said = {variant: [sample(running[variant], seed).tokens for seed in range(CHECKS)] for variant in full}
     found = []
@@ -104,7 +108,7 @@ def check(running: Running) -> list[str]:
 
 
 def measure(running: Running, memory: Worker, rounds: int) -> tuple[dict[Variant, list[Sample]], list[float]]:
-    """The samples of every variant and the bandwidth of memory, in bytes a second, round by round."""
+    """Return the samples of every variant and the memory bandwidth in bytes per second, round by round."""
 
     def asked(variant: Variant) -> Callable[[], Sample]:
         seeds = itertools.count(CHECKS)
@@ -119,15 +123,15 @@ def measure(running: Running, memory: Worker, rounds: int) -> tuple[dict[Variant
 
 
 def chosen(only: Sequence[str]) -> list[Variant]:
-    """The variants whose names have one of these texts in them; all if there are none."""
+    """Return the variants whose names contain one of these texts; all if there are none."""
     return [variant for variant in VARIANTS if not only or any(text in variant.name for text in only)]
 
 
 def figures_of(variants: Sequence[Variant], rounds: int, loads: int, *, equal: bool) -> tuple[list[Figures], list[str]]:
-    """What variants of one kind of weights do, and where those of fp32 that must generate the same tokens do not.
+    """Measure variants of the same weights; also return where the tokens of fp32 variants differ.
 
     Raises:
-        SystemExit: They do not, and `equal` asks for it.
+        SystemExit: They differ, and `equal` is set.
     """
     times = load_times(variants, loads)
     with ExitStack() as stack:
@@ -159,10 +163,10 @@ def figures_of(variants: Sequence[Variant], rounds: int, loads: int, *, equal: b
 def measured(
     variants: Sequence[Variant], rounds: int, loads: int, left_out: dict[str, str], *, equal: bool
 ) -> Measured:
-    """All of it, of variants that are `able`, those of the same weights together.
+    """Measure all variants that are `able`, those of the same weights together.
 
-    All at once would take so much memory that the system lets go of weights which processes map from files, and the
-    next first token reads them from the disk again.
+    Running all at once would take so much memory that the system evicts weights which processes map from files, and the
+    next first token would wait for the disk.
     """
     figures: list[Figures] = []
     different: list[str] = []
@@ -172,19 +176,19 @@ def measured(
         figures += found
         different += not_equal
     notes = (
-        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits; prompts are embeddings, LoRAs random.",
-        f"{REQUEST_TOKENS} random tokens in, {NEW_TOKENS} out, greedy; other tokens every round.",
-        *(f"Not equal, and timed all the same: {sentence}." for sentence in different),
+        "Network: SmolLM2-135M-Instruct de-quantised from 4 bits; prompts are token embeddings, LoRAs are random.",
+        f"{REQUEST_TOKENS} random tokens in, {NEW_TOKENS} out, greedy; new tokens in every round.",
+        *(f"Timed despite a difference: {sentence}." for sentence in different),
     )
     return report.measured(figures, left_out).and_also(Measured((), notes=notes))
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1), help="[default: 4]")
-@click.option("--loads", type=click.IntRange(1), help="Processes of each variant whose loading is timed.  [default: 2]")
-@click.option("--only", multiple=True, help="Only variants with this in their name; may be given several times.")
-@click.option("--prepared", is_flag=True, help="Do not make environments and models of peers that are not there.")
-@click.option("--despite-differences", is_flag=True, help="Go on if variants of fp32 weights generate other tokens.")
+@click.option("--rounds", type=click.IntRange(1), help="Rounds.  [default: 4]")
+@click.option("--loads", type=click.IntRange(1), help="Processes per variant whose loading is timed.  [default: 2]")
+@click.option("--only", multiple=True, help="Only variants whose name contains this; repeatable.")
+@click.option("--prepared", is_flag=True, help="Do not create missing environments and models of peers.")
+@click.option("--despite-differences", is_flag=True, help="Continue if fp32 variants generate different tokens.")
 @options
 def main(
     *,
@@ -200,7 +204,7 @@ def main(
     """Measure and publish."""
     os.environ[THREADS_VARIABLE] = str(threads)
     only, rounds, loads = only or (QUICK if quick else ()), rounds or (2 if quick else 4), loads or (1 if quick else 2)
-    left_out = {} if quick or prepared else {f"what {name} is for": why for name, why in prepare().items()}
+    left_out = {} if quick or prepared else {f"variants that need {name}": why for name, why in prepare().items()}
     settings = {"rounds": rounds, "loads": loads, "only": only, "threads": threads}
 
     def run() -> Measured:

@@ -1,17 +1,18 @@
-"""What does a prompt cost a request of a language model?
+"""How much does a prompt cost a request to a language model?
 
     python benchmarks/questions/language.py
 
-Beside no prompt, the same prompt uncompiled, and PEFT.
+Compared with no prompt, with the same prompt recomputed in every request, and with PEFT.
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits) in fp32, greedy, 28 tokens of request. All variants take turns in one
-process; the tokens generated under a prompt of 100 virtual tokens are checked to be PEFT's before anything is timed.
+The network is SmolLM2-135M-Instruct (de-quantised from 4 bits) in fp32, greedy, with 28 tokens per request. All
+variants take turns in one process. Before anything is timed, the tokens generated under a prompt of 100 virtual tokens
+must equal PEFT's.
 
-- Time to the first token, by length: under the compiled prompt, and with its virtual tokens read anew each time. At 100
-  the ratios to none are of neighbouring runs.
-- A task switch: what a request that changes its task needs beyond the network, a cache made ready for another prompt.
-- Generation of 64 tokens: tokens a second, the first included.
-- Memory: how much more is resident for each further task, beside the bytes of its keys and values.
+- Time to the first token by prompt length: with the compiled prompt, and with its virtual tokens recomputed in every
+  request. At 100 virtual tokens, ratios to no prompt are between neighbouring runs.
+- Task switch: the additional work of a request that changes its task, which prepares a cache for another prompt.
+- Generation of 64 tokens: tokens per second, including the first.
+- Memory: resident memory per further task, compared with the bytes of its keys and values.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Variants = dict[str, Callable[[], object]]
 
 
 def request(least: int = 100, below: int = 40_000) -> list[int]:
-    """Token ids of a request, the same each time."""
+    """Return the token ids of a request, always the same."""
     tokens: list[int] = np.random.default_rng(0).integers(least, below, REQUEST_TOKENS).tolist()
     return tokens
 
@@ -61,10 +62,10 @@ def request(least: int = 100, below: int = 40_000) -> list[int]:
 def write_tasks(
     folder: Path, embeddings: np.ndarray[Any, Any], fingerprint: str, count: int, lengths: Sequence[int]
 ) -> list[Path]:
-    """Soft prompts made of the embeddings of tokens, as tuning starts from: `long50.npy` is one of that length.
+    """Write soft prompts made of token embeddings, as tuning starts from them; `long50.npy` has 50 virtual tokens.
 
     Returns:
-        So many of `VIRTUAL_TOKENS`, `task0.npy` and so on.
+        That many prompts of `VIRTUAL_TOKENS`: `task0.npy` and so on.
     """
     prompts = {f"task{index}": VIRTUAL_TOKENS for index in range(count)} | {f"long{n}": n for n in lengths}
     for seed, (name, length) in enumerate(prompts.items(), 1):
@@ -74,7 +75,7 @@ def write_tasks(
 
 
 def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) -> Variants:
-    """Requests to the first token, and what a switch needs, on one engine."""
+    """Requests for the first token, and the work of a switch, on one engine."""
     engine, switch = runtime.engine, runtime.switcher(tokens)
     names = itertools.cycle(["task0", "task1"])
     compiled = {
@@ -82,7 +83,7 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
         for length in lengths
     }
     anew = {
-        f"{engine}: first token, prompt of {length} read anew": read_anew(runtime, tokens, f"long{length}")
+        f"{engine}: first token, prompt of {length} recomputed": recomputed_token(runtime, tokens, f"long{length}")
         for length in lengths
     }
     return {
@@ -94,12 +95,12 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
 
 
 def first_token(runtime: Runtime, tokens: list[int], task: str | None) -> Callable[[], object]:
-    """The first token under a compiled prompt, or none."""
+    """Generate the first token under a compiled prompt, or under none."""
     return lambda: runtime.generate(tokens, task, max_new_tokens=1)
 
 
-def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], object]:
-    """The first token with the virtual tokens read before those of the request, as without compiling."""
+def recomputed_token(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], object]:
+    """Generate the first token, recomputing the virtual tokens before those of the request."""
     network = runtime.network
     assert isinstance(network, LanguageModel)
     nothing = network.compiled.of(runtime.task(None)).past
@@ -115,10 +116,10 @@ def read_anew(runtime: Runtime, tokens: list[int], task: str) -> Callable[[], ob
 
 
 def generate(runtime: Runtime, tokens: list[int], task: str | None) -> tuple[int, ...]:
-    """As many tokens as are asked for.
+    """Generate `NEW_TOKENS` tokens.
 
     Raises:
-        SystemExit: The text ended before: what it took says nothing.
+        SystemExit: The text ended early, which would make its time meaningless.
     """
     answers = runtime.generate([tokens], task, max_new_tokens=NEW_TOKENS, ignore_eos=True)
     assert isinstance(answers, list)
@@ -128,7 +129,7 @@ def generate(runtime: Runtime, tokens: list[int], task: str | None) -> tuple[int
 
 
 def load_network() -> Any:
-    """The network in torch; no token ends its texts."""
+    """Load the network in torch, without tokens that end a text."""
     path = smollm2()
     network = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     network.generation_config.eos_token_id = None
@@ -136,7 +137,7 @@ def load_network() -> Any:
 
 
 def peft_model(network: Any, prompts: Sequence[Path]) -> Any:
-    """PEFT with the same two prompts."""
+    """Return PEFT with the same two prompts."""
     length = len(np.load(prompts[0], mmap_mode="r"))
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
     model = get_peft_model(network, config, adapter_name="task0")
@@ -157,7 +158,7 @@ def peft_variants(model: Any, tokens: list[int]) -> Variants:
 
 @torch.no_grad()
 def peft_generate(model: Any, tokens: list[int], count: int) -> list[int]:
-    """Greedy text of PEFT."""
+    """Generate greedily with PEFT."""
     ids = torch.tensor([tokens])
     mask = torch.ones_like(ids)
     found: list[int] = model.generate(
@@ -168,7 +169,7 @@ def peft_generate(model: Any, tokens: list[int], count: int) -> list[int]:
 
 @torch.no_grad()
 def reference_tokens(network: Any, prompt: Path, tokens: list[int], count: int) -> list[int]:
-    """Greedy text of transformers alone, the prompt in its `inputs_embeds`: the judge of PEFT and of ours."""
+    """Generate greedily with transformers alone, the prompt in `inputs_embeds`: the reference for PEFT and for ours."""
     embeddings = network.get_input_embeddings()(torch.tensor([tokens]))
     both = torch.cat([torch.from_numpy(np.load(prompt))[None].to(embeddings.dtype), embeddings], 1)
     mask = torch.ones(both.shape[:2], dtype=torch.long)
@@ -179,7 +180,7 @@ def reference_tokens(network: Any, prompt: Path, tokens: list[int], count: int) 
 
 
 def require_sound_peft(model: Any, tokens: list[int], wanted: list[int]) -> None:
-    """See that PEFT generates what transformers alone does under the same prompt.
+    """Check that PEFT generates the same tokens as transformers alone under the same prompt.
 
     Raises:
         SystemExit: It does not, as PEFT 0.21 with transformers 5.24.
@@ -192,23 +193,23 @@ def require_sound_peft(model: Any, tokens: list[int], wanted: list[int]) -> None
 
 
 def require_equal(runtime: Runtime, tokens: list[int], wanted: list[int]) -> None:
-    """See that the runtime generates the tokens of transformers, with its prompt compiled and without.
+    """Check that the runtime generates the tokens of transformers, with its prompt compiled and recomputed.
 
     Raises:
         SystemExit: It does not.
     """
     found = list(generate(runtime, tokens, "task0"))
-    if found != wanted or read_anew(runtime, tokens, "task0")() != wanted[0]:
+    if found != wanted or recomputed_token(runtime, tokens, "task0")() != wanted[0]:
         raise SystemExit(
             f"{runtime.engine} and transformers generate other tokens under one prompt, so nothing is timed"
         )
 
 
 def more_multiplications(network: Any, virtual_tokens: int) -> float:
-    """The multiplications of a request under a compiled prompt, over those of one under none.
+    """Return the multiplications of a request under a compiled prompt, relative to those without a prompt.
 
-    Every token of the request attends to so many more keys; nothing else is more. The first token takes as much longer
-    where attention multiplies as quickly as the layers do, which is quicker than it does.
+    Every token of the request attends to that many more keys; nothing else is added. The first token takes longer by
+    this factor if attention multiplies as fast as the layers do; in fact it is faster.
     """
     config = network.config
     a_key: int = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim
@@ -220,7 +221,7 @@ def more_multiplications(network: Any, virtual_tokens: int) -> float:
 def first_tokens(
     runtimes: Sequence[Runtime], tokens: list[int], peft: Variants, lengths: Sequence[int], rounds: int
 ) -> Measured:
-    """What stands before the first token, and switching, in ms; the ratios that the goals are about."""
+    """Measure first tokens and switches in ms, and the ratios that goals apply to."""
     variants = dict(peft)
     for runtime in runtimes:
         variants |= our_variants(runtime, tokens, lengths)
@@ -231,36 +232,36 @@ def first_tokens(
     for runtime in runtimes:
         base, engine = f"{runtime.engine}: first token, no prompt", runtime.engine
         drawn = [name for name in variants if name.startswith(f"{engine}: first token")]
-        chart = Chart(f"Time to the first token, {engine}", tuple(drawn), x="virtual tokens")
+        chart = Chart(f"Time to the first token by prompt length, {engine}", tuple(drawn), x="virtual tokens")
         found = found.and_also(Measured((), charts=(chart,)))
         for said, goal, pairs_a_round in (
             (f"compiled prompt of {VIRTUAL_TOKENS}", 1.03, 10),
-            (f"prompt of {VIRTUAL_TOKENS} read anew", None, 2),
+            (f"prompt of {VIRTUAL_TOKENS} recomputed", None, 2),
         ):
             name = f"{engine}: first token, {said}"
-            pairs = [f"{one}, in pairs" for one in (name, f"{base}, beside {said}")]
+            pairs = [f"{one}, in pairs" for one in (name, f"{base}, paired with {said}")]
             samples = ratios_to_neighbours(
                 variants[name], variants[base], pairs_a_round * rounds, most_warm_up_rounds=MOST_WARM_UP_ROUNDS
             )
             found = found.and_also(
                 Measured(
                     tuple(Series(one, "ms", milliseconds(us)) for one, us in zip(pairs, samples, strict=True)),
-                    (Ratio(f"{name}, over none", pairs[0], pairs[1], goal=goal),),
+                    (Ratio(f"{name}, over no prompt", pairs[0], pairs[1], goal=goal),),
                 )
             )
     return found
 
 
 def place_of(name: str) -> dict[str, Any]:
-    """The line of a chart that a series of first tokens lies on, and where."""
+    """Return the line of a chart that a series of first tokens belongs to, and its position."""
     said = name.partition("first token, ")[2]
     numbers = [int(word) for word in said.split() if word.isdigit()]
-    lines = ("no prompt", "compiled", "read anew", "prompt")
+    lines = ("no prompt", "compiled", "recomputed", "prompt")
     return {"line": next(line for line in lines if line in said), "x": float(sum(numbers))} if said else {}
 
 
 def generation(runtimes: Sequence[Runtime], tokens: list[int], model: Any, rounds: int) -> Measured:
-    """Tokens a second of texts of `NEW_TOKENS`."""
+    """Measure tokens per second of texts of `NEW_TOKENS`."""
     peft = f"PEFT: generation, prompt of {VIRTUAL_TOKENS}"
     variants: Variants = {peft: lambda: peft_generate(model, tokens, NEW_TOKENS)}
     for runtime in runtimes:
@@ -287,12 +288,12 @@ def generation(runtimes: Sequence[Runtime], tokens: list[int], model: Any, round
 
 
 def generated(runtime: Runtime, tokens: list[int], task: str | None) -> Callable[[], object]:
-    """A text."""
+    """Return an action that generates a text."""
     return lambda: generate(runtime, tokens, task)
 
 
 def further_task_bytes(bundle: Path, engine: str, prompts: Sequence[Path], threads: int) -> dict[str, float]:
-    """Resident memory a further task, in a process of its own."""
+    """Measure resident memory per further task in a process of its own."""
     script = [sys.executable, __file__, "--memory-of", engine, "--bundle", str(bundle), "--threads", str(threads)]
     output = subprocess.run([*script, *map(str, prompts)], check=True, capture_output=True, text=True).stdout
     found: dict[str, float] = json.loads(output.splitlines()[-1])
@@ -300,7 +301,7 @@ def further_task_bytes(bundle: Path, engine: str, prompts: Sequence[Path], threa
 
 
 def task_memory(bundle: Path, engine: str, prompts: Sequence[Path], threads: int) -> dict[str, float]:
-    """What all prompts but the first took of this process, a task, and what a task's keys and values take."""
+    """Return the memory per further task in this process, and the bytes of one task's keys and values."""
     runtime = Runtime(bundle, engine, threads)
     runtime.load("first", prompts[0])
     runtime.generate(request(), "first", max_new_tokens=4)
@@ -315,7 +316,7 @@ def task_memory(bundle: Path, engine: str, prompts: Sequence[Path], threads: int
 
 
 def memory_series(memory: Mapping[str, Mapping[str, float]]) -> Measured:
-    """The memory of a task, by engine."""
+    """The memory of a task, per engine."""
     a_task, keys_and_values = MEMORY.values()
     return Measured(
         tuple(
@@ -342,7 +343,7 @@ def measure(
     *,
     memory: bool,
 ) -> Measured:
-    """All of it, of requests of `tokens`."""
+    """Measure everything with requests of `tokens`."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -362,17 +363,23 @@ def measure(
         found = first_tokens(runtimes, tokens, peft_variants(model, tokens), lengths, rounds)
         found = found.and_also(generation(runtimes, tokens, model, texts)).and_also(memory_series(took))
     notes = (
-        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits, in fp32.",
-        f"{REQUEST_TOKENS} tokens of request; prompts are embeddings of tokens, as tuning starts from.",
-        f"All, PEFT too, generated the {NEW_TOKENS} tokens of transformers under the prompt of {VIRTUAL_TOKENS}.",
-        f"The request has {multiplications:.3f} times as many multiplications under {VIRTUAL_TOKENS} as under none.",
+        "Network: SmolLM2-135M-Instruct de-quantised from 4 bits, in fp32.",
+        f"{REQUEST_TOKENS} tokens per request; prompts are token embeddings, as tuning starts from them.",
+        (
+            f"Every variant, including PEFT, generated the same {NEW_TOKENS} tokens as transformers under the prompt "
+            f"of {VIRTUAL_TOKENS}."
+        ),
+        (
+            f"A request under {VIRTUAL_TOKENS} virtual tokens needs {multiplications:.3f} times the multiplications of "
+            "one without a prompt."
+        ),
     )
     return found.and_also(Measured((), notes=notes))
 
 
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path), help="[default: exported once into .cache]")
-@click.option("--rounds", type=click.IntRange(2), help="Of first tokens.  [default: 11]")
+@click.option("--rounds", type=click.IntRange(2), help="Rounds of first tokens.  [default: 11]")
 @click.option("--texts", type=click.IntRange(1), help="Rounds of generation.  [default: 5]")
 @click.option("--memory-of", hidden=True, help="Only measure the memory of tasks on this engine.")
 @click.argument("prompts", nargs=-1, type=click.Path(path_type=Path))

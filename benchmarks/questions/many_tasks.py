@@ -1,18 +1,18 @@
-"""How does it grow with the number of tasks? From 1 to 10,000 in one folder that the runtime serves.
+"""How do time and memory grow with the number of tasks, from 1 to 10,000 in one served folder?
 
     python benchmarks/questions/many_tasks.py
 
-all-MiniLM-L6-v2, soft prompts of 16 virtual tokens, each with a card. All numbers of tasks take turns, names at random,
-and all that is timed is timed right after a request on the same network, that of the task before:
+Prompts are soft prompts of 16 virtual tokens for all-MiniLM-L6-v2, each with a card. All numbers of tasks take turns,
+with random names. Everything is timed right after a request on the same network, under the task of the request before:
 
-- Start: from an opened network until a task of the folder is served, the first read included.
+- Start: from an opened network until a task of the folder is served, including the first read.
 - Warm swap: from the name of a task in memory to its prompt inputs of the graph.
-- Cold swap: the same of a task that is not in memory: its files are read and checked. Beside `np.load` of the prompt
-  alone, and beside `np.load` with the card read as JSON, with no check at all. Files are in the page cache.
+- Cold swap: the same for a task that is not in memory, whose files are read and checked. It is compared with `np.load`
+  of the prompt alone, and with `np.load` and reading the card as JSON without any checks. Files are in the page cache.
 - PEFT: `set_adapter` with as many prompt-tuning adapters on the same network, up to a thousand.
-- Another session of the network, which does not depend on the number, as a line in the chart.
-- Memory: what is resident, and the most that ever was, in fresh processes that answered requests of one task and of a
-  thousand; beside the first and the bytes of the further prompts' arrays.
+- Loading another network, which does not depend on the number of tasks, as a line in the chart.
+- Memory: resident and peak memory of fresh processes that answered requests of one task and of a thousand tasks. The
+  latter is compared with the former plus the bytes of the further prompts' arrays.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ COLD_GOAL, MEMORY_GOAL = 1.5, 1.02
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """The extent of a run.
 
     Attributes:
         counts: Numbers of tasks.
-        peft_counts: Those that PEFT is given as well.
-        memory_tasks: The number of tasks whose memory is measured, beside 1.
-        rounds: Samples of every switch.
-        sessions: Samples of another session.
-        processes: Fresh processes a sort.
+        peft_counts: Those that PEFT is measured with as well.
+        memory_tasks: The number of tasks whose memory is compared with that of one task.
+        rounds: Samples of every swap.
+        sessions: Samples of loading another network.
+        processes: Fresh processes per number of tasks.
     """
 
     counts: tuple[int, ...]
@@ -75,7 +75,7 @@ QUICK = Plan((1, 100), (1,), 100, 15, 2, 1)
 
 
 def write_tasks(folder: Path, count: int, bundle: Path) -> int:
-    """Prompts with their cards, all the same but for their names; returns the bytes of one prompt's array."""
+    """Write prompts with cards that differ only in their names; return the bytes of one prompt's array."""
     manifest = read_bundle(bundle).manifest
     shape = [VIRTUAL_TOKENS if axis is None else axis for axis in manifest.kinds["soft"]]
     array = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -88,7 +88,7 @@ def write_tasks(folder: Path, count: int, bundle: Path) -> int:
 
 
 def drawn(count: int) -> Iterator[str]:
-    """Names at random, none twice in a row if there are several."""
+    """Draw random names, never the same twice in a row if there are several."""
     random, last = np.random.default_rng(0), -1
     while True:
         number = int(random.integers(count))
@@ -98,7 +98,7 @@ def drawn(count: int) -> Iterator[str]:
 
 
 def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: int) -> dict[str, Callable[[], float]]:
-    """What is timed of ours, with so many tasks on one engine."""
+    """The timed actions of our runtime with that many tasks, on one engine."""
     opened = read_bundle(bundle)
     warm = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=ALL_BYTES)
     for number in range(count):
@@ -114,7 +114,7 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
         ),
     }
     if count == 1:
-        return found  # a single task is never let go, so it is never read again
+        return found  # a single task is never evicted, so it is never read again
     cold = Runtime(bundle, engine, threads, prompts=folder, prompts_budget_bytes=0)
     return {
         **found,
@@ -129,12 +129,12 @@ def our_actions(bundle: Path, folder: Path, count: int, engine: str, threads: in
 
 
 def asking(runtime: Runtime) -> Named:
-    """A request under a task."""
+    """Return a request under a task."""
     return lambda name: runtime.embed({"input_ids": TOKENS}, task=name)
 
 
 def peft_action(network: Path, count: int) -> Callable[[], float]:
-    """PEFT's switch among so many adapters, after a request."""
+    """PEFT's switch between that many adapters, timed after a request."""
     config = PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=VIRTUAL_TOKENS)
     model: Any = get_peft_model(AutoModel.from_pretrained(network), config, adapter_name="task0")
     for number in range(1, count):
@@ -150,12 +150,12 @@ def peft_action(network: Path, count: int) -> Callable[[], float]:
 
 
 def named(line: str, count: int) -> str:
-    """The name of a series."""
+    """Return the name of a series."""
     return f"{line}, {count:,} tasks"
 
 
 def switch_series(bundle: Path, network: Path, folder: Path, plan: Plan, threads: int) -> list[Series]:
-    """All that is timed with any number of tasks; an engine after the other, numbers of tasks in turn."""
+    """Time everything for every number of tasks: one engine after the other, numbers of tasks in turn."""
     for count in plan.counts:
         write_tasks(folder / str(count), count, bundle)
     peft = {named(PEFT, count): peft_action(network, count) for count in plan.peft_counts}
@@ -170,7 +170,7 @@ def switch_series(bundle: Path, network: Path, folder: Path, plan: Plan, threads
         found = samples_us(by_name | peft, plan.rounds)
         series += [Series(named(*key), "µs", found[named(*key)], line=key[0], x=key[1]) for key in timed]
         peft_samples = {name: found[name] for name in peft}
-        peft = {}  # with the first engine is enough
+        peft = {}  # measured with the first engine only
         series += [
             Series(name, "µs", samples, line=PEFT, x=count)
             for (name, samples), count in zip(peft_samples.items(), plan.peft_counts, strict=False)
@@ -179,10 +179,10 @@ def switch_series(bundle: Path, network: Path, folder: Path, plan: Plan, threads
 
 
 def session_series(bundle: Path, plan: Plan, threads: int) -> list[Series]:
-    """What opening the network once more takes."""
+    """Time loading the network once more."""
     opened, settings = read_bundle(bundle), EngineOptions(threads)
     actions: dict[str, Callable[[], object]] = {
-        f"{engine}: another session": lambda engine=engine: open_engine(opened, engine, settings)  # type: ignore[misc]
+        f"{engine}: load another network": lambda engine=engine: open_engine(opened, engine, settings)  # type: ignore[misc]
         for engine in ENGINES
     }
     return [
@@ -192,7 +192,7 @@ def session_series(bundle: Path, plan: Plan, threads: int) -> list[Series]:
 
 
 def memory_series(bundle: Path, folder: Path, own_bytes: int, plan: Plan, threads: int) -> list[Series]:
-    """Memory of fresh processes with one task and with many, in turn, and what the second should be."""
+    """Measure fresh processes with one task and with many, in turn, and compute the expected memory of the latter."""
     found: dict[str, list[float]] = {}
     for engine in ENGINES:
         for _ in range(plan.processes):
@@ -203,21 +203,21 @@ def memory_series(bundle: Path, folder: Path, own_bytes: int, plan: Plan, thread
     for engine in ENGINES:
         for what in MEMORY:
             expected = [one + (plan.memory_tasks - 1) * own_bytes / 1e6 for one in found[memory_name(engine, what, 1)]]
-            found[f"{memory_name(engine, what, 1)} and the further prompts' bytes"] = expected
+            found[f"{memory_name(engine, what, 1)} plus the bytes of the further prompts"] = expected
     return [Series(name, "MB", tuple(samples), line=name.partition(":")[0]) for name, samples in found.items()]
 
 
 MEMORY = {"now": "resident memory", "peak": "peak resident memory"}
-"""The fields of `Resident`, in words."""
+"""Labels for the fields of `Resident`."""
 
 
 def memory_name(engine: str, what: str, count: int) -> str:
-    """The name of a series of memory."""
+    """Return the name of a memory series."""
     return f"{engine}: {MEMORY[what]}, {count:,} task{'s' if count > 1 else ''}"
 
 
 def ratios(series: Sequence[Series], plan: Plan) -> Iterator[Ratio]:
-    """The figures that matter."""
+    """The key ratios."""
     names = {one.name for one in series}
     for engine in ENGINES:
         for count in plan.counts:
@@ -233,22 +233,23 @@ def ratios(series: Sequence[Series], plan: Plan) -> Iterator[Ratio]:
     for what in MEMORY:
         for engine in ENGINES:
             many, one = (memory_name(engine, what, count) for count in (plan.memory_tasks, 1))
-            expected = f"{one} and the further prompts' bytes"
-            yield Ratio(f"{many}, over one and the prompts' bytes", many, expected, goal=MEMORY_GOAL)
+            expected = f"{one} plus the bytes of the further prompts"
+            yield Ratio(f"{many}, over one plus the bytes of the further prompts", many, expected, goal=MEMORY_GOAL)
 
 
 def charts(series: Sequence[Series]) -> Iterator[Chart]:
-    """Lines over the number of tasks; memory as bars."""
+    """Draw lines over the number of tasks, and memory as bars."""
     found = {one.name: one for one in series}
     for engine in ENGINES:
         shown = tuple(one.name for one in series if one.x and one.line.startswith((f"{engine}:", "PEFT:")))
-        limit = found[f"{engine}: another session"].median.value
-        yield Chart(f"{engine}: switches", shown, "tasks", log=True, limits={"another session": limit})
+        limit = found[f"{engine}: load another network"].median.value
+        title = f"Time of a swap by number of tasks, {engine}"
+        yield Chart(title, shown, "tasks", log=True, limits={"load another network": limit})
     yield Chart("Memory of a fresh process", tuple(one.name for one in series if one.unit == "MB"))
 
 
 def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
-    """All of it."""
+    """Measure everything."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -261,11 +262,11 @@ def measure(bundle: Path, network: Path, plan: Plan, threads: int) -> Measured:
         tuple(ratios(series, plan)),
         tuple(charts(series)),
         left_out={
-            named(PEFT, count): "PEFT takes too long to add an adapter to so many"
+            named(PEFT, count): "PEFT takes too long to add that many adapters"
             for count in plan.counts
             if count not in plan.peft_counts
         },
-        notes=("all-MiniLM-L6-v2 has its own weights; prompts are random, and equal but for their names.",),
+        notes=("all-MiniLM-L6-v2 has its own weights; prompts are random and differ only in their names.",),
     )
 
 

@@ -1,19 +1,19 @@
-"""What does a batch of mixed tasks bring? Beside a batch of one task, one task at a time, and batches by task.
+"""How fast is a batch of mixed tasks, compared with a batch of one task, one row at a time, and batches by task?
 
     python benchmarks/questions/mixed_batch.py
 
-Whole calls of `classify` on all-MiniLM-L6-v2, texts of the test split of Reuters R8 cut at 64 tokens, tokenising
-included, in rows a second:
+Whole calls of `classify` on all-MiniLM-L6-v2, including tokenisation, with texts from the test split of Reuters R8
+truncated to 64 tokens, in rows per second:
 
-- A batch of 8 rows of 8 tasks, and the same 8 texts as a batch of one task. Both are run in turn, and a ratio is of a
-  run to the mean of its two neighbours. Where prompts differ in length, shorter ones are filled up to the longest, so
-  the one task is that of the longest prompt; a batch of the shortest stands beside it.
+- A batch of 8 rows of 8 tasks, and the same 8 texts as a batch of one task. The two alternate, and a ratio compares a
+  run with the mean of its two neighbours. Where prompts differ in length, shorter ones are padded to the longest, so
+  the batch of one task uses the longest prompt; a batch with the shortest is shown as well.
 - The same 8 rows one at a time.
-- 32 rows of tasks at random: as they come, in batches of 8, and by task, each in a batch of its own size.
+- 32 rows with tasks at random: in order of arrival, in batches of 8; and by task, one batch of any size per task.
 
-Kinds: prefixes and soft prompts, all of 16 virtual tokens, and of 4 to 32. On SmolLM2-135M-Instruct, soft prompts of
-100: 8 rows go on by some tokens, as one batch of 8 tasks, of one task, and one at a time. Every way must first answer
-each row as it is answered alone.
+Kinds: prefixes and soft prompts, all of 16 virtual tokens, and of 4 to 32. On SmolLM2-135M-Instruct, with soft prompts
+of 100: 8 rows are continued by some tokens, as one batch of 8 tasks, of one task, and one at a time. In every variant
+each row must first be answered as it is alone.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ GOAL = 0.95
 LANGUAGE_VIRTUAL_TOKENS, REQUEST_TOKENS, NEW_TOKENS = 100, 28, 8
 MIXED, SINGLE, SHORTEST = "mixed batch of 8 tasks", "batch of one task", "batch of one task, the shortest prompt"
 ONE = "one row at a time"
-AS_THEY_COME, BY_TASK = "32 rows as they come, 8 a batch", "32 rows by task"
+AS_THEY_COME, BY_TASK = "32 rows in order of arrival, batches of 8", "32 rows by task"
 
 
 class Plan(NamedTuple):
-    """What is measured.
+    """The extent of a run.
 
     Attributes:
-        kinds: Of prompts of texts.
-        rounds: Pairs of a mixed batch and one of a single task; of other ways a quarter.
-        warm_up_rounds: The most of these that do not count.
+        kinds: Kinds of prompts for texts.
+        rounds: Pairs of a mixed batch and one of a single task; other variants get a quarter of them.
+        warm_up_rounds: The maximum of rounds for warming up.
         language_rounds: Pairs on the language model.
     """
 
@@ -67,12 +67,12 @@ FULL, QUICK = Plan(("prefix", "soft"), 40, 6, 6), Plan(("prefix",), 5, 1, 0)
 
 
 class Case(NamedTuple):
-    """Tasks of a kind on an engine.
+    """Tasks of one kind on one engine.
 
     Attributes:
-        name: What it is called.
-        runtime: With the tasks loaded.
-        tasks: Their names, the shortest prompt first and the longest last.
+        name: Name in series.
+        runtime: The runtime, with the tasks loaded.
+        tasks: Their names, from the shortest prompt to the longest.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Case(NamedTuple):
 
 
 def write_tasks(bundle: Path, folder: Path, kind: str, lengths: Sequence[int]) -> tuple[str, ...]:
-    """Prompts with heads, by length; returns their names."""
+    """Write prompts with heads, by length; return their names."""
     manifest = read_bundle(bundle).manifest
     names = []
     for number in range(TASKS):
@@ -105,7 +105,7 @@ def write_tasks(bundle: Path, folder: Path, kind: str, lengths: Sequence[int]) -
 
 
 def by_task(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of each task."""
+    """Group the texts by task."""
     found: dict[str, list[str]] = {}
     for text, task in zip(texts, tasks, strict=True):
         found.setdefault(task, []).append(text)
@@ -113,24 +113,24 @@ def by_task(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, list[str]]:
 
 
 def require_equal(name: str, found: Sequence[Classification], wanted: Sequence[Classification]) -> None:
-    """Refuse to time batches that answer otherwise than the rows do alone."""
+    """Stop before timing if rows in a batch are answered differently from the rows alone."""
     for number, (in_batch, alone) in enumerate(zip(found, wanted, strict=True)):
         if apart(in_batch, alone) > NEAR:
-            raise SystemExit(f"{name}: row {number} is {in_batch} in a mixed batch, {alone} alone")
+            raise SystemExit(f"{name}: row {number} is {in_batch} in a mixed batch but {alone} alone")
 
 
 def apart(found: Classification, wanted: Classification) -> float:
-    """The largest difference of two answers' scores."""
+    """Return the largest difference of two answers' scores."""
     return max(abs(found.scores[label] - score) for label, score in wanted.scores.items())
 
 
 def rates(rows: int, samples_us: Sequence[float]) -> tuple[float, ...]:
-    """Rows a second."""
+    """Return rows per second."""
     return tuple(1e6 * rows / sample for sample in samples_us)
 
 
 def measure_case(case: Case, texts: Sequence[str], plan: Plan) -> Measured:
-    """All ways on one kind and engine."""
+    """Measure all variants for one kind and engine."""
     runtime, tasks = case.runtime, list(case.tasks)
     rows = list(texts[:TASKS])
     alone = [runtime.classify(text, task) for text, task in zip(rows, tasks, strict=True)]
@@ -175,7 +175,7 @@ def measure_case(case: Case, texts: Sequence[str], plan: Plan) -> Measured:
 
 
 def published(name: str, given: Mapping[str, tuple[float, ...]]) -> Measured:
-    """Rows a second of each way, by its name, as results."""
+    """Return rows per second of each variant, by its name, as results."""
 
     def ratio(top: str, bottom: str, *, paired: bool, goal: float | None = None) -> Ratio:
         return Ratio(f"{name}: {top} over {bottom}", f"{name}: {top}", f"{name}: {bottom}", paired, goal, at_least=True)
@@ -189,14 +189,14 @@ def published(name: str, given: Mapping[str, tuple[float, ...]]) -> Measured:
             for way, samples in given.items()
         ),
         tuple(ratios),
-        (Chart(f"{name}: rows a second", tuple(f"{name}: {way}" for way in given)),),
+        (Chart(f"{name}: rows per second", tuple(f"{name}: {way}" for way in given)),),
     )
 
 
 def measure_texts(
     bundle: Path, texts: Sequence[str], plan: Plan, threads: int, lengths: Mapping[str, Sequence[int]] = LENGTHS
 ) -> Measured:
-    """Both engines, both kinds, prompts of equal and of mixed lengths."""
+    """Measure both engines and both kinds, with prompts of equal and of mixed lengths."""
     found = []
     for engine in ENGINES:
         runtime = Runtime(bundle, engine, threads)
@@ -210,7 +210,7 @@ def measure_texts(
 
 
 def measure_language(bundle: Path, rounds: int, threads: int, virtual_tokens: int, most_tokens: int) -> Measured:
-    """A language model: rows that go on by some tokens, under soft prompts of one length."""
+    """Measure a language model that continues rows by some tokens, under soft prompts of one length."""
     manifest = read_bundle(bundle).manifest
     random = np.random.default_rng(0)
     rows = random.integers(most_tokens // 100, most_tokens, (TASKS, REQUEST_TOKENS)).tolist()
@@ -229,7 +229,7 @@ def measure_language(bundle: Path, rounds: int, threads: int, virtual_tokens: in
 
 
 def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks: list[str], rounds: int) -> Measured:
-    """A mixed batch, one of one task, and rows one at a time, on one engine."""
+    """Measure a mixed batch, a batch of one task, and rows one at a time, on one engine."""
 
     def ask(some: list[list[int]], task: str | list[str]) -> list[tuple[int, ...]]:
         answers = runtime.generate(some, task, max_new_tokens=NEW_TOKENS, temperature=0.0, ignore_eos=True)
@@ -241,9 +241,9 @@ def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks
     mixed_tokens, alone = ask(rows, tasks), one_at_a_time()
     lengths = {len(tokens) for tokens in [*mixed_tokens, *ask(rows, tasks[-1])]}
     if lengths != {NEW_TOKENS}:
-        raise SystemExit(f"{name}: texts of {sorted(lengths)} tokens, {NEW_TOKENS} were asked for")
+        raise SystemExit(f"{name}: texts have {sorted(lengths)} tokens instead of {NEW_TOKENS}")
     if mixed_tokens != alone:
-        raise SystemExit(f"{name}: a mixed batch gives {mixed_tokens}, its rows alone {alone}")
+        raise SystemExit(f"{name}: a mixed batch gives {mixed_tokens}, but its rows alone give {alone}")
     mixed, single = ratios_to_neighbours(
         lambda: ask(rows, tasks), lambda: ask(rows, tasks[-1]), rounds, most_warm_up_rounds=3
     )
@@ -253,7 +253,7 @@ def measure_generation(name: str, runtime: Runtime, rows: list[list[int]], tasks
 
 
 def together(parts: Sequence[Measured]) -> Measured:
-    """All in one; ratios with goals come first."""
+    """Join results; ratios with goals come first."""
     ratios = [ratio for part in parts for ratio in part.ratios]
     return Measured(
         tuple(series for part in parts for series in part.series),
@@ -281,7 +281,7 @@ def main(*, quick: bool, threads: int, output: Path) -> None:
             found = together([found, language])
             notes += ("SmolLM2-135M-Instruct is de-quantised from 4 bits; its prompts are random.",)
         else:
-            notes += ("With --quick, no language model is asked, and no soft prompts.",)
+            notes += ("With --quick, neither the language model nor soft prompts are measured.",)
         return found._replace(notes=notes)
 
     publish(__file__, __doc__, output, settings, measure)

@@ -1,9 +1,9 @@
-"""How far are the engines from torch? On all-MiniLM-L6-v2, over batches, sequences, prompts and mixed batches.
+"""How far are the engines from torch, on all-MiniLM-L6-v2 over batches, sequences, prompts and mixed batches?
 
     python benchmarks/questions/parity.py
 
 Prints the largest difference relative to `max(1, |reference|)` for every engine: to torch under both kinds of prompt,
-of length 0 to the network as transformers runs it, and of a row in a mixed batch to that row alone.
+with a prompt of length 0 to the network as transformers runs it, and of a row in a mixed batch to that row alone.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ VIRTUAL_TOKENS = (0, 1, 16, 64)
 
 
 def tokens_of(module: ConditionedTextEncoder, batch: int, sequence: int, seed: int) -> Tensors:
-    """Random tokens; rows differ in how many of theirs are real."""
+    """Random tokens; rows differ in their number of real tokens."""
     inputs = module.example_inputs(batch, sequence, virtual_tokens=0, prefix_length=0, seed=seed)
     return {name: inputs[name] for name in module.input_names if name not in PROMPT_INPUTS.values()}
 
 
 def numbers(tensors: Tensors) -> dict[str, np.ndarray]:
-    """Tensors as the runtime takes and gives them."""
+    """Convert tensors to what the runtime takes and returns."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def against_torch(runtime: Runtime, module: ConditionedTextEncoder, kind: str, folder: Path) -> dict[str, float]:
-    """The largest difference to torch by number of virtual tokens, and of length 0 to the untouched network."""
+    """Largest difference to torch by number of virtual tokens, and at length 0 to the unmodified network."""
     worst: dict[str, float] = {}
     for batch, sequence, length in itertools.product(BATCHES, SEQUENCES, VIRTUAL_TOKENS):
         seed = batch + sequence + length
@@ -60,12 +60,12 @@ def against_torch(runtime: Runtime, module: ConditionedTextEncoder, kind: str, f
         worst[key] = max(worst.get(key, 0), difference(found, reference))
         if length == 0:
             untouched = module.without_padding(numbers(module.original_outputs(tokens)), tokens)
-            worst["untouched"] = max(worst.get("untouched", 0), difference(found, untouched))
+            worst["unmodified network"] = max(worst.get("unmodified network", 0), difference(found, untouched))
     return worst
 
 
 def mixed_against_alone(runtime: Runtime, module: ConditionedTextEncoder, folder: Path) -> float:
-    """The largest difference of a row in a batch of eight tasks to that row alone."""
+    """Largest difference of a row in a batch of eight tasks to that row alone."""
     tasks: list[str | None] = [None]
     for kind, length in itertools.product(module.kinds, (1, 16, 64)):
         path = folder / f"{kind}_{length}.npy"

@@ -1,19 +1,19 @@
-"""What does a prompt cost per request, by kind and length?
+"""How much does a prompt cost per request, by kind and length?
 
     python benchmarks/questions/prompt_cost.py  # two networks for images, two for texts, both engines
     python benchmarks/questions/prompt_cost.py --network vit-b16 --engine openvino --rounds 30
-    python benchmarks/questions/prompt_cost.py --threads 1 --clock cpu  # where others use the machine, too
+    python benchmarks/questions/prompt_cost.py --threads 1 --clock cpu  # if others use the machine as well
 
-Compared with a graph without prompt inputs, and for images with VPT-deep as published.
-`benchmarks/questions/language.py` asks the same of a language model.
+Compared with a graph without prompt inputs, and for images with VPT-deep as published. `language.py` does the same for
+a language model.
 
 Graphs of one network take turns in one process: `plain` is exported without prompt inputs; `none` is ours at length 0;
-`folded` is a VPT-deep prompt folded to a prefix; `soft` is a soft prompt; `prefix` one of keys and values; `naive` is
-VPT-deep as published, the prompt joined to the sequence anew in every layer. What the goals are about is measured in
-pairs besides, each run compared with those just before and after it.
+`folded` is a VPT-deep prompt folded to a prefix; `soft` is a soft prompt; `prefix` consists of keys and values; `naive`
+is VPT-deep as published, which joins the prompt to the sequence in every layer. Figures with goals are also measured in
+pairs: each run is compared with those just before and after it.
 
-Graphs are exported once and kept in .cache/bench-models, by a digest of the export package, of what it stands on and of
-the network, so none is of other code than that which is measured.
+Graphs are exported once and kept in .cache/bench-models under a digest of the export package, its dependencies and the
+network, so a graph always belongs to the code that is measured.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ QUICK_LENGTHS = (50,)
 IMAGE_SIZE = (224, 224)
 REQUEST_TOKENS = 32
 EQUAL_WITHIN = 1e-3
-"""How far what must be equal may differ, relative to the largest number of it."""
+"""Largest allowed difference of outputs that must be equal, relative to their largest number."""
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -56,8 +56,8 @@ class Network(NamedTuple):
 
     Attributes:
         conditioned: Loads it.
-        weights: Whether they are its own.
-        rounds: By default.
+        weights: Whether the weights are its own.
+        rounds: Default number of rounds.
     """
 
     conditioned: Callable[[], ConditionedModule]
@@ -66,7 +66,7 @@ class Network(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One thing to time: a graph, what it is fed, and the prompt's kind and length."""
+    """One thing to time: a graph, its inputs, and the prompt's kind and length."""
 
     graph: str
     feeds: Feeds
@@ -75,12 +75,12 @@ class Call(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called beside others of its network and engine."""
+        """The name among the calls of one network and engine."""
         return f"{self.kind} {self.length}"
 
 
 class Pair(NamedTuple):
-    """Two calls to compare, by their names, and what their ratio should be at most."""
+    """Two calls to compare, by name, with a description and the goal (an upper limit) of their ratio."""
 
     top: str
     bottom: str
@@ -89,13 +89,13 @@ class Pair(NamedTuple):
 
 
 def image_network(network: PreTrainedModel, image_size: tuple[int, int] = IMAGE_SIZE) -> ConditionedVision:
-    """A network for images, with prompts."""
+    """Wrap a network for images so that it takes prompts."""
     network = network.eval().requires_grad_(requires_grad=False)
     return ConditionedVision(network, "image-feature-extraction", None, image_size)
 
 
 def text_network(network: PreTrainedModel) -> ConditionedTextEncoder:
-    """A network for texts, with prompts."""
+    """Wrap a network for texts so that it takes prompts."""
     return ConditionedTextEncoder(network.eval().requires_grad_(requires_grad=False), "feature-extraction", "mean")
 
 
@@ -119,15 +119,15 @@ NETWORKS = {
 }
 QUICK_NETWORKS, QUICK_ROUNDS = ("dinov2-small",), 5
 
-EMPTY_PAIR = Pair("none 0", "plain 0", "our graph without a prompt, over a graph without prompt inputs", 1.02)
-FOLDED_PAIR = Pair("folded 50", "none 0", "50 folded tokens, over no prompt", 1.05)
-PREFIX_PAIR = Pair("prefix 50", "none 0", "a prefix of 50, over no prompt", None)
+EMPTY_PAIR = Pair("none 0", "plain 0", "our graph without a prompt over a graph without prompt inputs", 1.02)
+FOLDED_PAIR = Pair("folded 50", "none 0", "50 folded tokens over no prompt", 1.05)
+PREFIX_PAIR = Pair("prefix 50", "none 0", "a prefix of 50 over no prompt", None)
 MOST_WARM_UP_ROUNDS = 10
-"""Fewer than by default: a round of these networks takes seconds."""
+"""Fewer than the default, because a round of these networks takes seconds."""
 
 
 def image_calls(conditioned: ConditionedVision, lengths: Sequence[int]) -> list[Call]:
-    """What is timed of a network for images, batch 1."""
+    """The timed calls of a network for images, batch 1."""
     request = {"pixel_values": conditioned.trace_inputs()["pixel_values"][:1]}
     empty = arrays(conditioned.graph_inputs(request, {}))
     image = {"pixel_values": empty["pixel_values"]}
@@ -148,7 +148,7 @@ def image_calls(conditioned: ConditionedVision, lengths: Sequence[int]) -> list[
 
 
 def text_calls(conditioned: ConditionedTextEncoder, lengths: Sequence[int]) -> list[Call]:
-    """What is timed of a network for texts: one text of `REQUEST_TOKENS` tokens."""
+    """The timed calls of a network for texts: one text of `REQUEST_TOKENS` tokens."""
     whole = conditioned.example_inputs(1, REQUEST_TOKENS, 0, 0)
     request = {name: whole[name] for name in request_names(conditioned)}
     calls = [
@@ -163,7 +163,7 @@ def text_calls(conditioned: ConditionedTextEncoder, lengths: Sequence[int]) -> l
 
 
 def calls_of(conditioned: ConditionedModule, lengths: Sequence[int]) -> list[Call]:
-    """What is timed of a network."""
+    """The timed calls of a network."""
     if isinstance(conditioned, ConditionedVision):
         return image_calls(conditioned, lengths)
     assert isinstance(conditioned, ConditionedTextEncoder)
@@ -171,18 +171,18 @@ def calls_of(conditioned: ConditionedModule, lengths: Sequence[int]) -> list[Cal
 
 
 def arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-    """Tensors as an engine takes them."""
+    """Convert tensors to the arrays that an engine takes."""
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def require_equal(where: str, calls: Sequence[Call], graphs: Mapping[str, Engine]) -> float:
-    """See that the graphs agree: ours without a prompt with that without prompt inputs, folded with naive.
+    """Check that the graphs agree: ours without a prompt with the one without prompt inputs, and folded with naive.
 
     Returns:
-        How far they differ at most, relative to the largest number of what they give.
+        The largest difference, relative to the largest number of the output.
 
     Raises:
-        SystemExit: They differ by more than `EQUAL_WITHIN`.
+        SystemExit: The difference exceeds `EQUAL_WITHIN`.
     """
     given = {call.name: graphs[call.graph].run(call.feeds, (OUTPUT,))[OUTPUT] for call in calls}
     same = [("none 0", "plain 0")]
@@ -204,7 +204,7 @@ def measure_on(
     rounds: int,
     clock: Callable[[], int],
 ) -> Measured:
-    """All of one network on one engine; `where` names both."""
+    """Measure one network on one engine; `where` names both."""
     calls = calls_of(conditioned, lengths)
     difference = require_equal(where, calls, graphs)
     actions = {call.name: partial(graphs[call.graph].run, call.feeds, (OUTPUT,)) for call in calls}
@@ -226,8 +226,8 @@ def measure_on(
     drawn = tuple(one for one in series if one.x is not None and one.line not in ("plain", "pixel"))
     plain = next(one for one in series if one.line == "plain")
     limits = {"a graph without prompt inputs": plain.median.value}
-    chart = Chart(f"A request, {where}", tuple(one.name for one in drawn), x="virtual tokens", limits=limits)
-    note = f"{where}: what must be equal differs by {difference:.1e} at most, relative to the output."
+    chart = Chart(f"Time per request, {where}", tuple(one.name for one in drawn), x="virtual tokens", limits=limits)
+    note = f"{where}: outputs that must be equal differ by at most {difference:.1e} of the largest number."
     return Measured(tuple(series), tuple(ratios), (chart,), notes=(note,))
 
 
@@ -239,7 +239,7 @@ def measure(
     threads: int,
     clock: str,
 ) -> Measured:
-    """All of it."""
+    """Measure everything."""
     torch.set_num_threads(threads)
     found = Measured(())
     notes = [f"A text has {REQUEST_TOKENS} tokens, an image {IMAGE_SIZE[0]} x {IMAGE_SIZE[1]} pixels; batch 1."]
@@ -253,15 +253,28 @@ def measure(
             one = measure_on(where, conditioned, graphs, lengths, rounds or network.rounds, CLOCKS[clock])
             found = found.and_also(one)
     if set(networks) != set(NETWORKS) or set(engines) != set(ENGINES):
-        notes.append("Not all networks and engines were measured in this run.")
+        notes.append("This run did not measure all networks and engines.")
     return found.and_also(Measured((), notes=tuple(notes)))
 
 
 @click.command()
-@click.option("--network", "networks", type=click.Choice(list(NETWORKS)), multiple=True, help="[default: all]")
-@click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, default=list(ENGINES))
-@click.option("--rounds", type=click.IntRange(2), help="[default: by network]")
-@click.option("--clock", type=click.Choice(list(CLOCKS)), default="wall", show_default=True)
+@click.option(
+    "--network",
+    "networks",
+    type=click.Choice(list(NETWORKS)),
+    multiple=True,
+    help="Network to measure; repeatable.  [default: all]",
+)
+@click.option(
+    "--engine",
+    "engines",
+    type=click.Choice(list(ENGINES)),
+    multiple=True,
+    default=list(ENGINES),
+    help="Engine; repeatable.  [default: all]",
+)
+@click.option("--rounds", type=click.IntRange(2), help="Rounds.  [default: depends on the network]")
+@click.option("--clock", type=click.Choice(list(CLOCKS)), default="wall", show_default=True, help="Clock.")
 @options
 def main(
     *,

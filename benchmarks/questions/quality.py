@@ -1,11 +1,12 @@
-"""How good are prompts? Beside a linear head, LoRA and full fine-tuning of the same network, same data, same epochs.
+"""How good are prompts, compared with a linear head, LoRA and full fine-tuning on the same network, data and epochs?
 
     python benchmarks/questions/quality.py  # one task, 600 texts, 4 epochs, two seeds: some minutes
     python benchmarks/questions/quality.py --whole  # three tasks, 3,000 texts, 5 epochs, the whole test splits: hours
     python benchmarks/questions/quality.py --task tweets --method prefix --method full
 
-Every method sees the same training texts in the same number of epochs, keeps its last parameters, and is scored on the
-same test rows, a prompt and a LoRA in the numbers of their files. How settings were chosen: see the README.
+Every method sees the same training texts for the same number of epochs, keeps its last parameters, and is scored on the
+same test rows. Prompts and LoRAs are scored in the precision of their files. The README explains how settings were
+chosen.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ BUDGETS = {
 
 
 def drawn(rows: Sequence[Any], count: int) -> list[Any]:
-    """The first `count` rows in an order of a fixed seed."""
+    """Draw `count` rows with a fixed seed."""
     return random.Random(1).sample(rows, len(rows))[:count]
 
 
 def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -> Trial:
-    """Training and test texts of the task, and a network that nothing was trained in."""
+    """Return the training and test texts of the task, and a fresh network."""
     data = text_task(task)
     labels = tuple(sorted({example.label for example in data.train}))
     training, test = drawn(data.train, examples), drawn(data.test, test_rows)
@@ -51,7 +52,7 @@ def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -
 
 
 def measure(asked: dict[str, Any]) -> Measured:
-    """All of it; `asked` is what `settings` of the results say."""
+    """Measure everything; `asked` is recorded as the `settings` of the results."""
     torch.set_num_threads(asked["threads"])
 
     def trial(task: str, seed: int) -> Trial:
@@ -63,8 +64,8 @@ def measure(asked: dict[str, Any]) -> Measured:
         notes=(
             "Network: all-MiniLM-L6-v2 with its own weights.",
             (
-                f"{asked['examples']:,} training texts a task, {MAX_TOKENS} tokens of each, {asked['epochs']} epochs; "
-                f"training in {asked['precision']}, scoring in fp32."
+                f"{asked['examples']:,} training texts per task, {MAX_TOKENS} tokens per text, "
+                f"{asked['epochs']} epochs; training in {asked['precision']}, scoring in fp32."
             ),
             *found.notes,
         )

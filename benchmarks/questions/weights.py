@@ -1,17 +1,15 @@
-"""What does quantisation buy a language model, and what does it cost?
+"""What does quantisation bring a language model, and what does it cost?
 
-    python benchmarks/questions/weights.py  # the ways of storing weights that are shipped
+    python benchmarks/questions/weights.py  # the formats that `edge-prompt export` offers
     python benchmarks/questions/weights.py --all  # and other settings of the engines' own tools
     python benchmarks/questions/weights.py --all --engine onnxruntime --only "int4"
 
-SmolLM2-135M-Instruct (de-quantised from 4 bits), 28 tokens of request, 64 generated under no prompt. All variants of an
-engine take turns in one process, each beside fp32 in the same round. The loss is on 5 pieces of 256 tokens of tales,
-news, dialogues, posts and books: perplexity, the divergence (KL) of the next token's distribution from that in fp32, in
-nats, and how often the likeliest token is the same; and on a real task: how many of 94 held-out texts the prompt
-`examples/prompts/language/topics.npy`, which was tuned in fp32, still gives the right topic.
-
-Bundles are made once and kept in .cache/weights; those that are calibrated take minutes (ONNX Runtime: 10 to 20). What
-is not there and would be calibrated is left out of a quick run.
+SmolLM2-135M-Instruct (de-quantised from 4 bits) generates 64 tokens for 28 without a prompt. All variants of an engine
+take turns in one process and are compared with fp32 in the same round. Losses are measured on 5 texts of 256 tokens
+from tales, news, dialogues, posts and books: perplexity, the divergence (KL) of the next token's distribution from that
+in fp32, in nats, and how often the most likely token is the same. They are also measured on a real task: how many of 94
+held-out texts are still classified correctly under the prompt `examples/prompts/language/topics.npy`, which was tuned
+in fp32.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ TASK, QUICK_ROWS = "topics", 10
 
 
 def pieces(bundle: Path) -> list[NDArray[np.int64]]:
-    """Token ids to measure the loss on."""
+    """Return the token ids of the texts to measure losses on."""
     tokenizer = Tokenizer.from_file(str(bundle / TOKENIZER_NAME))
     random = np.random.default_rng(0)
     found = []
@@ -54,7 +52,7 @@ def pieces(bundle: Path) -> list[NDArray[np.int64]]:
 
 
 def log_probabilities(runtime: Runtime, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Of every next token, `[tokens, vocab_size]`."""
+    """Return the log-probabilities of every next token, `[tokens, vocab_size]`."""
     logits = runtime.infer({"input_ids": ids[None], "attention_mask": np.ones_like(ids)[None]})["logits"][0]
     shifted = logits - logits.max(-1, keepdims=True)
     found: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
@@ -62,7 +60,7 @@ def log_probabilities(runtime: Runtime, ids: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def losses(runtime: Runtime, exact: Runtime, rows: list[NDArray[np.int64]]) -> tuple[float, float, float]:
-    """Perplexity, divergence from `exact`, and the share of places where the likeliest token is the same."""
+    """Return perplexity, divergence from `exact`, and the share of positions with the same most likely token."""
     found = []
     for ids in rows:
         ours, theirs = (log_probabilities(each, ids) for each in (runtime, exact))
@@ -74,12 +72,12 @@ def losses(runtime: Runtime, exact: Runtime, rows: list[NDArray[np.int64]]) -> t
 
 
 def size_bytes(bundle: Path, engine: str) -> int:
-    """Of the files that the engine opens."""
+    """Return the size of the files that the engine opens."""
     return sum((bundle / name).stat().st_size for name in read_bundle(bundle).graph(engine).sha256)
 
 
 def timed_ms(action: Callable[[], object]) -> Callable[[], float]:
-    """What gives how long `action` takes."""
+    """Return an action that gives the duration of `action` in milliseconds."""
 
     def taken() -> float:
         start = perf_counter_ns()
@@ -90,7 +88,7 @@ def timed_ms(action: Callable[[], object]) -> Callable[[], float]:
 
 
 def speeds(runtimes: Mapping[str, Runtime], tokens: list[int], rounds: int) -> tuple[dict[str, list[float]], ...]:
-    """Milliseconds of a text, and of its first token alone, by variant, round by round."""
+    """Measure milliseconds of a text, and of its first token alone, by variant and round."""
     first = {name: partial(each.generate, tokens, max_new_tokens=1) for name, each in runtimes.items()}
     text = {name: partial(generate, each, tokens, None) for name, each in runtimes.items()}
     actions = {f"text {name}": timed_ms(action) for name, action in text.items()}
@@ -101,7 +99,7 @@ def speeds(runtimes: Mapping[str, Runtime], tokens: list[int], rounds: int) -> t
 def scores(
     runtimes: Mapping[str, Runtime], rows: list[NDArray[np.int64]], prompt: Path, task: LanguageTask
 ) -> dict[str, dict[str, float]]:
-    """What each variant loses, by what it is called in a series."""
+    """Measure the losses of each variant, by name of the series."""
     found = {}
     for name, runtime in runtimes.items():
         perplexity, divergence, same = losses(runtime, runtimes[EXACT], rows)
@@ -112,7 +110,7 @@ def scores(
 
 
 TEXT, FIRST, BYTES = "generation", "first token", "files"
-DIVERGENCE, SAME, RIGHT = "divergence from fp32", "same token as fp32", "topics right"
+DIVERGENCE, SAME, RIGHT = "divergence from fp32", "same token as fp32", "topics accuracy"
 UNITS = {"perplexity": "perplexity", DIVERGENCE: "nats", SAME: "%", RIGHT: "%"}
 HIGHER_IS_BETTER = {SAME, RIGHT}
 
@@ -127,7 +125,7 @@ def measure_on(
     rounds: int,
     threads: int,
 ) -> Measured:
-    """All of one engine, of bundles by the name of their variant, `EXACT` among them.
+    """Measure one engine on bundles by the name of their variant, including `EXACT`.
 
     Speeds are measured past the end of a text, so that all texts have the same length.
     """
@@ -157,12 +155,12 @@ def measure_on(
 
 
 def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
-    """Bars of all variants, a colour an engine: speed, what is lost, and what is right."""
+    """Draw bars of all variants, one colour per engine: speed, size, losses and accuracy."""
     drawn = {
         "Generation": TEXT,
         "Files": BYTES,
         "Divergence from fp32": DIVERGENCE,
-        "Topics right, under a prompt tuned in fp32": RIGHT,
+        "Accuracy on topics, under a prompt tuned in fp32": RIGHT,
     }
     return tuple(
         Chart(title, tuple(one.name for one in series if one.name.endswith(f": {what}")))
@@ -171,7 +169,7 @@ def charts_of(series: Sequence[Series]) -> tuple[Chart, ...]:
 
 
 def chosen_bundles(engine: str, only: str, left_out: dict[str, str], *, every: bool, make: bool) -> dict[str, Path]:
-    """The bundles of the variants that are asked for, made if they are not there and `make` says so."""
+    """Return the bundles of the requested variants; missing ones are made if `make` is set."""
     found = {}
     for name, way in WAYS[engine].items():
         if name != EXACT and (only not in name or not (every or way.is_shipped)):
@@ -179,12 +177,12 @@ def chosen_bundles(engine: str, only: str, left_out: dict[str, str], *, every: b
         if make or name == EXACT or kept(engine, name).exists():
             found[name] = bundle_with(engine, name)
         else:
-            left_out[f"{engine}, {name}"] = "its bundle is not made yet, which a run without --quick does"
+            left_out[f"{engine}, {name}"] = "its bundle is missing; a run without --quick makes it"
     return found
 
 
 def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, every: bool, quick: bool) -> Measured:
-    """All of it."""
+    """Measure everything."""
     found, task, left_out = Measured(()), language_task(TASK), dict[str, str]()
     if quick:
         task = task._replace(held=task.held[:: len(task.held) // QUICK_ROWS])
@@ -195,19 +193,21 @@ def measure(engines: Sequence[str], only: str, rounds: int, threads: int, *, eve
         found = found.and_also(measure_on(engine, bundles, request(), rows, prompt, task, rounds, threads))
     a_row = 100 / len(task.held)
     notes = (
-        "Network: SmolLM2-135M-Instruct as de-quantised from 4 bits: of its authors' own weights 4 bits may lose else.",
-        f"Losses are on {len(rows)} pieces of {PIECE_TOKENS} tokens.",
-        f"Topics are of {len(task.held)} held-out texts: one more or less right is {a_row:.1f} points.",
+        "Network: SmolLM2-135M-Instruct de-quantised from 4 bits; its authors' own weights may lose more in 4 bits.",
+        f"Losses are measured on {len(rows)} texts of {PIECE_TOKENS} tokens.",
+        f"Topics are measured on {len(task.held)} held-out texts; one text is {a_row:.1f} points.",
         "Calibrated: rounded on texts (`--calibrate`), by NNCF for OpenVINO and by GPTQ for ONNX Runtime.",
     )
     return found.and_also(Measured((), (), charts_of(found.series), left_out, notes))
 
 
 @click.command()
-@click.option("--engine", "engines", multiple=True, type=click.Choice(list(WAYS)), help="[default: all]")
-@click.option("--rounds", type=click.IntRange(1), help="[default: 4]")
-@click.option("--all", "every", is_flag=True, help="Other settings of the engines' own tools, too.")
-@click.option("--only", default="", help="Variants whose name holds this, beside fp32.")
+@click.option(
+    "--engine", "engines", multiple=True, type=click.Choice(list(WAYS)), help="Engine; repeatable.  [default: all]"
+)
+@click.option("--rounds", type=click.IntRange(1), help="Rounds.  [default: 4]")
+@click.option("--all", "every", is_flag=True, help="Also measure other settings of the engines' own tools.")
+@click.option("--only", default="", help="Only variants whose name contains this, and fp32.")
 @options
 def main(
     *, engines: tuple[str, ...], rounds: int | None, every: bool, only: str, quick: bool, threads: int, output: Path

@@ -1,7 +1,7 @@
-"""The figures that matter, for the first screen: which ratios of which benchmarks they are. Edit the table.
+"""The key figures on the first screen of the report: a table of ratios, to be edited here.
 
-A pattern is of shell style and looked for in the names of a benchmark's ratios without regard to case. All that match
-are shown, one a line; only those with a goal, if any has one, and of more than `MOST_LINES` the worst.
+Patterns are of shell style and match names of a benchmark's ratios regardless of case. All matches are shown, one per
+line; only those with a goal, if any has one, and the worst if there are more than `MOST_LINES`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from edge_prompt_runtime.bench.results import Ratio, Results
 from edge_prompt_runtime.bench.tables import between, number
 
 MOST_LINES = 2
-"""Ratios of one benchmark that a figure shows on the first screen; the benchmark's section has all."""
+"""Maximum of ratios per benchmark on the first screen; the benchmark's section has all."""
 
 
 class Headline(NamedTuple):
-    """A figure that matters.
+    """A key figure.
 
     Attributes:
-        title: What it is about, in a few words.
-        says: What the ratio means, a sentence.
-        wanted: By benchmark, the patterns of the names of its ratios; the first pattern that any ratio matches counts.
+        title: Title of a few words.
+        says: The meaning of the ratio, in a sentence.
+        wanted: By benchmark, patterns of ratio names; the first pattern that matches any ratio counts.
     """
 
     title: str
@@ -33,33 +33,33 @@ class Headline(NamedTuple):
 
 HEADLINES = (
     Headline(
-        "A warm swap beside PEFT",
-        "How many times quicker than PEFT's `set_adapter` another task is ready.",
+        "Warm swap compared with PEFT",
+        "How many times faster a task is ready than with PEFT's `set_adapter`.",
         {"swap": ("peft over *warm*", "peft over *", "peft*warm*")},
     ),
     Headline(
-        "A warm swap beside another session",
-        "How many times quicker than opening another network.",
-        {"swap": ("another session over *",)},
+        "Warm swap compared with loading another network",
+        "How many times faster than loading another network.",
+        {"swap": ("load another network over *",)},
     ),
     Headline(
-        "A thousand tasks in memory",
-        "The memory of a thousand tasks over that of one and the tasks' own bytes.",
+        "Memory of a thousand tasks",
+        "Memory of a thousand tasks, relative to that of one task plus the bytes of the other prompts.",
         {"many_tasks": ("*resident memory, 1,000 tasks*", "*memory*over one*", "*thousand tasks*")},
     ),
     Headline(
         "Fifty folded deep tokens",
-        "The time of an image under a folded deep prompt over that without a prompt.",
-        {"prompt_cost": ("*50 folded tokens, over no prompt", "*50 folded*")},
+        "Time per image under a folded deep prompt, relative to no prompt.",
+        {"prompt_cost": ("*50 folded tokens over no prompt", "*50 folded*")},
     ),
     Headline(
-        "Throughput beside its limits",
-        "A batch of eight tasks over one of a single task; tokens a second over what the bandwidth of memory allows.",
+        "Throughput compared with its limits",
+        "A batch of eight tasks relative to one task; tokens per second relative to the limit by memory bandwidth.",
         {
             "mixed_batch": ("*mixed batch*over batch of one task", "*mixed*"),
             "generation": (
-                "edge-prompt*fp32: decode, of what memory gives",
-                "edge-prompt*decode, of what memory gives",
+                "edge-prompt*fp32: decode over limit by memory bandwidth",
+                "edge-prompt*decode over limit by memory bandwidth",
             ),
         },
     ),
@@ -67,16 +67,16 @@ HEADLINES = (
 
 
 class Verdict(NamedTuple):
-    """What a ratio came to.
+    """The outcome of a ratio.
 
     Attributes:
-        name: Of the ratio.
-        value: In four significant digits.
-        between: Its interval, in words; empty if it has one sample.
-        goal: In words; empty if there is none.
+        name: Name of the ratio.
+        value: The value in four significant digits.
+        between: Its interval in words; empty if there is one sample.
+        goal: The goal in words; empty if there is none.
         state: `met`, `missed` or empty.
         sure: Whether the goal lies outside of the interval.
-        benchmark: Whose it is.
+        benchmark: Name of the benchmark.
     """
 
     name: str
@@ -92,7 +92,7 @@ STATES = {True: "met", False: "missed", None: ""}
 
 
 def verdict(results: Results, one: Ratio) -> Verdict:
-    """What a ratio came to, beside its goal."""
+    """Compare a ratio with its goal."""
     found = results.value(one)
     state = STATES[one.met(found.value)]
     goal = "" if one.goal is None else f"{'at least' if one.at_least else 'at most'} {number(one.goal)}"
@@ -101,18 +101,18 @@ def verdict(results: Results, one: Ratio) -> Verdict:
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """All ratios of a benchmark."""
+    """Return the verdicts on all ratios of a benchmark."""
     return [verdict(results, one) for one in results.ratios]
 
 
 class Figure(NamedTuple):
-    """A figure that matters, as it was measured.
+    """A key figure as measured.
 
     Attributes:
-        headline: Which.
-        lines: What it came to.
-        missing: The benchmarks that should say it and do not.
-        hidden: How many more ratios there are, no worse than these.
+        headline: The key figure.
+        lines: The verdicts.
+        missing: Benchmarks that should provide it but do not.
+        hidden: Number of further ratios, none worse than these.
     """
 
     headline: Headline
@@ -122,7 +122,7 @@ class Figure(NamedTuple):
 
 
 def headlines(found: Mapping[str, Results]) -> Iterator[Figure]:
-    """Each figure that matters, and what it came to, as far as it was measured."""
+    """Return each key figure with its verdicts, as far as it was measured."""
     for headline in HEADLINES:
         matching = {
             name: _matching(found[name], patterns) for name, patterns in headline.wanted.items() if name in found
@@ -133,14 +133,14 @@ def headlines(found: Mapping[str, Results]) -> Iterator[Figure]:
 
 
 def _matching(results: Results, patterns: Sequence[str]) -> list[Ratio]:
-    """The ratios of the first pattern that has some; those with a goal, if any has one."""
+    """Return the ratios of the first pattern that matches any; only those with a goal, if any has one."""
     matching = ([one for one in results.ratios if fnmatchcase(one.name.lower(), pattern)] for pattern in patterns)
     found = next(filter(None, matching), [])
     return [one for one in found if one.goal is not None] or found
 
 
 def _worst(results: Results, ratios: Sequence[Ratio]) -> list[Ratio]:
-    """The worst of them, in the order they were in."""
+    """Return the worst of them, in their original order."""
 
     def badness(one: Ratio) -> float:
         value = results.value(one).value

@@ -1,4 +1,4 @@
-"""What a folder holds: the results of benchmarks, and how the runs went that made them."""
+"""A folder of results of benchmarks, and the records of the runs that made them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ RUNS = f"{LOGS}/runs.json"
 
 @dataclass(frozen=True)
 class Run:
-    """One script that was run.
+    """One run of a script.
 
     Attributes:
-        name: The script's, without its suffix.
-        begun: ISO 8601, UTC.
-        seconds: How long it took.
-        failed: Why it failed, a sentence; empty if it did not.
-        quick: Whether few samples were asked for.
+        name: The script's name without its suffix.
+        begun: Start, ISO 8601 in UTC.
+        seconds: Duration.
+        failed: Why it failed, as a sentence; empty if it did not.
+        quick: Whether it was a quick run.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Run:
 
 
 class Folder(NamedTuple):
-    """What was read.
+    """The contents of a folder.
 
     Attributes:
-        results: By the name of their benchmark, in the order they are shown in.
+        results: Results by benchmark, in the order of the report.
         files: The bytes of each file of results, by the same names.
-        unreadable: Files that are none of results, and why.
-        runs: How the runs went, by name.
+        unreadable: Files that are not results, and why.
+        runs: Records of runs, by name.
     """
 
     results: dict[str, Results]
@@ -55,7 +55,7 @@ def read_folder(folder: Path, order: tuple[str, ...] = ()) -> Folder:
     """Read all files of results, those named in `order` first.
 
     Args:
-        folder: Where `NAME.json` lie, and `logs/runs.json` if there is one.
+        folder: Folder of `NAME.json`, and of `logs/runs.json` if there is one.
         order: Names of benchmarks.
     """
     results: dict[str, Results] = {}
@@ -72,7 +72,7 @@ def read_folder(folder: Path, order: tuple[str, ...] = ()) -> Folder:
 
 
 def read_runs(folder: Path) -> dict[str, Run]:
-    """How the last run of each script went; nothing where none is recorded, or not by this version."""
+    """Read the record of the last run of each script; empty if there is none that this version can read."""
     try:
         rows = json.loads((folder / RUNS).read_text(encoding="utf-8"))
         return {str(row["name"]): Run(**row) for row in rows}
@@ -81,10 +81,10 @@ def read_runs(folder: Path) -> dict[str, Run]:
 
 
 def write_runs(folder: Path, runs: Mapping[str, Run]) -> None:
-    """Record how runs went.
+    """Record runs.
 
     Raises:
-        WriteError: It cannot be written.
+        WriteError: The record cannot be written.
     """
     (folder / LOGS).mkdir(parents=True, exist_ok=True)
     with written_atomically(folder / RUNS) as stream:

@@ -1,4 +1,4 @@
-"""Charts as SVG within a page: their colours are the page's, and no two ids are alike."""
+"""Charts as SVG within a page: colours are the page's, and ids are unique."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ VARIABLES = {
     "#000000": "var(--ink)",
     **{colour: f"var(--c{place})" for place, colour in enumerate(COLOURS)},
 }
-"""What stands for each colour that charts are drawn in; `page.css` has what they are by day and by night."""
+"""The CSS variable of each colour of charts; `page.css` defines them for light and dark mode."""
 
 _COLOUR = re.compile("|".join(VARIABLES))
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
 def svg(results: Results, chart: Chart, width: float, unique: str) -> str:
-    """A chart as an `<svg>` element without a title, `width` pixels wide where there is room.
+    """Return a chart as an `<svg>` element without a title, at most `width` points wide.
 
     Args:
-        results: What it is of.
-        chart: Which.
-        width: In points.
-        unique: What its ids begin with.
+        results: The results that it shows.
+        chart: The chart.
+        width: Width in points.
+        unique: Prefix of its ids.
     """
     stream = io.StringIO()
     figure = drawn(results, chart, width, titled=False)
@@ -58,7 +58,7 @@ def svg(results: Results, chart: Chart, width: float, unique: str) -> str:
 
 
 def _adapt(element: ET.Element, unique: str) -> None:
-    """Colours and ids of one element, in place; its text stays."""
+    """Replace colours and ids of one element, in place; its text stays."""
     for name, value in element.attrib.items():
         if name == "id":
             element.set(name, f"{unique}-{value}")

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, which asks the network for nothing and runs no script."""
+"""The report: one HTML file that contains everything, makes no network requests and runs no script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_prompt_runtime.bench.tables import series_row
 
 HERE = Path(__file__).resolve().parent
 MOST_SHOWN = 1_000
-"""Samples of a series that are written out; the file that can be saved has all."""
+"""Maximum of samples per series in the page; the downloadable file has all."""
 
 COLUMNS = ("what", "unit", "median", "95 % interval", "p95", "p99", "samples")
 
@@ -51,7 +51,7 @@ def write_page(path: Path, found: Folder) -> None:
 
     Args:
         path: The file.
-        found: What it is of.
+        found: The contents of the folder.
 
     Raises:
         WriteError: It cannot be written.
@@ -61,7 +61,7 @@ def write_page(path: Path, found: Folder) -> None:
 
 
 def page(found: Folder) -> str:
-    """The report as HTML."""
+    """Return the report as HTML."""
     ids = {name: f"q{place}" for place, name in enumerate(found.results, 1)}
     missing = {name: run for name, run in found.runs.items() if run.failed and name not in found.results}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -82,7 +82,7 @@ def page(found: Folder) -> str:
 
 
 def prose(text: str) -> Markup:
-    """A text, escaped, with what stands in backticks as code."""
+    """Escape a text and format what is in backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:
         return escape(text)
@@ -151,7 +151,7 @@ def _samples(one: Series) -> dict[str, str]:
 
 
 def facts(results: Results) -> dict[str, str]:
-    """When, how and with what a benchmark ran."""
+    """Return date, duration, settings and versions of a benchmark."""
     return {
         "script": f"benchmarks/questions/{results.name}.py",
         "begun": when(results.begun),
@@ -163,13 +163,13 @@ def facts(results: Results) -> dict[str, str]:
 
 
 def _machine(results: Mapping[str, Results]) -> dict[str, str]:
-    """The machine of the last run; that runs were on several is told by the sections."""
+    """Return the machine of the last run; if runs were on several, their sections say so."""
     newest = max(results.values(), key=lambda one: one.begun, default=None)
     return machine_facts(newest.machine) if newest else {}
 
 
 def machine_facts(machine: Mapping[str, Any]) -> dict[str, str]:
-    """A machine, in words."""
+    """Describe a machine."""
     return {
         name.removesuffix("_bytes").replace("_", " "): with_unit(value, "bytes")
         if name.endswith("_bytes") and isinstance(value, int | float)
@@ -179,10 +179,10 @@ def machine_facts(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _subtitle(results: Mapping[str, Results]) -> str:
-    """Machines, days and commits, each once."""
+    """List machines, days and commits, each once."""
     ordered = sorted(results.values(), key=lambda one: one.begun)
     if not ordered:
-        return "Nothing was measured yet."
+        return "Nothing has been measured yet."
     machines = dict.fromkeys(
         f"{one.machine.get('processor', 'unknown')}, {one.machine.get('cores', '?')} cores" for one in ordered
     )
@@ -199,7 +199,7 @@ def _run(run: Run) -> dict[str, str]:
 
 
 def when(begun: str) -> str:
-    """A moment in words, or as it was written if it is none."""
+    """Format a moment; anything else stays as written."""
     try:
         moment = datetime.fromisoformat(begun)
     except ValueError:
@@ -208,5 +208,5 @@ def when(begun: str) -> str:
 
 
 def took(seconds: float) -> str:
-    """How long something took."""
+    """Format a duration."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -15,9 +15,9 @@ _ON_THE_DEVICE = ("scp", "ssh")
 
 
 def notebook_of(page: str) -> str:
-    """The notebook of a page: its prose as Markdown cells, its code as cells that run.
+    """Return the notebook of a page: its prose as Markdown cells, its code as cells that run.
 
-    Shell commands run with `!`; what is copied to a device, or runs there, stays text, for a notebook has no device.
+    Shell commands run with `!`; commands that copy to a device or run there stay text, as a notebook has no device.
     """
     cells: list[dict[str, Any]] = []
     end = 0

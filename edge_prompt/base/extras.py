@@ -15,6 +15,7 @@ EXTRA_PACKAGES = {
     "quantize": (*_EXPORT, "nncf"),
     "sign": ("model_signing", "OpenSSL"),
     "watch": ("watchfiles",),
+    "metrics": ("prometheus_client",),
 }
 """The packages that each extra installs, by import name."""
 

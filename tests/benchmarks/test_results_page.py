@@ -1,4 +1,4 @@
-"""docs/results.md is edited by hand: what a reader relies on is checked here."""
+"""Checks of docs/results.md, which is edited by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_its_six_charts_are_the_committed_ones() -> None:
     assert sorted(shown) == sorted(path.name for path in CHARTS.iterdir())
 
 
-def test_each_chart_is_one_that_a_benchmark_writes() -> None:
+def test_each_chart_belongs_to_a_benchmark() -> None:
     assert {path.stem.rpartition("-")[0] for path in CHARTS.iterdir()} <= set(ORDER)
 
 

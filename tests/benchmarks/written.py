@@ -1,4 +1,4 @@
-"""What a benchmark found, as a reader of its file gets it."""
+"""The results of a benchmark, as a reader of its file gets them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_prompt_runtime.bench.results import Results, read_results, write_resul
 
 
 def written(found: Measured, folder: Path) -> Results:
-    """Write what was found and read it: every ratio and chart is of series that are there, of one unit."""
+    """Write the results and read them: every ratio and chart must refer to existing series of one unit."""
     write_results(folder / "found.json", Results("tiny", "What?", "now", 1.0, {}, {}, {}, **found._asdict()))
     results = read_results(folder / "found.json")
     assert all(results.value(ratio).value > 0 for ratio in results.ratios)

@@ -1,4 +1,4 @@
-"""What scripts make of pages and pictures is what lies beside them, and the README keeps to its size."""
+"""Generated pages and pictures are up to date, and the README keeps its size."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def script(path: str) -> ModuleType:
     return module
 
 
-def test_pictures_are_those_that_the_script_draws() -> None:
+def test_pictures_are_up_to_date() -> None:
     for path, text in script("docs/pictures/draw.py").drawn().items():
         assert path.read_text(encoding="utf-8") == text, f"run docs/pictures/draw.py: {path.name} differs"
 
 
-def test_the_notebook_is_made_of_its_page() -> None:
+def test_the_notebook_is_up_to_date() -> None:
     made = script("docs/tutorials/make_notebook.py")
     assert made.NOTEBOOK.read_text(encoding="utf-8") == made.notebook_of(made.PAGE.read_text(encoding="utf-8"))
 

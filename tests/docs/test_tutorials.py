@@ -29,7 +29,7 @@ torch.set_num_threads(1)
 
 
 def run_page(page: Path, names: Mapping[str, str]) -> dict[str, Any]:
-    """Run a page's Python blocks in one namespace, and its `edge-prompt` commands, in order; give the namespace."""
+    """Run a page's Python blocks in one namespace, and its `edge-prompt` commands, in order; return the namespace."""
     text = page.read_text(encoding="utf-8")
     for real, tiny in names.items():
         assert real in text, f"{page.name} no longer has {real}"
@@ -48,7 +48,7 @@ def run_page(page: Path, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def run_commands(code: str) -> None:
-    """Run the lines of a shell block that call `edge-prompt`; pip, scp and ssh need more than a test has."""
+    """Run the lines of a shell block that call `edge-prompt`; pip, scp and ssh are skipped."""
     for line in code.replace("\\\n", " ").splitlines():
         command = shlex.split(line, comments=True)
         if command[:1] == ["edge-prompt"]:
@@ -82,8 +82,8 @@ def write_tiny_dinov2(folder: Path) -> None:
     processors.BitImageProcessorPil(**sizes).save_pretrained(folder)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # what PEFT's training causes
-def test_from_a_peft_adapter_to_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # caused by PEFT's training
+def test_the_peft_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tiny_bert(tmp_path / "network", "BertModel")
     monkeypatch.chdir(tmp_path)
     found = run_page(
@@ -93,7 +93,7 @@ def test_from_a_peft_adapter_to_a_device(tmp_path: Path, monkeypatch: pytest.Mon
     assert {path.name for path in (tmp_path / "prompts").glob("*.npy")} == {"topics.npy", "products.npy"}
 
 
-def test_a_camera_learns_a_second_job(tmp_path: Path, tiny_dinov2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_camera_tutorial_runs(tmp_path: Path, tiny_dinov2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = run_page(
         ROOT / "docs" / "tutorials" / "camera_second_job.md", {"facebook/dinov2-small": tiny_dinov2.as_posix()}
@@ -102,7 +102,7 @@ def test_a_camera_learns_a_second_job(tmp_path: Path, tiny_dinov2: Path, monkeyp
     assert found["refreshed"].replaced == ("caps",)
 
 
-def test_the_readme_s_python(tmp_path: Path, make_prompt: MakePrompt, tiny_bundle: Path) -> None:
+def test_the_readmes_python_runs(tmp_path: Path, make_prompt: MakePrompt, tiny_bundle: Path) -> None:
     for name in ("reuters", "newsgroups"):
         make_prompt(name, "prefix", classes=3)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def _warnings_are_shown_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def loaded_by(*arguments: str) -> tuple[str, set[str]]:
-    """What a fresh `edge-prompt` prints, and the packages that it loads on the way."""
+    """Return the output of a fresh `edge-prompt`, and the packages that it loads."""
     code = (
         "import sys\n"
         "from edge_prompt.cli import main\n"
@@ -59,7 +59,7 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_where_it_is_said_to_be(name: str) -> None:
+def test_every_listed_command_exists(name: str) -> None:
     assert isinstance(importlib.import_module(COMMANDS[name].module).command, click.Command)
 
 
@@ -71,7 +71,7 @@ def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("name", [name for name, lazy in COMMANDS.items() if lazy.extra])
-def test_a_command_whose_extra_is_missing_says_the_pip_line(
+def test_a_missing_extra_is_reported_with_the_pip_command(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = extras.EXTRA_PACKAGES[COMMANDS[name].extra][0]

@@ -1,4 +1,4 @@
-"""Files that earlier versions wrote are read: `written/VERSION` holds what each version wrote, and is never changed."""
+"""Files written by earlier versions are read: `written/VERSION` holds those of each version and never changes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_prompt_of_an_earlier_version_is_read(path: Path) -> None:
 
 
 def changed(value: Any, later: set[str], **more: Any) -> Any:
-    """A JSON value without the fields in `later` that hold nothing, and with `more` at its top."""
+    """A JSON value without empty fields of `later`, and with `more` at its top level."""
     if isinstance(value, list):
         return [changed(item, later, **more) for item in value]
     if not isinstance(value, dict):

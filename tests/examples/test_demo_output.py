@@ -1,4 +1,4 @@
-"""What the demos print: tables that fit 80 columns, one line per step, and nothing of the libraries."""
+"""The output of the demos: tables that fit 80 columns, one line per step, and no messages of libraries."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def _piped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_table_fits_80_columns_and_cuts_no_word(name: str) -> None:
+def test_every_table_fits_80_columns_without_cutting_words(name: str) -> None:
     table = TABLES[name]
     lines = printed(table).splitlines()
     assert max(map(len, lines)) <= WIDTH
     shown = {word for line in lines for word in line.replace("│", " ").replace("┃", " ").split()}
-    assert words_of(table) <= shown  # a word that is cut, or broken between two lines, is none of them
+    assert words_of(table) <= shown  # a word that is cut, or broken between two lines, would be missing
 
 
 @pytest.mark.parametrize("name", ["text accuracy", "image accuracy", "language accuracy"])
@@ -92,7 +92,7 @@ def words_of(table: Table) -> set[str]:
 
 
 @pytest.mark.usefixtures("_piped")
-def test_a_step_is_one_line_with_the_seconds_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_step_is_one_line_with_the_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     announce("Getting the network")
     with step("Exporting"):
         pass
@@ -103,13 +103,13 @@ def test_a_step_is_one_line_with_the_seconds_where_there_is_no_terminal(capsys: 
 
 
 def in_another_process(*lines: str) -> list[str]:
-    """The command that runs these lines of Python with this repository on its path."""
+    """Return the command that runs these lines of Python with this repository on its path."""
     paths = [str(ROOT / folder) for folder in (".", "export", "runtime")]
     return [sys.executable, "-c", "\n".join([f"import sys; sys.path[:0] = {paths}", *lines])]
 
 
 def output_of(*lines: str) -> str:
-    """What these lines of Python print, errors included."""
+    """Return the output of these lines of Python, including errors."""
     run = subprocess.run(in_another_process(*lines), capture_output=True, text=True, check=True)
     return run.stdout + run.stderr
 
@@ -184,7 +184,7 @@ def test_libraries_are_quiet() -> None:
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that runs instead of Python where pip is called; a test writes it."""
+    """The file that runs instead of Python when pip is called; each test writes it."""
     script = tmp_path / "python"
     monkeypatch.setattr("examples.real_data.sys.executable", str(script))
     return script

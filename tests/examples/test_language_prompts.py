@@ -42,14 +42,14 @@ def test_there_is_a_prompt_for_every_task() -> None:
         ("{", False),
     ],
 )
-def test_json_is_right_by_its_values(said: str, right: bool) -> None:
+def test_json_is_compared_by_values(said: str, right: bool) -> None:
     answer = '{"name": "A B", "city": "C", "nights": 2, "breakfast": true}'
     assert language_task("bookings").is_right(said, answer) is right
 
 
 @pytest.mark.real_weights
 @pytest.mark.parametrize("name", LANGUAGE_TASKS)
-def test_held_out_rows_are_others_than_those_that_are_trained_on(name: str) -> None:
+def test_held_out_rows_are_not_in_the_training_data(name: str) -> None:
     task = language_task(name)
     assert not {question.text for question in task.train} & {question.text for question in task.held}
 
@@ -65,7 +65,7 @@ def test_one_network_answers_all_tasks(engine: str) -> None:
 
 
 @pytest.mark.real_weights
-def test_one_batch_has_another_task_every_row() -> None:
+def test_one_batch_mixes_all_tasks() -> None:
     runtime = Runtime(smollm2_bundle())
     runtime.load_all(PROMPTS)
     answers = runtime.generate([QUESTION, QUESTION], task=["bookings", "topics"], max_new_tokens=40)
@@ -76,7 +76,7 @@ def test_one_batch_has_another_task_every_row() -> None:
 
 
 @pytest.mark.real_weights
-def test_speed_is_told() -> None:
+def test_speed_is_reported() -> None:
     runtime = Runtime(smollm2_bundle())
     speed = speed_of(runtime)
     assert min(speed.first_ms, speed.first_long_ms, speed.tokens_per_second) > 0
@@ -84,7 +84,7 @@ def test_speed_is_told() -> None:
 
 
 @pytest.mark.real_weights
-def test_pieces_of_its_tokenizer_are_its_decoding() -> None:
+def test_streamed_pieces_equal_the_decoding() -> None:
     tokenizer = Tokenizer.from_file(str(smollm2_bundle() / TOKENIZER_NAME))
     texts = [question.text for name in LANGUAGE_TASKS for question in language_task(name).held]
     for text in [*texts, "Grüße, señor 日本語 👩‍👩‍👧\n\n\tend"]:

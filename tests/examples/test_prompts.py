@@ -65,7 +65,7 @@ def test_one_network_answers_all_tasks_in_one_batch(bundle: Bundle, engine: str)
 
 
 @pytest.mark.real_weights
-def test_a_long_text_is_cut_where_the_prompt_was_tuned(bundle: Bundle) -> None:
+def test_a_long_text_is_truncated_as_in_tuning(bundle: Bundle) -> None:
     runtime = Runtime(bundle.folder)
     runtime.load("reuters", PROMPTS / "reuters.npy")
     assert runtime.task("reuters").max_tokens == 64
@@ -85,7 +85,7 @@ def test_the_tokens_are_those_of_transformers(bundle: Bundle) -> None:
 
 
 @pytest.mark.real_weights
-def test_the_parity_that_the_manifest_tells(bundle: Bundle) -> None:
+def test_the_manifests_parity_is_small(bundle: Bundle) -> None:
     for figures in (bundle.manifest.parity[name] for name in bundle.manifest.graphs):
         assert max(figures["torch"], figures["length_0"], figures["mixed_batch"]) <= 1e-4
         assert min(figures["effect"].values()) > 1e-2

@@ -170,7 +170,7 @@ def test_tied_weights_are_stored_once(tmp_path: Path) -> None:
         assert abs(apart - tied - table_bytes) < 4096
 
 
-def test_what_a_device_needs_comes_along(tiny_language_bundle: Path) -> None:
+def test_the_files_that_a_device_needs_are_copied(tiny_language_bundle: Path) -> None:
     files = read_bundle(tiny_language_bundle).manifest.files
     assert {"config.json", "tokenizer.json", "generation_config.json", "chat_template.jinja", "reference.npz"} <= set(
         files
@@ -182,7 +182,7 @@ def test_a_network_without_a_task_generates_if_its_head_does(tiny_language: Path
     assert load_backbone(str(tiny_language), "feature-extraction").module.task == "feature-extraction"
 
 
-def test_a_gguf_file_is_what_it_stands_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_gguf_file_equals_its_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import gguf
 
     folder = tmp_path / "network"

@@ -9,7 +9,7 @@ import edge_prompt_export
 
 
 @pytest.mark.parametrize("name", edge_prompt_export.__all__)
-def test_every_name_is_where_it_is_said_to_be(name: str) -> None:
+def test_every_public_name_exists(name: str) -> None:
     assert getattr(edge_prompt_export, name).__name__ == name
 
 

@@ -60,7 +60,7 @@ def test_an_engine_gives_what_torch_gives_at_every_size(
         assert difference({"h": found["last_hidden_state"][real]}, {"h": hidden.numpy()[real]}) <= TOLERANCE
 
 
-def test_the_figures_are_small_and_every_kind_is_alive(
+def test_differences_are_small_and_every_kind_has_an_effect(
     module: ConditionedTextEncoder, bundle: Bundle, engine: str
 ) -> None:
     figures = measure_parity(bundle, module, module.parity_requests(PREPROCESSING), engine)

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of one target, or of all, by atheris: `python tests/fuzzing/fuzz.py TARGET --seconds 600`.
+"""Coverage-guided fuzzing of one target or all, with atheris: `python tests/fuzzing/fuzz.py TARGET --seconds 600`.
 
-What it learns is kept in `.cache/fuzz/TARGET`, and it begins there the next time; an input that fails is written beside
-it. Says a line of JSON a target: inputs, seconds, edges and features reached.
+The corpus is kept in `.cache/fuzz/TARGET` and used by the next run; a failing input is written next to it. Prints one
+line of JSON per target: inputs, seconds, edges and features.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_MEGABYTES = 2048
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", help="a key of tests.fuzzing.targets.TARGETS, or all of them, one after the other")
     parser.add_argument("--seconds", type=int, default=60)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def ran(name: str, corpus: Path, seconds: int, runs: int) -> bool:
-    """Run one target in a process of its own, and say what it did; whether nothing was found."""
+    """Run one target in a process of its own and print the outcome; return whether nothing was found."""
     (corpus / name).mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     command = [
@@ -79,7 +79,7 @@ def ran(name: str, corpus: Path, seconds: int, runs: int) -> bool:
 
 
 def figures(log: str) -> dict[str, int]:
-    """Inputs, edges and features, as libFuzzer says them."""
+    """Parse inputs, edges and features from libFuzzer's output."""
     runs = [int(found) for found in re.findall(r"^#(\d+)", log, re.MULTILINE)]
     runs += [int(found) for found in re.findall(r"Done (\d+) runs", log)]
     last = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", log)
@@ -95,13 +95,13 @@ def fuzz(name: str, corpus: Path, seconds: int, runs: int) -> None:
         targets = importlib.import_module("tests.fuzzing.targets")
         errors = importlib.import_module("edge_prompt.base.errors")
         target = targets.TARGETS[name]
-        for seed in target.seeds():  # what readers import late is imported, and so instrumented, here
+        for seed in target.seeds():  # late imports of readers happen here, so that they are instrumented
             folder = Path(tempfile.mkdtemp())
             target.read(seed, folder)
             shutil.rmtree(folder)
     for index, seed in enumerate(target.seeds()):
         (corpus / f"seed-{index}").write_bytes(seed)
-    memory = Path("/dev/shm")  # noqa: S108 - a file that lives for an instant
+    memory = Path("/dev/shm")  # noqa: S108 - a file that exists for an instant
     folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
 
     def one(content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Mutations of JSON documents that JSON's own writers would not make: keys that stand twice, numbers without end."""
+"""Mutations of JSON documents that JSON writers would not produce: repeated keys, endless numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class _Raw(str):
-    """Written as it is."""
+    """Text that is written unchanged."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def mutate_json(content: bytes, random: Random) -> bytes:
-    """A few nodes of a document exchanged for hostile ones, dropped, doubled, or put elsewhere."""
+    """Replace some nodes of a document by hostile ones, or drop, repeat or move them."""
     try:
         tree = json.loads(content, object_pairs_hook=_Pairs)
     except (ValueError, RecursionError):

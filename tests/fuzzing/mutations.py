@@ -1,7 +1,7 @@
-"""How a file is made hostile: mutations that know the structure of what they change, so that readers get far into it.
+"""Mutations of files that know the structure of what they change, so that readers get far into the file.
 
-Each takes the bytes of a file and a source of chance, and gives other bytes. None keeps a file valid on purpose; they
-keep the rest of it valid, so that what is wrong is met where it lies and not at the first checksum.
+Each takes the bytes of a file and a random generator, and returns other bytes. No mutation keeps its target valid on
+purpose, but it keeps the rest of the file valid, so that the fault is found where it is and not at the first checksum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WIDE_INTS = (*_INTS, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 
 
 def mutate_bytes(content: bytes, random: Random) -> bytes:
-    """Bits, integers, and pieces of a file that no more is known of."""
+    """Change bits, integers and pieces of a file of unknown structure."""
     if not content:
         return random.randbytes(random.randrange(1, 16))
     start = random.randrange(len(content))
@@ -58,7 +58,7 @@ _NPY_TOKENS = (
 
 
 def mutate_npy(content: bytes, random: Random) -> bytes:
-    """The version, the length, the text or the data of an NPY file."""
+    """Change the version, the length, the text or the data of an NPY file."""
     if len(content) < 10 or random.random() < 0.2:
         return mutate_bytes(content, random)
     length = int.from_bytes(content[8:10], "little")
@@ -94,7 +94,7 @@ _MEMBER_NAMES = (
 
 
 def zip_mutation(member: Mutation) -> Mutation:
-    """Members of a zip archive, by the mutation that knows them, and the fields of its headers."""
+    """Change members of a zip archive with the mutation for their format, and fields of its headers."""
 
     def mutate(content: bytes, random: Random) -> bytes:
         made = _rezipped(content, random, member) if random.random() < 0.7 else content
@@ -107,7 +107,7 @@ def _rezipped(content: bytes, random: Random, member: Mutation) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()[:20] if info.file_size < 1e6]
-    except Exception:  # noqa: BLE001 - it was mutated before
+    except Exception:  # noqa: BLE001 - an earlier mutation broke it
         return mutate_bytes(content, random)
     if members:
         place = random.randrange(len(members))
@@ -121,7 +121,7 @@ def _rezipped(content: bytes, random: Random, member: Mutation) -> bytes:
     buffer = io.BytesIO()
     packed = random.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,))
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", packed) as archive:
-        warnings.simplefilter("ignore")  # a name stands twice
+        warnings.simplefilter("ignore")  # a repeated name
         for name, inside in members:
             archive.writestr(zipfile.ZipInfo(name), inside, packed)
     return buffer.getvalue()
@@ -141,7 +141,7 @@ def _other_fields(content: bytes, random: Random) -> bytes:
 
 
 def mutate_safetensors(content: bytes, random: Random) -> bytes:
-    """The header of a safetensors file as JSON, its length, or the data."""
+    """Change the header of a safetensors file as JSON, its length, or the data."""
     length = int.from_bytes(content[:8], "little")
     if length > len(content) or random.random() < 0.1:
         return mutate_bytes(content, random)
@@ -155,7 +155,7 @@ def mutate_safetensors(content: bytes, random: Random) -> bytes:
 
 
 def mutate_png(content: bytes, random: Random) -> bytes:
-    """Chunks of a PNG, with checksums that are right; other images by their bytes."""
+    """Change chunks of a PNG and correct the checksums; other images byte by byte."""
     if content[:4] != b"\x89PNG" or random.random() < 0.1:
         return mutate_bytes(content, random)
     chunks, place = [], 8
@@ -193,7 +193,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def mutate_text(words: Sequence[str]) -> Mutation:
-    """A mutation of a text by words of its language."""
+    """Return a mutation of texts with words of their language."""
 
     def mutate(content: bytes, random: Random) -> bytes:
         if random.random() < 0.2:
@@ -250,7 +250,7 @@ mutate_template = mutate_text(
 
 
 def mutate_wire(content: bytes, random: Random, depth: int = 0) -> bytes:
-    """Fields of a protobuf message, and of those within it; lengths are made right again."""
+    """Change fields of a protobuf message and of those within it; lengths are corrected."""
     fields = _wire_fields(content)
     if not fields or depth > 12 or random.random() < 0.1:
         return mutate_bytes(content, random)
@@ -287,14 +287,14 @@ def mutate_wire(content: bytes, random: Random, depth: int = 0) -> bytes:
 
 
 def _wrapped(value: bytes, random: Random) -> bytes:
-    """A message within messages: a node with an attribute with a graph with a node, and so on."""
+    """Nest a message: a node with an attribute with a graph with a node, and so on."""
     for _ in range(random.choice((1, 2, 20, 60))):
         value = _wire_bytes(1, 2, _wire_bytes(5, 2, _wire_bytes(6, 2, value)))
     return value
 
 
 def _wire_fields(content: bytes) -> list[tuple[int, int, bytes]]:
-    """The fields of a message; none if it is no message."""
+    """Return the fields of a message; none if it is not a message."""
     fields, place = [], 0
     while place < len(content):
         tag, place = _read_varint(content, place)
@@ -338,7 +338,7 @@ def _varint(value: int) -> bytes:
 
 
 def folder_mutation(*mutations: Mutation) -> Mutation:
-    """One of several files that are packed into one input, by the mutation of each."""
+    """Change one of several files that are packed into one input, with the mutation for each."""
 
     def mutate(content: bytes, random: Random) -> bytes:
         parts = unpack(content, len(mutations))
@@ -350,12 +350,12 @@ def folder_mutation(*mutations: Mutation) -> Mutation:
 
 
 def pack(parts: Sequence[bytes]) -> bytes:
-    """Several files as one input."""
+    """Pack several files into one input."""
     return b"".join(len(part).to_bytes(4, "little") + part for part in parts)
 
 
 def unpack(content: bytes, count: int) -> list[bytes]:
-    """The files of an input, as many as are wanted, whatever it is."""
+    """Return as many files of an input as needed, whatever it contains."""
     parts, place = [], 0
     for _ in range(count):
         length = int.from_bytes(content[place : place + 4], "little")

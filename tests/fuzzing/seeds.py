@@ -1,4 +1,4 @@
-"""Small files that are as they should be, of every kind that is read: what mutation begins with."""
+"""Small valid files of every format that is read, as the start of mutations."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def npz(**arrays: tuple[int, ...]) -> bytes:
 
 
 def card(**other: Any) -> bytes:
-    """A card; `$0` stands for the digest of the first file beside it, `$1` for that of the second."""
+    """A card; `$0` stands for the digest of the first of the other files, `$1` for that of the second."""
     said = {
         "format_version": 1,
         "kind": "soft",
@@ -100,7 +100,7 @@ DENSE = {"weight": (2, 3), "bias": (2,), "dense_weight": (3, WIDTH), "dense_bias
 
 
 def npys() -> list[bytes]:
-    """Arrays of every dtype and rank that may be read."""
+    """Arrays of every valid dtype and rank."""
     return [npy(2, 3), npy(3, dtype="<f2"), npy(2, 2, dtype="<f8"), npy(2, 3, order="F"), npy(1, 2, 1, 2, 1, 2)]
 
 
@@ -139,7 +139,7 @@ def _written(manifest: Manifest) -> bytes:
 
 
 def _other_manifests() -> list[bytes]:
-    """A network that reads images and folds deep prompts, and one of the user's own."""
+    """A network that reads images and folds deep prompts, and a user's own module."""
     graph = {"weights": "fp32", "outputs": ["features"], "weights_file": None, "compression": None}
     image = {
         **json.loads(_written(text_manifest())),
@@ -212,7 +212,7 @@ def safetensors(shapes: Mapping[str, tuple[int, ...]] = ADAPTER_TENSORS, dtype: 
 
 
 def adapter_config(**other: Any) -> bytes:
-    """What `adapter_config.json` says."""
+    """The content of `adapter_config.json`."""
     said = {
         "peft_type": "PROMPT_TUNING",
         "task_type": "SEQ_CLS",
@@ -248,7 +248,7 @@ def safetensors_files() -> list[bytes]:
 
 
 def torch_files() -> list[bytes]:
-    """What torch.save writes, anew and as it did once."""
+    """Files of torch.save, in the present format and in the old one."""
     import torch
 
     made = []
@@ -296,7 +296,7 @@ def compiled() -> list[bytes]:
 
 
 def tokenizer_configs() -> list[bytes]:
-    """What `tokenizer_config.json` says of chats."""
+    """Chat templates in `tokenizer_config.json`."""
     several = [{"name": "default", "template": "{{ x }}"}, {"name": "tool", "template": "y"}]
     return [
         json.dumps({"chat_template": "{{ bos_token }}", "bos_token": "<s>", "eos_token": {"content": "</s>"}}).encode(),
@@ -318,7 +318,7 @@ def templates() -> list[bytes]:
 
 
 def generation_configs() -> list[bytes]:
-    """What `generation_config.json` says."""
+    """Contents of `generation_config.json`."""
     said = {
         "do_sample": True,
         "temperature": 0.7,
@@ -331,7 +331,7 @@ def generation_configs() -> list[bytes]:
 
 
 def onnx_models() -> list[bytes]:
-    """ONNX models: with weights elsewhere, a graph within another, a function, and operators of ONNX Runtime's own."""
+    """ONNX models: with external weights, a nested graph, a function, and ONNX Runtime's own operators."""
     from onnx import TensorProto, helper
 
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
@@ -355,7 +355,7 @@ def onnx_models() -> list[bytes]:
 
 
 def openvino_nets() -> list[bytes]:
-    """An OpenVINO IR, as OpenVINO writes it and as others may, with a graph within another."""
+    """An OpenVINO IR as OpenVINO writes it, and variants, with a nested graph."""
     plain = b"""<?xml version="1.0"?>
 <net name="Model0" version="11">
 \t<layers>
@@ -385,7 +385,7 @@ def openvino_nets() -> list[bytes]:
 
 
 def results() -> list[bytes]:
-    """What benchmarks write."""
+    """Results of benchmarks."""
     ours = {"name": "ours", "unit": "ms", "samples": [1.0, 2.5, 3], "line": "a", "x": 1.0, "higher_is_better": False}
     theirs = {**ours, "name": "theirs", "line": "", "x": None, "higher_is_better": True}
     ratio = {"name": "r", "top": "ours", "bottom": "theirs", "paired": True, "goal": 1.5, "at_least": False}

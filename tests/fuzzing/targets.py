@@ -1,4 +1,4 @@
-"""Every reader of files that came from outside, as a function of bytes: what is fuzzed.
+"""Fuzz targets: every reader of untrusted files, as a function of bytes.
 
 A target may raise `EdgePromptError` and nothing else.
 """
@@ -28,13 +28,13 @@ from tests.fuzzing.mutations import Mutation, folder_mutation, unpack, zip_mutat
 
 @dataclass(frozen=True)
 class Target:
-    """A reader under attack.
+    """A reader to fuzz.
 
     Attributes:
         feeds: What the bytes are.
-        seeds: Files that are as they should be.
-        read: The reader, given the bytes and a folder that is its own.
-        mutate: The mutation that knows the format.
+        seeds: Valid files.
+        read: The reader, given the bytes and a folder of its own.
+        mutate: The mutation for the format.
     """
 
     feeds: str
@@ -83,7 +83,7 @@ def _manifest(content: bytes, folder: Path) -> None:
         for files in (graph.sha256, bundle.manifest.files):
             try:
                 bundle.require_unaltered(files)
-            except ManifestError:  # a path that leaves the folder is an UnsafePathError, which goes on up
+            except ManifestError:  # a path that leaves the folder is an UnsafePathError, which is raised on
                 continue
 
 
@@ -151,7 +151,7 @@ def _generation_config(content: bytes, _folder: Path) -> object:
     from edge_prompt_runtime.generation.model_defaults import settings_from
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is asked for and not done
+        warnings.simplefilter("ignore")  # about settings that are not implemented
         return settings_from(json_object(content, "x", ManifestError))
 
 
@@ -164,7 +164,7 @@ def _openvino(content: bytes, folder: Path) -> None:
 
 
 def _results(content: bytes, folder: Path) -> None:
-    """Read, compared with itself as `--compare` does, and shown."""
+    """Read results, compare them with themselves as `--compare` does, and show them."""
     from edge_prompt_runtime.bench.comparison import compare
     from edge_prompt_runtime.bench.comparison_table import comparison_tables
     from edge_prompt_runtime.bench.results import read_results

@@ -1,6 +1,6 @@
-"""Hostile files by the hundred, and those that were found: every reader refuses them in its own words.
+"""Hostile files by the hundred, and those that once failed: every reader refuses them with an error of ours.
 
-`EDGE_PROMPT_FUZZ_EXAMPLES=100000 python -m pytest tests/fuzzing` takes more of them; `make fuzz` is led by coverage.
+`EDGE_PROMPT_FUZZ_EXAMPLES=100000 python -m pytest tests/fuzzing` tries more; `make fuzz` is guided by coverage.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def read(target: Target, content: bytes, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_mutation_begins_with_is_read(name: str, tmp_path: Path) -> None:
+def test_seeds_are_valid(name: str, tmp_path: Path) -> None:
     for content in TARGETS[name].seeds():
         TARGETS[name].read(content, tmp_path)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_hostile_files_are_refused_in_words(name: str, tmp_path: Path) -> None:
+def test_hostile_files_raise_only_our_errors(name: str, tmp_path: Path) -> None:
     target, begin = TARGETS[name], TARGETS[name].seeds()
 
     @settings(
@@ -66,7 +66,7 @@ def test_hostile_files_are_refused_in_words(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_what_was_found_once_is_refused(path: Path, tmp_path: Path) -> None:
+def test_inputs_that_once_failed_are_refused(path: Path, tmp_path: Path) -> None:
     with pytest.raises(EdgePromptError):
         TARGETS[path.parent.name].read(path.read_bytes(), tmp_path)
 
@@ -75,7 +75,7 @@ def test_what_was_found_once_is_refused(path: Path, tmp_path: Path) -> None:
 def test_reading_takes_no_more_than_twice_the_file(name: str, tmp_path: Path) -> None:
     target, begin, random = TARGETS[name], TARGETS[name].seeds(), Random(name)
     for content in begin:
-        read(target, content, tmp_path)  # so that what is imported late is not counted
+        read(target, content, tmp_path)  # so that late imports are not counted
     for _ in range(max(60, EXAMPLES // 10)):
         content = target.mutate(random.choice(begin), random)
         assert peak_bytes(target, content, tmp_path) <= 2 * len(content) + CONSTANT_BYTES
@@ -99,14 +99,14 @@ def large_net(element: bytes, count: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_large_file_takes_no_more_than_twice_itself(name: str, tmp_path: Path) -> None:
+def test_a_large_file_takes_at_most_twice_its_size(name: str, tmp_path: Path) -> None:
     target, content = TARGETS[name.partition(" ")[0]], LARGE[name]()
     read(target, target.seeds()[0], tmp_path)
     assert peak_bytes(target, content, tmp_path) <= 2 * len(content) + CONSTANT_BYTES
 
 
 def peak_bytes(target: Target, content: bytes, folder: Path) -> int:
-    """What reading takes at its peak, beside the bytes that the test itself holds."""
+    """Return the peak memory of reading, without the bytes that the test itself holds."""
     tracemalloc.start()
     try:
         read(target, content, folder)
@@ -116,10 +116,10 @@ def peak_bytes(target: Target, content: bytes, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_mutation_makes_the_same_of_the_same(name: str) -> None:
+def test_mutations_are_reproducible(name: str) -> None:
     content = TARGETS[name].seeds()[0]
     assert TARGETS[name].mutate(content, Random(7)) == TARGETS[name].mutate(content, Random(7))
 
 
-def test_whatever_an_input_is_it_is_several_files() -> None:
+def test_any_input_unpacks_into_files() -> None:
     assert unpack(b"\xff\xff\xff\xff1", 3) == [b"1", b"", b""]

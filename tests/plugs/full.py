@@ -1,7 +1,7 @@
-"""Run whole commands where there is no room: `unshare --mount python -m tests.plugs.full [--steps N] [COMMAND …]`.
+"""Run whole commands on full file systems: `unshare --mount python -m tests.plugs.full [--steps N] [COMMAND …]`.
 
-Each command writes into a file system of its own, in memory, with ever more room, under ever larger limits on the size
-of a file, and where it may only read. It must end well, or with one sentence, exit code 1 and what was there before.
+Each command writes into a file system of its own in memory: with more and more room, under larger and larger limits on
+the file size, and read-only. It must succeed, or end with one message and exit code 1 and leave the old state intact.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MOUNT = shutil.which("mount") or "/bin/mount"
 
 
 def refused(name: str, command: Pulled, work: Path, steps: int) -> str:
-    """Run a command with too little of everything, and say how often it was refused.
+    """Run a command with too little of every resource; return how often it was refused.
 
     Raises:
-        AssertionError: It ended otherwise than with a sentence, or left something else than what was there.
+        AssertionError: It ended without a message, or did not leave the old state.
     """
     out, scratch = work / "out", work / "scratch"
     scratch.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def _require(command: Pulled, when: str, code: int, old: object, out: Path) -> N
 
 
 class Mounted:
-    """A file system in memory at `folder`, for as long as the block lasts."""
+    """A file system in memory at `folder`, for the duration of the block."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class Mounted:
 
 
 def _used_bytes(command: Pulled, out: Path, scratch: Path) -> int:
-    """What a command needs, roughly: what lies there more, and some for what is temporary."""
+    """Return roughly what a command needs: its new files, and some room for temporary ones."""
     with Mounted(out):
         command.prepare()
         before = shutil.disk_usage(out).free
@@ -103,7 +103,7 @@ def _filled(command: Pulled, out: Path, scratch: Path, share: int) -> int:
 
 
 def _limited(command: Pulled, out: Path, scratch: Path, share: int) -> int:  # as `_filled`
-    limit = max(PAGE_BYTES // 2, share // 4)  # what it says must fit, too
+    limit = max(PAGE_BYTES // 2, share // 4)  # its message must fit as well
     return _run(command, scratch, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
 
 
@@ -113,7 +113,7 @@ def _run(command: Pulled, scratch: Path, first: Callable[[], object] = lambda: N
 
 
 def run() -> None:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commands", nargs="*")
     parser.add_argument("--steps", type=int, default=6)

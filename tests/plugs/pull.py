@@ -1,7 +1,7 @@
 """Kill whole commands at random moments: `python -m tests.plugs.pull [--kills N] [--seed N] [COMMAND …]`.
 
-Everything is imported once; each command then runs in a fork, on tiny networks, and is killed at a random moment of its
-run, or, every other time, of the part of its run in which files are written. What is left is read, and written again.
+Everything is imported once. Each command then runs in a fork, on tiny networks, and is killed at a random moment of its
+run or, every other time, of the part of its run that writes files. Then its files are read, and written again.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ SAID = Path(tempfile.gettempdir()) / f"edge-prompt-pull-{os.getpid()}.txt"
 
 
 class Pulled(NamedTuple):
-    """A command: its arguments, what it writes, how often it is killed beside others, how what it wrote is read.
+    """A command: its arguments, its output, its share of kills, and how its output is read.
 
-    `read` gives what tells one state from another; it raises if what is there is not whole. `again` is what the next
-    writer of the same target does.
+    `read` returns what distinguishes one state from another, and raises if the output is incomplete. `again` is the
+    action of the next writer of the same target.
     """
 
     arguments: list[str]
@@ -68,8 +68,8 @@ class Pulled(NamedTuple):
     again: Callable[[], object]
 
 
-def commands(networks: Path, work: Path) -> dict[str, Pulled]:  # noqa: C901 - a table, with what each line of it needs
-    """All that write, on these networks; what they write lies in `work / "out"`."""
+def commands(networks: Path, work: Path) -> dict[str, Pulled]:  # noqa: C901 - a table, with the needs of each line
+    """Return all commands that write, on these networks; their output is in `work / "out"`."""
     out = work / "out"
     prompt, bundle = out / "x.npy", out / "bundle"
     bert, vit, lm = (networks / f"{name}-bundle" for name in ("bert", "vit", "lm"))
@@ -191,16 +191,16 @@ def commands(networks: Path, work: Path) -> dict[str, Pulled]:  # noqa: C901 - a
 
 
 def pull(name: str, command: Pulled, work: Path, kills: int, seed: int) -> str:
-    """Kill a command so many times, and say what was found.
+    """Kill a command that many times; return the findings.
 
     Raises:
-        AssertionError: Something was left that is neither old nor new, or that the next writer did not remove.
+        AssertionError: A state was neither old nor new, or the next writer left something behind.
     """
     chance = random.Random(f"{name} {seed}")
     out, scratch = work / "out", work / "scratch"
     _fresh(out, scratch)
     command.prepare()
-    _fork(command.arguments, scratch)  # warms what is read
+    _fork(command.arguments, scratch)  # fills the caches
     _fresh(out, scratch)
     command.prepare()
     old, before = command.read(), time.monotonic()
@@ -218,7 +218,7 @@ def pull(name: str, command: Pulled, work: Path, kills: int, seed: int) -> str:
         else:
             finished = _killed_after(command.arguments, scratch, chance.uniform(0, 0.95 * (whole_s - begun_s)), out)
         state = command.read()
-        # what is trained twice need not be the same to the last bit: what is read is whole in any case
+        # two trainings may differ in the last bit; reading shows that the output is complete
         found["old" if state == old else "new"] += 1
         found["in time"] += finished
         assert state in (old, new) or name == "tune", (name, number, state)
@@ -241,7 +241,7 @@ def _fresh(*folders: Path) -> None:
 
 
 def start(arguments: list[str], scratch: Path, first: Callable[[], object] = lambda: None) -> int:
-    """Begin a command in a fork, which does `first` before it; gives the fork's number."""
+    """Start a command in a fork that calls `first` before it; return the fork's process id."""
     child = os.fork()
     if not child:
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
@@ -268,7 +268,7 @@ def _fork(arguments: list[str], scratch: Path) -> None:
 
 
 def _watch(arguments: list[str], scratch: Path, out: Path) -> tuple[float, float]:
-    """Seconds until a run begins to write, and until it is over."""
+    """Return the seconds until a run begins to write, and until it ends."""
     child, started, begun_s = start(arguments, scratch), time.monotonic(), None
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -282,7 +282,7 @@ def _watch(arguments: list[str], scratch: Path, out: Path) -> tuple[float, float
 
 
 def _killed_after(arguments: list[str], scratch: Path, delay_s: float, out: Path | None) -> bool:
-    """Kill a run so many seconds after its start, or after it began to write into `out`; whether it was over before."""
+    """Kill a run that long after its start, or after its first write into `out`; return whether it had ended."""
     child, since = start(arguments, scratch), time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -306,7 +306,7 @@ def _writes(out: Path) -> bool:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a command in a fork, so that no thread of it stays here."""
+    """Run a command in a fork, so that none of its threads stays here."""
     with tempfile.TemporaryDirectory() as scratch:
         _fork(arguments, Path(scratch))
 
@@ -334,7 +334,7 @@ def _images(folder: Path) -> None:
 
 
 def import_all() -> None:
-    """What commands import when they need it, so that forks find it loaded."""
+    """Import what commands import late, so that forks find it loaded."""
     modules = [lazy.module for lazy in COMMANDS.values()]
     modules += ["torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "openvino", "nncf", "onnxscript"]
     modules += [f"edge_prompt_export.{name}" for name in ("quantize_onnx", "quantize_openvino", "weights.onnx")]
@@ -347,7 +347,7 @@ def import_all() -> None:
 
 @contextlib.contextmanager
 def prepared(networks: Path | None) -> Iterator[tuple[dict[str, Pulled], Path]]:
-    """The commands on tiny networks, which are made if `networks` has none, and a folder to work in."""
+    """Return the commands on tiny networks, which are made if `networks` has none, and a folder to work in."""
     with tempfile.TemporaryDirectory() as name:
         networks, work = networks or Path(name) / "networks", Path(name) / "work"
         if not networks.exists():
@@ -358,7 +358,7 @@ def prepared(networks: Path | None) -> Iterator[tuple[dict[str, Pulled], Path]]:
 
 
 def run() -> None:
-    """The script."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("commands", nargs="*")
     parser.add_argument("--kills", type=int, default=25, help="of the slowest; of others up to four times as many")

@@ -18,7 +18,7 @@ from tests.plugs.writers import FILES, NEW, NEWEST, OLD, Step, Writer, prompt
 
 
 def writers(keys: Path) -> dict[str, Writer]:
-    """Signing a prompt that is not signed, and one that is: the key that a signature is by says which it is."""
+    """Sign an unsigned prompt, and a signed one again: the key of the signature tells the states apart."""
     pairs = {state: write_key(keys, f"key{state}") for state in (OLD, NEW, NEWEST)}
     trusted = {state: ModelSignatures(Trust.key(pair.public)) for state, pair in pairs.items()}
 

@@ -1,6 +1,6 @@
 """Kill a writer before each of its calls that change a file or a lock: `python -m tests.plugs.stepping [CASE …]`.
 
-It runs in a process of its own, which has one thread and nothing heavy in it, so it is forked in a millisecond.
+It runs in a process of its own with one thread and few modules, which forks within a millisecond.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _MEMORY = Path("/dev/shm")  # noqa: S108 - only where the files of this script l
 
 
 def step(name: str, writer: Writer) -> str:
-    """Kill `writer` at every call, check what it left each time, and say how often.
+    """Kill `writer` at every call, check the result each time, and return how often.
 
     Raises:
-        AssertionError: It left what is neither old nor new, or the next writer did not clear up.
+        AssertionError: A state was neither old nor new, or the next writer did not clean up.
     """
     states = []
     for calls in count(1):
@@ -61,7 +61,7 @@ def step(name: str, writer: Writer) -> str:
 
 
 def _killed_at(calls: int, write: Callable[[], object]) -> bool:
-    """Run `write` in a child that dies before its n-th call that changes something; whether it did."""
+    """Run `write` in a child that dies before its n-th changing call; return whether it did."""
     child = os.fork()
     if not child:
         seen = 0

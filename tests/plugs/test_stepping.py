@@ -11,9 +11,7 @@ from tests.places import ROOT
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 @pytest.mark.parametrize(("module", "cases"), [("stepping", 12), ("signing", 2)])
-def test_whoever_is_killed_at_any_call_leaves_the_old_or_the_new_and_the_next_one_clears_up(
-    module: str, cases: int
-) -> None:
+def test_a_killed_writer_leaves_the_old_or_new_state_and_the_next_cleans_up(module: str, cases: int) -> None:
     found = subprocess.run(
         [sys.executable, "-m", f"tests.plugs.{module}"], cwd=ROOT, capture_output=True, text=True, check=False
     )

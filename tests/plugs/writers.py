@@ -1,4 +1,4 @@
-"""The contract's writers, as `tests.plugs.stepping` kills them: what was there, what is written, and how it is read."""
+"""The contract's writers for `tests.plugs.stepping`: the old state, the write, and how the result is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Step = Callable[[Path], object]
 
 
 class Writer(NamedTuple):
-    """A writer: what was there before, the write that is killed, one more that is not, and what is there to be seen."""
+    """A writer: its preparation, the write that is killed, one that is not, and the function that reads the state."""
 
     prepare: Step
     write: Step
@@ -37,7 +37,7 @@ FILES = {"x.npy", "x.json", "x.head.npz"}
 
 
 def array(state: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """The numbers of a state; each state has its own shape, too."""
+    """Return the array of a state; each state also has its own shape."""
     return np.full((state, 3), state, np.float32)
 
 
@@ -49,7 +49,7 @@ def prompt(state: int, folder: Path, *, head: bool = True) -> None:
 
 
 def state_of_prompt(folder: Path) -> tuple[int, bool]:
-    """Which prompt is there, and whether with a head; a mixture of two is an error."""
+    """Return which prompt is there, and whether with a head; a mixture of two is an error."""
     try:
         found = read_prompt(folder / "x.npy")
     except MissingFileError:
@@ -66,7 +66,7 @@ def state_of_prompt(folder: Path) -> tuple[int, bool]:
 
 
 def prompts(prepare: Step, *, head: bool = True, head_again: bool = True) -> Writer:
-    """Writing a prompt over what `prepare` puts there."""
+    """Write a prompt over the result of `prepare`."""
     return Writer(
         prepare,
         partial(prompt, NEW, head=head),
@@ -79,7 +79,7 @@ def prompts(prepare: Step, *, head: bool = True, head_again: bool = True) -> Wri
 
 
 def half_replaced(folder: Path) -> None:
-    """What a writer that was killed after the card leaves: the new files have not got their names yet."""
+    """The state after a writer was killed after the card: the new files do not have their final names yet."""
     prompt(OLD, folder)
     for name in ("x.npy", "x.head.npz"):
         (folder / name).rename(pending_path(folder / name))
@@ -87,14 +87,14 @@ def half_replaced(folder: Path) -> None:
 
 
 def not_replaced(folder: Path) -> None:
-    """What a writer that was killed before the card leaves: files that no card names."""
+    """The state after a writer was killed before the card: files that no card names."""
     prompt(OLD, folder)
     for name in ("x.npy", "x.head.npz"):
         pending_path(folder / name).write_bytes(b"of a writer that was killed")
 
 
 def write_folder(state: int, folder: Path) -> None:
-    """Write a folder of files and folders; what the killed one has left is not written over, so that one is removed."""
+    """Write a folder with files and folders; an existing one is removed first, because it is never overwritten."""
     with folder_written_atomically(folder / "out") as inner:
         (inner / "deeper").mkdir()
         for name in ("a", "deeper/b"):
@@ -102,13 +102,13 @@ def write_folder(state: int, folder: Path) -> None:
 
 
 def write_folder_again(folder: Path) -> None:
-    """Write it again, where it is not there yet."""
+    """Write it again, unless it exists."""
     if not (folder / "out").exists():
         write_folder(NEW, folder)
 
 
 def state_of_folder(folder: Path) -> int:
-    """Which folder is there; 0 if there is none."""
+    """Return which folder is there; 0 if none."""
     if not (folder / "out").exists():
         return 0
     texts = {(folder / "out" / name).read_text() for name in ("a", "deeper/b")}
@@ -117,12 +117,12 @@ def state_of_folder(folder: Path) -> int:
 
 
 def state_of_json(folder: Path) -> int:
-    """Which JSON file is there."""
+    """Return which JSON file is there."""
     return int(read_json(folder / "x.json", CardError)["state"])
 
 
 def single(name: str, write: Callable[[Path, int], object], read: Callable[[Path], Hashable]) -> Writer:
-    """Writing one file."""
+    """Write one file."""
 
     def of(state: int) -> Step:
         return lambda folder: write(folder / name, state)

@@ -10,7 +10,17 @@ import edge_prompt
 from edge_prompt_runtime.engines.base import ENGINES
 
 EXPORT_ONLY = {"torch", "transformers", "onnx", "onnxscript", "edge_prompt_export", "safetensors"}
-NOT_FOR_AN_IMPORT = {*EXPORT_ONLY, "onnxruntime", "openvino", "click", "rich", "tokenizers", "jinja2", "asyncio"}
+NOT_FOR_AN_IMPORT = {
+    *EXPORT_ONLY,
+    "onnxruntime",
+    "openvino",
+    "click",
+    "rich",
+    "tokenizers",
+    "jinja2",
+    "asyncio",
+    "prometheus_client",
+}
 
 
 def modules_after(code: str) -> set[str]:

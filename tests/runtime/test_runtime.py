@@ -97,7 +97,7 @@ def test_infer_gives_every_output_of_the_graph(runtime: Runtime) -> None:
     }
 
 
-def test_an_embedding_is_scaled_where_the_authors_have_it_so(bundle_copy: Path, engine: str) -> None:
+def test_an_embedding_is_normalised_if_the_configuration_says_so(bundle_copy: Path, engine: str) -> None:
     manifest = read_bundle(bundle_copy).manifest
     assert isinstance(manifest.preprocessing, TextPreprocessing)
     plain = Runtime(bundle_copy, engine).embed(TEXTS)
@@ -222,7 +222,9 @@ def test_loading_while_others_ask_disturbs_nobody(runtime: Runtime, make_prompt:
             np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
-def test_a_long_text_is_cut_with_a_warning_at_the_line_that_asked(runtime: Runtime, assert_close: AssertClose) -> None:
+def test_a_long_text_is_truncated_with_a_warning_at_the_callers_line(
+    runtime: Runtime, assert_close: AssertClose
+) -> None:
     long, fitting = (" ".join(["w1 w2"] * count) for count in (40, 23))
     with pytest.warns(TruncationWarning, match="text 1 was truncated to 48 tokens") as caught:
         found = runtime.embed(["w7", long, "w8 w9"])

@@ -1,4 +1,4 @@
-"""A tiny random causal language model with a tokenizer of its own, as a checkpoint has them."""
+"""A tiny random causal language model with a tokenizer of its own, like a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GENERATION_CONFIG = {"eos_token_id": 0, "do_sample": False}
 
 
 def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) -> None:
-    """Write a random network of grouped-query attention, or of another type, and its tokenizer."""
+    """Write a random network with grouped-query attention, or of another type, and its tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -43,7 +43,7 @@ def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) 
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a byte-level BPE tokenizer with a chat template: any text is tokens, and any tokens are text."""
+    """Write a byte-level BPE tokenizer with a chat template: it encodes any text and decodes any tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

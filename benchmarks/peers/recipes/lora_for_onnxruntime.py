@@ -1,9 +1,9 @@
-"""In ONNX Runtime GenAI's environment: its model with places for a LoRA, and the LoRA as an adapter file of its own.
+"""In ONNX Runtime GenAI's environment: write its model with inputs for a LoRA, and the LoRA as an adapter file.
 
-python -m benchmarks.peers.recipes.lora_for_onnxruntime SOURCE LORA OPTION TARGET
+    python -m benchmarks.peers.recipes.lora_for_onnxruntime SOURCE LORA OPTION TARGET
 
-Its builder makes the matrices of the LoRA constants of the graph. Here they become inputs that may be left out, of rank
-0 if they are, which is what `onnxruntime_genai.Adapters` fills, so the LoRA is switched on a request.
+Its builder turns the matrices of the LoRA into constants of the graph. Here they become optional inputs, of rank 0 if
+left out, which `onnxruntime_genai.Adapters` fills, so that each request can use the LoRA or not.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from onnx import numpy_helper
 
 MODEL, DATA, ADAPTER = "model.onnx", "model.onnx.data", "lora.onnx_adapter"
 FORMAT_VERSIONS = (1, 1)
-"""Of the adapter and of its model: their own numbers, nothing is looked up by them."""
+"""Versions of the adapter and of its model; nothing depends on them."""
 
 PARTS = {".lora_A.": 1, ".lora_B.": 0}
-"""The matrices of a LoRA by a part of their name, and which of their axes is the rank."""
+"""The matrices of a LoRA by a part of their name, with the axis of the rank."""
 
 
 def build(source: str, lora: str, option: str, target: Path) -> None:
-    """Let the builder make the model with the LoRA in it, by one more of its options."""
+    """Run the builder on the model with the LoRA, with one more of its options."""
     with tempfile.TemporaryDirectory() as cache:
         builder = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
         what = ["-i", source, "-o", str(target), "-p", "fp32", "-e", "cpu", "-c", cache]
@@ -36,7 +36,7 @@ def build(source: str, lora: str, option: str, target: Path) -> None:
 
 
 def take_out(model: Any) -> dict[str, Any]:
-    """Take the matrices of the LoRA out of the graph, which gets inputs of their names."""
+    """Replace the matrices of the LoRA in the graph by inputs of the same names."""
     found: dict[str, Any] = {}
     for constant in model.graph.initializer:
         axis = next((axis for part, axis in PARTS.items() if part in constant.name), None)
@@ -60,7 +60,7 @@ def main() -> None:
     adapter = onnxruntime.AdapterFormat()
     adapter.set_adapter_version(FORMAT_VERSIONS[0])
     adapter.set_model_version(FORMAT_VERSIONS[1])
-    arrays = take_out(model)  # named, for the values below only point to them
+    arrays = take_out(model)  # kept in a variable, since the values below only point to them
     adapter.set_parameters({name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
     adapter.export_adapter(str(target / ADAPTER))
     for file in (MODEL, DATA):

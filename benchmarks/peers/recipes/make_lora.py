@@ -1,4 +1,4 @@
-"""In PEFT's environment: a random LoRA of rank 8 on the queries, keys, values and outputs of attention.
+"""In PEFT's environment: write a random LoRA of rank 8 on the queries, keys, values and outputs of attention.
 
 python -m benchmarks.peers.recipes.make_lora SOURCE TARGET
 """
@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 
 RANK = 8
 DEVIATION = 0.1
-"""Of the second matrices, which PEFT starts at zero: enough to change the text, too little to make it noise."""
+"""Of the second matrices, which PEFT starts at zero: large enough to change the text, too small to make it noise."""
 
 
 def main() -> None:
-    """Write the adapter; its scale is 1, so that every peer means the same by it."""
+    """Write the adapter, with a scale of 1, which all peers interpret alike."""
     source, target = sys.argv[1:]
     torch.manual_seed(0)
     network = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""In this environment: SmolLM2-135M-Instruct, de-quantised, as a folder that every exporter reads.
+"""In this environment: write SmolLM2-135M-Instruct, de-quantised, as a folder that every exporter reads.
 
 python -m benchmarks.peers.recipes.make_network TARGET
 """
@@ -19,7 +19,7 @@ def main() -> None:
     (target,) = sys.argv[1:]
     path = smollm2()
     read: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    # what was read from GGUF is taken for quantised even when it is not any more, and would not be written
+    # transformers still treats a de-quantised GGUF network as quantised and would refuse to write it
     read.config.__dict__.pop("quantization_config", None)
     network: Any = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     network.load_state_dict(read.state_dict())

@@ -1,4 +1,4 @@
-"""In this environment: a soft prompt of the embeddings of random tokens, as tuning starts from.
+"""In this environment: write a soft prompt of the embeddings of random tokens, as tuning starts from them.
 
 python -m benchmarks.peers.recipes.make_prompt SOURCE TARGET
 """
@@ -17,7 +17,7 @@ EMBEDDINGS = "model.embed_tokens.weight"
 
 
 def main() -> None:
-    """Write the bare array: without a card it is taken for what its shape says, on any bundle of these weights."""
+    """Write the bare array; without a card its kind follows from its shape, on any bundle of these weights."""
     source, target = map(Path, sys.argv[1:])
     embeddings = load_file(source / "model.safetensors")[EMBEDDINGS]
     tokens = np.random.default_rng(1).integers(100, 40_000, VIRTUAL_TOKENS)

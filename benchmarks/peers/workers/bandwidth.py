@@ -1,7 +1,7 @@
-"""Worker: how fast its threads read memory, by numpy alone.
+"""Worker: measures how fast its threads read memory, with numpy alone.
 
-Each thread reduces half of an array, much larger than any cache, by operations that do little beside reading it. They
-take turns, and the quickest pass of a request counts: whatever is slower is not memory's fault.
+Each thread reduces half of an array, much larger than any cache, with operations that do little besides reading. The
+operations take turns, and the fastest pass of a request counts: slower ones are not limited by memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READ: dict[str, Callable[[NDArray[Any]], Any]] = {
     "or of int64": lambda array: np.bitwise_or.reduce(array.view(np.int64)),
     "max of float32": lambda array: array.max(),
 }
-"""What numpy reads with, in the calling thread alone."""
+"""Operations of numpy that read in the calling thread alone."""
 
 
 def load() -> Answer:

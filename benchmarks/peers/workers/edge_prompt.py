@@ -11,7 +11,7 @@ from edge_prompt_runtime import Runtime
 
 def load(bundle: Path, engine: str, prompt: Path | None) -> Answer:
     """Open the bundle and, if asked for, a prompt."""
-    spinning = True if engine == "onnxruntime" else None  # between steps, too, as the peers' threads do
+    spinning = True if engine == "onnxruntime" else None  # between steps as well, as the peers' threads do
     runtime = Runtime(bundle, engine=engine, threads=THREADS, spinning=spinning)
     task = None
     if prompt is not None:
@@ -21,7 +21,7 @@ def load(bundle: Path, engine: str, prompt: Path | None) -> Answer:
 
 
 def generate_with(runtime: Runtime, task: str | None) -> Generate:
-    """Streaming generation past the end of a text, so that every text has the length that was asked for."""
+    """Generate in a stream, past the end of a text, so that every text has the requested length."""
 
     def generate(tokens: list[int], new_tokens: int, take: Take) -> None:
         for piece in runtime.generate([tokens], task, stream=True, max_new_tokens=new_tokens, ignore_eos=True):

@@ -1,9 +1,10 @@
-"""Worker: import a library, or import it and answer one request; says what that took, and ends.
+"""Worker: imports a library, or imports it and answers one request; prints the measurements and ends.
 
     python -P first_answer.py LIBRARY
     python -P first_answer.py LIBRARY FOLDER
 
-It is run by its path, with nothing of this project to be found beside it, so that every library is the installed one.
+It is run by its path, with no other file of this project on the import path, so that every library is the installed
+one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 TEXT = "oil prices rose after opec cut its output"
 IDS = [101, 3514, 7597, 3123, 2044, 6728, 8586, 3013, 2049, 6434, 102]
-"""The tokens of `TEXT`, for engines that are alone and read no texts."""
+"""The tokens of `TEXT`, for engines alone, which do not read texts."""
 
 IMPORTS = {
     "onnxruntime": "import onnxruntime",
@@ -32,11 +33,11 @@ IMPORTS = {
     ),
     "optimum_intel": "from optimum.intel import OVModelForFeatureExtraction; from transformers import AutoTokenizer",
 }
-"""What a user imports of each library; what is not needed for a request is not imported."""
+"""The imports of each library that a request needs."""
 
 
 def onnxruntime(folder: Path, threads: int) -> Any:
-    """The engine alone: a graph and token ids, with no tokenizer and no prompt."""
+    """Run the engine alone: a graph and token ids, without tokenizer and prompt."""
     import numpy as np
     import onnxruntime
 
@@ -47,7 +48,7 @@ def onnxruntime(folder: Path, threads: int) -> Any:
 
 
 def openvino(folder: Path, threads: int) -> Any:
-    """The engine alone."""
+    """Run the engine alone."""
     import numpy as np
     import openvino
 
@@ -58,7 +59,7 @@ def openvino(folder: Path, threads: int) -> Any:
 
 
 def edge_prompt(engine: str) -> Callable[[Path, int], Any]:
-    """The device side, from a text."""
+    """Run the device side, from a text."""
 
     def embed(folder: Path, threads: int) -> Any:
         from edge_prompt_runtime import Runtime
@@ -69,7 +70,7 @@ def edge_prompt(engine: str) -> Callable[[Path, int], Any]:
 
 
 def peft(folder: Path, threads: int) -> Any:
-    """A LoRA that changes nothing yet, in torch, from a text."""
+    """Run a LoRA without effect in torch, from a text."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel, AutoTokenizer
@@ -82,7 +83,7 @@ def peft(folder: Path, threads: int) -> Any:
 
 
 def optimum_onnx(folder: Path, threads: int) -> Any:
-    """Optimum on ONNX Runtime, from a text."""
+    """Run Optimum on ONNX Runtime, from a text."""
     import onnxruntime
     from optimum.onnxruntime import ORTModelForFeatureExtraction
     from transformers import AutoTokenizer
@@ -95,7 +96,7 @@ def optimum_onnx(folder: Path, threads: int) -> Any:
 
 
 def optimum_intel(folder: Path, threads: int) -> Any:
-    """Optimum on OpenVINO, from a text."""
+    """Run Optimum on OpenVINO, from a text."""
     from optimum.intel import OVModelForFeatureExtraction
     from transformers import AutoTokenizer
 
@@ -117,7 +118,7 @@ ANSWERS: dict[str, Callable[[Path, int], Any]] = {
 
 
 def _alone(np: Any) -> dict[str, Any]:
-    """The inputs of our graph for MiniLM, with no prompt."""
+    """Return the inputs of our graph for MiniLM, without a prompt."""
     ids = np.array([IDS])
     return {
         "input_ids": ids,
@@ -134,7 +135,7 @@ def _peak_bytes() -> int:
 
 
 def main() -> None:
-    """Import, answer, and say a line of JSON."""
+    """Import, answer, and print a line of JSON."""
     library, *folder = sys.argv[1:]
     before = set(sys.modules)
     said: dict[str, Any]

@@ -11,7 +11,7 @@ import onnxruntime_genai as genai
 from benchmarks.peers.workers.protocol import THREADS, Answer, Take, serve, timed
 
 END = 4
-"""What ends a text. Something must, so it is `<reponame>`, which SmolLM2 does not say; if it did, that is an error."""
+"""The token that ends a text. One is required, so it is `<reponame>`, which is an error if SmolLM2 generates it."""
 
 
 def load(model_folder: Path, adapter: Path | None) -> Answer:

@@ -1,4 +1,4 @@
-"""Worker: OpenVINO GenAI's own pipeline, on attention of the plugin (SDPA) or on pages (PA)."""
+"""Worker: OpenVINO GenAI's own pipeline, with the plugin's attention (SDPA) or paged attention (PA)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import openvino_genai as genai
 from benchmarks.peers.workers.protocol import THREADS, Answer, Take, serve, timed
 
 FULL_PRECISION = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
-"""For weights in fp32; of others the plugin chooses what it documents as quickest on the processor."""
+"""Settings for weights in fp32; for others the plugin chooses what it documents as fastest on the processor."""
 
 
 class Streamer(genai.StreamerBase):  # type: ignore[misc]
-    """Gives tokens on as they come; no text is made of them."""
+    """Passes tokens on as they arrive, without decoding them."""
 
     def __init__(self, take: Take) -> None:
         super().__init__()
@@ -30,11 +30,11 @@ class Streamer(genai.StreamerBase):  # type: ignore[misc]
         return genai.StreamingStatus.RUNNING
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no token is buffered."""
 
 
 def greedy(new_tokens: int) -> Any:
-    """What asks for so many tokens, whichever they are."""
+    """Return the settings for that many tokens, whichever they are."""
     config = genai.GenerationConfig()
     config.do_sample = False
     config.max_new_tokens = new_tokens
@@ -43,13 +43,13 @@ def greedy(new_tokens: int) -> Any:
 
 
 def inputs_of(tokens: list[int]) -> Any:
-    """A request of token ids."""
+    """Return a request of token ids."""
     ids = np.array([tokens], np.int64)
     return genai.TokenizedInputs(ov.Tensor(ids), ov.Tensor(np.ones_like(ids)))
 
 
 def settings_of(attention: str, *, full_precision: bool) -> dict[str, Any]:
-    """The pipeline's settings, with the cache of keys and values in fp32 if `full_precision`."""
+    """Return the pipeline's settings, with keys and values cached in fp32 if `full_precision`."""
     return {
         "ATTENTION_BACKEND": attention,
         "INFERENCE_NUM_THREADS": THREADS,
@@ -72,14 +72,14 @@ def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool
 
 
 class Load(Protocol):
-    """Opens a pipeline."""
+    """A function that opens a pipeline."""
 
     def __call__(self, model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
-        """Of the network, its attention, and a LoRA."""
+        """Open the network with its attention and a LoRA."""
 
 
 def serve_from(loading: Load) -> None:
-    """Serve what `loading` makes of the command line."""
+    """Serve the pipeline that `loading` opens from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--attention", choices=("SDPA", "PA"), required=True)

@@ -17,7 +17,7 @@ from benchmarks.peers.workers.protocol import THREADS, Answer, Take, serve, time
 
 
 class Streamer(BaseStreamer):  # type: ignore[misc]
-    """Gives tokens on as they come, without those of the request, which come first."""
+    """Passes tokens on as they arrive, except those of the request, which come first."""
 
     def __init__(self, take: Take) -> None:
         self._take = take
@@ -30,11 +30,11 @@ class Streamer(BaseStreamer):  # type: ignore[misc]
         self._request_is_over = True
 
     def end(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no token is buffered."""
 
 
 def opened(folder: Path) -> Any:
-    """The network, whose texts no token ends."""
+    """Load the network, without tokens that end a text."""
     torch.set_num_threads(THREADS)
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     network.generation_config.eos_token_id = None
@@ -43,7 +43,7 @@ def opened(folder: Path) -> Any:
 
 @torch.no_grad()
 def greedy(network: Any, tokens: list[int], new_tokens: int, streamer: Streamer | None = None) -> list[int]:
-    """The tokens that follow a request."""
+    """Return the tokens that follow a request."""
     ids = torch.tensor([tokens])
     found: list[int] = network.generate(
         input_ids=ids,
@@ -75,7 +75,7 @@ def load(folder: Path, prompt: Path | None, lora: Path | None) -> Answer:
 
 
 def serve_from(loading: Callable[[Path, Path | None, Path | None], Answer]) -> None:
-    """Serve what `loading` makes of the network, the prompt and the LoRA of the command line."""
+    """Serve what `loading` makes of the network, the prompt and the LoRA from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--prompt", type=Path)

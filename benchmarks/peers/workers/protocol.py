@@ -1,8 +1,8 @@
-"""What a worker and the benchmark say to each other: a line of JSON each, on the worker's standard streams.
+"""The protocol of workers and the benchmark: one line of JSON per message, on the worker's standard streams.
 
-The worker loads and says `{"load_ms": …, "versions": {…}}`, or `{"error": …}`. Then it answers each request until one
-is `{"stop": true}`; the answer to that is what memory it took. The standard library alone is imported here: this runs
-in every peer's environment, and what it took would be counted.
+The worker loads and sends `{"load_ms": …, "versions": {…}}`, or `{"error": …}`. Then it answers each request until one
+is `{"stop": true}`, which it answers with its memory. Only the standard library is imported here, because this runs in
+every peer's environment, and its own cost would be counted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from time import perf_counter
 from typing import Any, TextIO
 
 Take = Callable[[int], None]
-"""Takes a token as soon as a user would have it."""
+"""Takes a token as soon as a user would see it."""
 
 Generate = Callable[[list[int], int, Take], None]
-"""Goes on from token ids by so many tokens, greedily, whatever they are, and gives each to the third argument."""
+"""Generates that many tokens greedily, whatever they are, and passes each to the third argument."""
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -31,18 +31,20 @@ THREADS_VARIABLE = "EDGE_PROMPT_BENCH_THREADS"
 THREADS = int(os.environ.get(THREADS_VARIABLE, "2"))
 
 PARENT_DEATH_SIGNAL = 1
-"""Of Linux's `prctl`: which signal ends this process when its parent ends."""
+"""Linux's `prctl` option for the signal that ends this process when its parent ends."""
 
 
 def serve(load: Callable[[], Answer], packages: Sequence[str]) -> None:
-    """Load, then answer the requests on standard input until asked to stop.
+    """Load, then answer the requests on standard input until told to stop.
 
     Args:
-        load: Loads what answers; only this is timed as loading, not the imports before it.
-        packages: The distributions whose versions are said.
+        load: Loads the pipeline; only this is timed as loading, not the imports before it.
+        packages: The distributions whose versions are reported.
     """
     replies = _own_output()
-    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)  # stopped, it would not see its input end
+    ctypes.CDLL(None).prctl(
+        PARENT_DEATH_SIGNAL, signal.SIGKILL
+    )  # a stopped process would not notice the end of its input
     try:
         start = perf_counter()
         answer = load()
@@ -54,15 +56,15 @@ def serve(load: Callable[[], Answer], packages: Sequence[str]) -> None:
                 _say(replies, memory())
                 return
             _say(replies, answer(request))
-    except Exception as error:  # noqa: BLE001 - whatever a peer raises is what the benchmark must be told
+    except Exception as error:  # noqa: BLE001 - the benchmark must learn of anything that a peer raises
         traceback.print_exc()
         _say(replies, {"error": f"{type(error).__name__}: {error}"})
 
 
 def timed(generate: Generate) -> Answer:
-    """The answer to `{"tokens": […], "new_tokens": …}`: the new tokens and when the first and all were there.
+    """Answer `{"tokens": […], "new_tokens": …}`: the new tokens and the times of the first one and of all.
 
-    `all_ms` is when the call is over, so whatever it does after the last token counts.
+    `all_ms` is the end of the call, so work after the last token counts.
     """
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +87,9 @@ def timed(generate: Generate) -> Answer:
 
 
 def memory() -> dict[str, int]:
-    """The most that was ever resident in this process, and what now is and is not backed by a file; in bytes.
+    """Return peak memory, resident memory and its part that is not backed by a file, in bytes.
 
-    Linux's own count of this process is read: that of `getrusage` begins with what the parent had when it forked.
+    Linux's own count of this process is read: that of `getrusage` starts with the memory of the parent when it forked.
     """
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
@@ -98,7 +100,7 @@ def memory() -> dict[str, int]:
 
 
 def _own_output() -> TextIO:
-    """Standard output for replies alone: what libraries print goes to standard error."""
+    """Return a stream for replies alone: what libraries print goes to standard error."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return replies

@@ -18,10 +18,10 @@ from benchmarks.peers.workers.switching import NAMES, Generated, switching
 
 
 def turned(source: Path, target: Path) -> Path:
-    """Write an adapter with the sign of its second matrices turned."""
+    """Write an adapter with the sign of its second matrices flipped."""
     adapter = onnxruntime.AdapterFormat.read_adapter(str(source))
     read = {name: value.numpy() for name, value in adapter.get_parameters().items()}
-    # copies: what was read is let go once there are other parameters, which only point to these
+    # copies: the data is freed once there are other parameters, which only point to it
     arrays = {name: np.negative(array) if ".lora_B." in name else np.array(array) for name, array in read.items()}
     adapter.set_parameters({name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
     adapter.export_adapter(str(target))

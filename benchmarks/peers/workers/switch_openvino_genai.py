@@ -1,4 +1,4 @@
-"""Worker: OpenVINO GenAI, between two LoRAs that its pipeline knows."""
+"""Worker: OpenVINO GenAI, between two LoRAs that its pipeline was opened with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.peers.workers.switching import NAMES, Generated, switching, turn
 
 
 def load(model: Path, attention: str, lora: Path | None, *, full_precision: bool) -> Answer:
-    """Open the pipeline with both adapters; each request names one by an `AdapterConfig` that is made once."""
+    """Open the pipeline with both adapters; each request names one by an `AdapterConfig` that is created once."""
     assert lora is not None
     first = lora / "adapter_model.safetensors"
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""What workers that switch between two adapters or prompts share. The second is the first with its sign turned.
+"""Shared code of workers that switch between two adapters or prompts. The second is the first with its sign flipped.
 
-The standard library and numpy alone are imported here: this runs in every peer's environment.
+Only the standard library and numpy are imported here, because this runs in every peer's environment.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ NAMES = ("first", "second")
 
 
 class Generated(NamedTuple):
-    """What a request under an adapter gave.
+    """The outcome of a request under an adapter.
 
     Attributes:
         tokens: The new tokens.
-        switch_us: What the call took that switches the adapter; None if there is no such call, or none was made.
+        switch_us: Time of the call that switches the adapter; None if there is no such call, or none was needed.
     """
 
     tokens: list[int]
@@ -31,11 +31,11 @@ class Generated(NamedTuple):
 
 
 Generate = Callable[[str, list[int], int], Generated]
-"""Goes on from token ids by so many tokens under an adapter, greedily."""
+"""Generates that many tokens greedily under an adapter."""
 
 
 def switching(generate: Generate) -> Answer:
-    """The answer to `{"adapter": NAME, "tokens": […], "new_tokens": …}`: the new tokens and how long all took."""
+    """Answer `{"adapter": NAME, "tokens": […], "new_tokens": …}`: the new tokens and the time of everything."""
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         start = perf_counter()
@@ -46,7 +46,7 @@ def switching(generate: Generate) -> Answer:
 
 
 def turned_adapter(source: Path, target: Path) -> Path:
-    """Write a LoRA in safetensors with the sign of its second matrices turned, so that it adds the opposite."""
+    """Write a LoRA in safetensors with the sign of its second matrices flipped, so that it adds the opposite."""
     content = bytearray(source.read_bytes())
     start = 8 + int.from_bytes(content[:8], "little")
     for name, tensor in json.loads(content[8:start]).items():

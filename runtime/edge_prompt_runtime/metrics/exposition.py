@@ -1,38 +1,27 @@
-"""The metrics of a runtime for Prometheus: text format 0.0.4, served by the standard library in a thread."""
+"""The metrics of a runtime for Prometheus, served in a thread. Needs the extra `metrics`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterable
 from threading import Thread
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from edge_prompt.base.errors import InputError
-from edge_prompt_runtime.metrics.stats import Latency, Stats, Traffic
+from edge_prompt.base.extras import require_extra
+from edge_prompt_runtime.metrics.stats import Stats
+
+__all__ = ["Exposition", "expose"]
 
 LOG = logging.getLogger("edge_prompt.prometheus")
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 PATH = "/metrics"
 
-SLOWEST_S = 5.0
+CLIENT_TIMEOUT_S = 5.0
 """Timeout of a client that sends nothing."""
-
-Sample = tuple[str, Mapping[str, str], float]
-"""A suffix of the metric's name, labels, and a value."""
-
-
-class Metric(NamedTuple):
-    """A metric: its name without `edge_prompt_`, its type, its help text, and its samples."""
-
-    name: str
-    kind: str
-    description: str
-    samples: Iterable[Sample]
 
 
 class HasStats(Protocol):
@@ -54,36 +43,21 @@ class Exposition:
         port: The port that the server listens on.
 
     Raises:
+        MissingExtraError: The extra `metrics` is not installed.
         InputError: The server cannot listen on this address.
     """
 
     def __init__(self, read: Callable[[], Stats], port: int, host: str) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            timeout = SLOWEST_S
-
-            def do_GET(self) -> None:
-                if self.path.partition("?")[0] != PATH:
-                    self.send_error(404, f"the metrics are at {PATH}")
-                    return
-                content = text_of(read()).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", CONTENT_TYPE)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, form: str, *values: object) -> None:
-                LOG.debug(form, *values)
-
+        require_extra("metrics", "serving metrics")
         try:
-            self._server = HTTPServer((host, port), Handler)
+            self._server = make_server(host, port, _application(read), handler_class=_Handler)
         except (OSError, OverflowError) as error:
             raise InputError(
                 found=f"the server cannot listen on {host}:{port} ({error})",
                 wanted="a free port on an address of this device",
                 remedy="choose another port or host",
             ) from error
-        self.port: int = self._server.server_address[1]
+        self.port: int = self._server.server_port
         self._thread = Thread(target=self._server.serve_forever, name="edge-prompt prometheus", daemon=True)
         self._thread.start()
 
@@ -116,73 +90,34 @@ def expose(runtime: HasStats, port: int, host: str = "127.0.0.1") -> Exposition:
         host: The address to listen on.
 
     Raises:
+        MissingExtraError: The extra `metrics` is not installed.
         InputError: The server cannot listen on this address.
     """
     return Exposition(runtime.stats, port, host)
 
 
-def text_of(stats: Stats) -> str:
-    """Format statistics in the Prometheus text format 0.0.4."""
-    lines = []
-    for name, kind, description, samples in _metrics(stats):
-        lines += [f"# HELP edge_prompt_{name} {description}", f"# TYPE edge_prompt_{name} {kind}"]
-        for suffix, labels, value in samples:
-            shown = ",".join(f'{label}="{escaped(text)}"' for label, text in labels.items())
-            lines.append(f"edge_prompt_{name}{suffix}{{{shown}}} {value!r}")
-    return "\n".join([*lines, ""])
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_TIMEOUT_S
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        LOG.debug(format, *args)
 
 
-def escaped(text: str) -> str:
-    """Escape the value of a label."""
-    text = text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
-    return text.encode(errors="replace").decode()  # replaces lone surrogates, which UTF-8 cannot encode
+def _application(read: Callable[[], Stats]) -> WSGIApplication:
+    from prometheus_client import CollectorRegistry, make_wsgi_app  # noqa: PLC0415 - an extra
 
+    from edge_prompt_runtime.metrics.families import StatsCollector  # noqa: PLC0415 - an extra
 
-def _metrics(stats: Stats) -> Iterator[Metric]:
-    calls = [({"call": name}, traffic) for name, traffic in stats.calls.items()]
-    tasks: list[tuple[dict[str, str], Traffic]] = [
-        ({"of": "base" if traffic.name is None else "task", "task": traffic.name or ""}, traffic)
-        for traffic in stats.tasks
-    ]
-    tasks.append(({"of": "other", "task": ""}, stats.other))
-    since = datetime.fromisoformat(stats.since).timestamp()
-    yield Metric("start_time_seconds", "gauge", "When the runtime was opened.", [("", {}, since)])
-    for prefix, groups, of in (("", calls, "method"), ("task_", tasks, "task")):
-        counted = {
-            "requests": "Calls that ended",
-            "rows": "Rows of calls that ended",
-            "errors": "Calls that ended with an error",
-        }
-        for name, description in counted.items():
-            samples = [("", labels, getattr(traffic, name)) for labels, traffic in groups]
-            yield Metric(f"{prefix}{name}_total", "counter", f"{description}, by {of}.", samples)
-        yield Metric(
-            f"{prefix}latency_seconds",
-            "summary",
-            f"Latency of answered calls, by {of}.",
-            [sample for labels, traffic in groups for sample in _summary(labels, traffic.latency)],
-        )
-    errors = [("", {"class": name}, count) for name, count in stats.errors.items()]
-    yield Metric("errors_by_class_total", "counter", "Calls that ended with an error, by class of error.", errors)
-    yield Metric(
-        "first_piece_seconds", "summary", "Time from call to first piece of text.", _summary({}, stats.first_piece)
-    )
-    for name, description in (
-        ("tokens", "Generated tokens."),
-        ("loads", "Prompts that were loaded."),
-        ("replacements", "Prompts that replaced an older one of the same name."),
-        ("unloads", "Tasks that were unloaded."),
-        ("evictions", "Tasks evicted because the memory budget was exceeded."),
-        ("refusals", "Prompts that were refused."),
-    ):
-        yield Metric(f"{name}_total", "counter", description, [("", {}, getattr(stats, name))])
-    held = [("", {"what": what}, size) for what, size in stats.bytes_held.items()]
-    yield Metric("held_bytes", "gauge", "Memory in use in addition to the network.", held)
+    registry = CollectorRegistry()
+    registry.register(StatsCollector(read))
+    metrics: WSGIApplication = make_wsgi_app(registry)
 
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != PATH:
+            start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"The metrics are at {PATH}\n".encode()]
+        # Without this header the library answers in the text format 0.0.4, whatever else a client would accept.
+        environ.pop("HTTP_ACCEPT", None)
+        return metrics(environ, start_response)
 
-def _summary(labels: Mapping[str, str], latency: Latency | None) -> list[Sample]:
-    if latency is None:
-        return []
-    quantiles = {"0.5": latency.p50_ms, "0.95": latency.p95_ms, "0.99": latency.p99_ms}
-    found: list[Sample] = [("", {**labels, "quantile": share}, ms / 1e3) for share, ms in quantiles.items()]
-    return [*found, ("_sum", labels, latency.total_ms / 1e3), ("_count", labels, latency.count)]
+    return application

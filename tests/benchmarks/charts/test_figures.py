@@ -28,8 +28,8 @@ def _name(series: Series) -> str:
 LINES = tuple(Series(f"{line} {x}", "ms", (x + 1.0, x + 2.0), line, x) for line in ("PEFT", LONG) for x in (0, 1, 200))
 BARS = (Series(LONG, "tokens/s", (5.0, 6.0, 90.0)), Series("one $x$ of $y$", "tokens/s", (3.0,)))
 SHAPES = {
-    "bars": results(*BARS, limits={"what memory gives": 7, LONG[:40]: 6.9}),
-    "logarithmic bars": results(*BARS, log=True, limits={"what memory gives": 700}),
+    "bars": results(*BARS, limits={"limit by memory bandwidth": 7, LONG[:40]: 6.9}),
+    "logarithmic bars": results(*BARS, log=True, limits={"limit by memory bandwidth": 700}),
     "a zero on a logarithmic axis": results(Series("none", "bytes", (0.0, 0.0)), log=True),
     "below zero": results(Series("loss", "points", (-3.0, -2.0))),
     "lines": results(*LINES, x="virtual tokens", limits={"goal": 3, "no prompt": 2}),
@@ -44,7 +44,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_all_that_is_written_is_within_the_chart(shape: str, width: float) -> None:
+def test_all_text_lies_within_the_chart(shape: str, width: float) -> None:
     figure = drawn(SHAPES[shape], SHAPES[shape].charts[0], width)
     canvas = FigureCanvasAgg(figure)
     box = figure.get_tightbbox(canvas.get_renderer())  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def test_files_are_the_same_every_time(tmp_path: Path) -> None:
     assert len(one) == 2
 
 
-def test_an_engine_looks_the_same_in_every_chart() -> None:
+def test_an_engine_has_the_same_look_in_every_chart() -> None:
     assert looks(["PEFT", "OpenVINO"])["PEFT"] == looks(["ONNX Runtime", "x", "PEFT"])["PEFT"]
     assert looks(["edge-prompt on ONNX Runtime"]) == {
         "edge-prompt on ONNX Runtime": looks(["onnxruntime"])["onnxruntime"]
@@ -88,11 +88,11 @@ def test_an_engine_looks_the_same_in_every_chart() -> None:
         (-2, "ms", "-2 ms"),
     ],
 )
-def test_values_are_read_in_units_of_their_size(value: float, unit: str, said: str) -> None:
+def test_values_have_units_of_their_size(value: float, unit: str, said: str) -> None:
     assert with_unit(value, unit) == said
 
 
-def test_dots_are_samples_from_the_least_to_the_greatest() -> None:
+def test_dots_span_the_samples_from_least_to_greatest() -> None:
     assert dots([3.0, 1.0, 2.0]).tolist() == [1, 2, 3]
     many = dots(range(1000))
     assert (len(many), many[0], many[-1]) == (MOST_DOTS, 0, 999)

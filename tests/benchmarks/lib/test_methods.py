@@ -42,7 +42,7 @@ def test_every_method_is_trained_and_scored_on_the_same_rows(tiny_backbone: Path
 
 
 @pytest.mark.parametrize("method", ["LoRA", "full"])
-def test_the_network_is_trained_and_what_is_scored_is_what_the_file_holds(tiny_backbone: Path, method: str) -> None:
+def test_the_network_is_trained_and_scored_in_the_precision_of_its_file(tiny_backbone: Path, method: str) -> None:
     trial = trial_of(tiny_backbone)
     before = [weight.clone() for weight in load_backbone(str(tiny_backbone)).module.parameters()]
     classifier = METHODS[method](trial)
@@ -55,13 +55,13 @@ def test_the_network_is_trained_and_what_is_scored_is_what_the_file_holds(tiny_b
         assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
 
 
-def test_rows_are_few_and_the_interval_says_so(tiny_backbone: Path) -> None:
+def test_the_interval_reflects_the_number_of_rows(tiny_backbone: Path) -> None:
     scored = score("linear", trial_of(tiny_backbone))
     assert scored.rows == 20
     (said,) = over_rows({("a", "linear"): [scored._replace(right=10)]}, ["a"])
     assert "linear 50.0 (25.0 to 7" in said or "linear 50.0 (30.0 to 7" in said
 
 
-def test_rows_are_drawn_alike_every_time() -> None:
+def test_rows_are_drawn_reproducibly() -> None:
     assert drawn(range(100), 5) == drawn(range(100), 5)
     assert len(drawn(range(3), 5)) == 3

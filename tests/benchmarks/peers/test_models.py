@@ -16,7 +16,7 @@ def recipe(code: str) -> Recipe:
     return Recipe(None, ("-c", code, "{target}"))
 
 
-def test_a_folder_is_made_once_and_anew_when_its_recipe_changes(tmp_path: Path) -> None:
+def test_a_folder_is_made_once_and_again_when_its_recipe_changes(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     make(folder, recipe(COUNT))
     made = (folder / "made").stat().st_mtime_ns
@@ -35,7 +35,7 @@ def test_a_program_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_without_its_stamp_is_not_taken_for_whole(tmp_path: Path) -> None:
+def test_a_folder_without_its_stamp_is_incomplete(tmp_path: Path) -> None:
     make(tmp_path / "model", recipe(COUNT))
     (tmp_path / "model" / STAMP).unlink()
     (tmp_path / "model" / "left").touch()
@@ -43,7 +43,7 @@ def test_a_folder_without_its_stamp_is_not_taken_for_whole(tmp_path: Path) -> No
     assert not (tmp_path / "model" / "left").exists()
 
 
-def test_recipes_name_environments_that_there_are() -> None:
+def test_recipes_name_existing_environments() -> None:
     assert {recipe.peer for recipe in RECIPES.values()} <= {None, *PEERS}
     assert {variant.peer for variant in VARIANTS} <= {None, *PEERS}
     for one in RECIPES.values():
@@ -58,7 +58,7 @@ def test_every_requirement_is_pinned_and_torch_is_ours(peer: str) -> None:
     assert not [line for line in lines if line.startswith("torchvision")]
 
 
-def test_variants_have_names_of_their_own_and_say_what_is_missing() -> None:
+def test_variants_have_unique_names_and_report_what_is_missing() -> None:
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
     ours = next(variant for variant in VARIANTS if variant.peer is None)
     assert "/nowhere" in str(missing(ours._replace(model=Path("/nowhere"))))

@@ -12,7 +12,7 @@ from tests.tiny.language import HIDDEN_SIZE
 REQUEST, NEW_TOKENS = [5, 6, 7], 24
 
 
-def test_a_worker_gives_what_the_runtime_gives(tiny_language_bundle: Path, engine: str, tmp_path: Path) -> None:
+def test_a_worker_gives_the_runtimes_output(tiny_language_bundle: Path, engine: str, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.npy"
     np.save(prompt, np.random.default_rng(0).standard_normal((5, HIDDEN_SIZE)).astype(np.float32))
     runtime = Runtime(tiny_language_bundle, engine)
@@ -34,13 +34,13 @@ def test_a_worker_gives_what_the_runtime_gives(tiny_language_bundle: Path, engin
     assert said[None] != said["prompt"]
 
 
-def test_what_a_worker_cannot_load_is_said(tmp_path: Path) -> None:
+def test_a_worker_reports_what_it_cannot_load(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=r"tiny: MissingFileError: .*edge_prompt\.json"):
         Worker("tiny", "edge_prompt", None, ("--model", str(tmp_path), "--engine", "onnxruntime"))
 
 
-def test_a_worker_that_does_not_start_is_said() -> None:
-    with pytest.raises(WorkerError, match="it ended"):
+def test_a_worker_that_does_not_start_is_reported() -> None:
+    with pytest.raises(WorkerError, match="the process ended"):
         Worker("tiny", "no_such_worker", None, ())
 
 
@@ -54,7 +54,7 @@ def test_fewer_tokens_than_asked_for_are_an_error(tiny_language_bundle: Path) ->
         worker.ask({"tokens": REQUEST, "new_tokens": 10_000})
 
 
-def test_memory_is_read_and_told_by_what() -> None:
+def test_memory_is_split_by_its_backing() -> None:
     with Worker("memory", "bandwidth", None, ()) as worker:
         answer = worker.ask({})
     assert answer["bytes_per_second"] > 0

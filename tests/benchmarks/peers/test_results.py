@@ -25,7 +25,7 @@ def test_medians_over_rounds() -> None:
         ({"ours": [[1, 2]], "same": [[1, 2]], "theirs": [[1]]}, "theirs and ours differ in request 0 from token 1 on"),
     ],
 )
-def test_where_variants_differ(said: dict[str, list[list[int]]], place: str | None) -> None:
+def test_differing_variants_are_reported(said: dict[str, list[list[int]]], place: str | None) -> None:
     found = differing(said)
     assert len(found) == (place is not None)
     assert all(str(place) in sentence for sentence in found)

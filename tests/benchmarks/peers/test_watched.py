@@ -13,14 +13,14 @@ HUNGRY = "import time; held = bytearray(80_000_000); held[::4096] = bytes(len(he
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HUNGRY!r}], check=True)"
 
 
-def test_what_a_child_takes_is_counted(tmp_path: Path) -> None:
+def test_the_memory_of_a_child_is_counted(tmp_path: Path) -> None:
     took = watch([sys.executable, "-c", PARENT], os.environ, tmp_path / "log")
     assert took.seconds > 0.3
     assert 80_000_000 < took.peak_bytes < 400_000_000
 
 
-def test_a_program_that_fails_says_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"the disk is full \(all of it in log\)"):
+def test_a_failure_is_reported_with_the_last_line(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"the disk is full \(full log: log\)"):
         watch(
             [sys.executable, "-c", "import sys; print(1); sys.exit('the disk is full')"], os.environ, tmp_path / "log"
         )

@@ -48,7 +48,7 @@ def test_a_packed_table_that_is_only_gathered_from_does_not_count(tmp_path: Path
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "openvino_model.xml"])
-def test_of_a_language_model_all_weights_are_read_but_the_table_of_embeddings(
+def test_a_language_model_reads_all_weights_except_the_embedding_table(
     tiny_language_bundle: Path, tiny_language: Path, file: str
 ) -> None:
     from safetensors.numpy import load_file

@@ -18,23 +18,23 @@ def runtime(tiny_bundle: Path, tmp_path: Path, engine: str) -> Runtime:
     return runtime
 
 
-def test_every_way_is_asked_and_published(runtime: Runtime) -> None:
+def test_every_variant_is_measured_and_published(runtime: Runtime) -> None:
     found = compare(runtime, TEXTS, clients=4, rounds=2, seconds=0.1)
-    assert list(found) == ["one at a time", "a thread a client", "batching by task", "the batcher"]
+    assert list(found) == ["one at a time", "a thread per client", "batching by task", "the batcher"]
     assert all(latencies for rounds in found.values() for latencies in rounds)
     measured = measured_on(runtime.engine, found, 0.1)
     samples = {one.name: one.samples for one in measured.series}
     for way, rounds in found.items():
-        rates = samples[f"{runtime.engine}, {way}: requests a second"]
+        rates = samples[f"{runtime.engine}, {way}: requests per second"]
         assert rates == tuple(len(latencies) / 0.1 for latencies in rounds)
         assert len(samples[f"{runtime.engine}, {way}: latency"]) == sum(map(len, rounds))
     assert {name for chart in measured.charts for name in chart.series} == samples.keys()
     assert len(measured.ratios) == 3
 
 
-def test_what_answers_otherwise_is_not_timed(runtime: Runtime) -> None:
+def test_a_variant_with_other_answers_is_not_timed(runtime: Runtime) -> None:
     def another(text: str, task: str) -> Classification:
         return runtime.classify(f"{text} w77", task)
 
-    with pytest.raises(SystemExit, match="wrong answers"):
+    with pytest.raises(SystemExit, match="wrong: the answer to"):
         require_equal({"wrong": another}, runtime, TEXTS, clients=2)

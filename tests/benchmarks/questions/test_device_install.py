@@ -33,16 +33,16 @@ def test_a_library_is_imported_and_answers_in_a_process_of_its_own(tiny_bundle: 
     said = ask(library, CHECKOUT, 1, tiny_bundle)
     assert len(said["vector"]) == 32
     assert said["peak_bytes"] > 10_000_000
-    assert {"answer_ms", "import_ms"} & said.keys() == {"answer_ms"}  # all of it: an import is of another process
+    assert {"answer_ms", "import_ms"} & said.keys() == {"answer_ms"}  # the import is timed in another process
     assert ask(library, CHECKOUT, 1).keys() == {"import_ms", "modules"}
 
 
-def test_what_fails_says_why() -> None:
+def test_a_failure_is_reported_with_its_reason() -> None:
     with pytest.raises(RecipeError, match="KeyError: 'nothing'"):
         ask(Library(None, "nothing"), CHECKOUT, 1)
 
 
-def test_sizes_are_of_what_is_installed(tmp_path: Path) -> None:
+def test_sizes_are_those_of_installed_files(tmp_path: Path) -> None:
     sizes = distributions(Path(sys.executable))
     assert size_bytes(Library(None, "", only=("numpy",)), tmp_path) == sizes["numpy"] > 1_000_000
     (tmp_path / "__pycache__").mkdir()
@@ -58,7 +58,7 @@ def test_vectors_that_differ_are_not_published() -> None:
         require_same({"a": [1, 0], "b": [0, 1]})
 
 
-def test_what_was_found_is_said_with_the_goal() -> None:
+def test_the_report_includes_the_goal() -> None:
     imports = {name: [{"import_ms": 2.0, "modules": 3}] * 2 for name in LIBRARIES}
     answered = {name: [{"answer_ms": 5.0, "peak_bytes": 7}] for name in LIBRARIES if LIBRARIES[name].folder}
     found = measured(imports, answered, dict.fromkeys(LIBRARIES, 9), {}, 0.0)
@@ -69,7 +69,7 @@ def test_what_was_found_is_said_with_the_goal() -> None:
     assert {name for chart in results.charts for name in chart.series} <= {one.name for one in results.series}
 
 
-def test_libraries_have_environments_and_what_the_worker_needs() -> None:
+def test_libraries_have_environments_and_workers() -> None:
     assert {library.peer for library in LIBRARIES.values()} <= {None, *PEERS}
     assert {library.worker for library in LIBRARIES.values()} <= IMPORTS.keys()
     assert {library.worker for library in LIBRARIES.values() if library.folder} <= ANSWERS.keys()

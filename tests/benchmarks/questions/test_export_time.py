@@ -21,12 +21,12 @@ from benchmarks.questions.export_time import (
 from edge_prompt_runtime.bench.results import Results
 
 
-def test_an_export_is_watched_and_what_it_wrote_answers(tiny_backbone: Path) -> None:
+def test_an_export_is_watched_and_its_output_answers(tiny_backbone: Path) -> None:
     left_out: dict[str, str] = {}
     broken = EXPORTERS["ours, ONNX"]._replace(program=("-c", "import sys; sys.exit('no disk')"))
     exporters = {"ours, ONNX": EXPORTERS["ours, ONNX"], "broken": broken}
     found, worst = export_all(exporters, "minilm", tiny_backbone, 1, 1, left_out)
-    assert left_out == {"minilm: broken": "no disk (all of it in export-minilm-broken.log)"}
+    assert left_out == {"minilm: broken": "no disk (full log: export-minilm-broken.log)"}
     ((took, written),) = found["ours, ONNX"]
     assert took.seconds > 0.1
     assert took.peak_bytes > 100_000_000  # torch
@@ -42,7 +42,7 @@ def test_a_language_model_gives_logits_on_both_engines_alike(tiny_language_bundl
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_a_graph_that_is_no_bundle_answers(tmp_path: Path, engine: str) -> None:
+def test_a_graph_without_a_bundle_answers(tmp_path: Path, engine: str) -> None:
     import onnx
     import openvino as ov
     from onnx import TensorProto, helper
@@ -76,7 +76,7 @@ def test_networks_that_differ_from_ours_are_left_out() -> None:
     answers = {ours: np.zeros(3), same: np.full(3, 1e-5), other: np.ones(3)}
     assert kept_alike(found, answers, "minilm", left_out) == pytest.approx(1e-5)
     assert "optimum-intel" not in found
-    assert left_out == {"minilm: optimum-intel": "its network gives other numbers on openvino, by 1.0e+00"}
+    assert left_out == {"minilm: optimum-intel": "its outputs on openvino differ from ours by 1.0e+00"}
     with pytest.raises(SystemExit, match="nothing is published"):
         kept_alike(found, {ours: np.zeros(3), ("ours, both", "openvino"): np.ones(3)}, "minilm", left_out)
 
@@ -90,7 +90,7 @@ def test_an_older_transformers_finds_the_base_of_rotary_positions(tiny_language:
     assert {path.name for path in view.iterdir()} == {path.name for path in tiny_language.iterdir() if path.is_file()}
 
 
-def test_what_was_found_is_said() -> None:
+def test_the_results_are_reported() -> None:
     took = [(Watched(2.0, 30), 4)] * 3
     found = measured({"minilm": dict.fromkeys(EXPORTERS, took)}, {}, [])
     results = Results("export_time", "?", "", 0, {}, {}, {}, **found._asdict())

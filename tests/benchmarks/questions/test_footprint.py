@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.questions.footprint import DISK, LORAS, MEMORY, NETWORKS, Plan, bundle_files, drawn_on, measure, named
+from benchmarks.questions.footprint import (
+    DISK,
+    LORAS,
+    MEMORY,
+    NETWORKS,
+    Plan,
+    bundle_files,
+    extrapolated,
+    measure,
+    named,
+)
 
 PLAN = Plan(counts=(1, 3), networks=(1, 2), loras=(1, 2), engines=("onnxruntime",), prompts={"soft": 4, "prefix": 8})
 
@@ -15,7 +25,7 @@ def test_everything_is_measured(tiny_bundle: Path, tiny_backbone: Path) -> None:
     assert len(values) == len(found.series)
     soft = "edge-prompt on onnxruntime, soft of 4"
     assert 0 < values[named(soft, DISK, 1)] < values[named(soft, DISK, 3)]
-    assert values[named(f"{soft.replace('soft of 4', 'prefix of 8')}, within the default budget", MEMORY, 3)] > 0
+    assert values[named(f"{soft.replace('soft of 4', 'prefix of 8')}, default memory budget", MEMORY, 3)] > 0
     networks, loras = f"{NETWORKS} on onnxruntime", LORAS
     assert values[named(networks, DISK, 2)] == 2 * values[named(networks, DISK, 1)]
     assert values[named(f"{networks} (extrapolated)", DISK, 3)] == pytest.approx(3 * values[named(networks, DISK, 1)])
@@ -24,9 +34,9 @@ def test_everything_is_measured(tiny_bundle: Path, tiny_backbone: Path) -> None:
     assert {name for chart in found.charts for name in chart.series} == values.keys()
 
 
-def test_a_line_goes_on_by_its_last_slope() -> None:
+def test_a_line_is_extrapolated_along_its_last_slope() -> None:
     points = {("x", DISK, 1): [1.0], ("x", DISK, 2): [9.0], ("x", DISK, 4): [13.0], ("y", DISK, 10): [1.0]}
-    assert drawn_on(points, (1, 4, 10)) == {("x (extrapolated)", DISK, 10): [25.0]}
+    assert extrapolated(points, (1, 4, 10)) == {("x (extrapolated)", DISK, 10): [25.0]}
 
 
 def test_the_files_of_one_engine_are_counted(tiny_bundle: Path) -> None:

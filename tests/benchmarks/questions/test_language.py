@@ -43,7 +43,7 @@ def network(tiny_language: Path) -> Any:
 
 @PEFT_GENERATES_WRONG_TOKENS
 @pytest.mark.filterwarnings("ignore:Position ids are not supported")
-def test_both_engines_are_measured_beside_peft(bundle: Path, network: Any) -> None:
+def test_both_engines_are_compared_with_peft(bundle: Path, network: Any) -> None:
     tokens = request(5, network.config.vocab_size)
     assert len(tokens) == REQUEST_TOKENS
     found = measure(bundle, network, tokens, 2, 1, (3, 6), ENGINES, 1, memory=False)
@@ -62,7 +62,7 @@ def test_a_prompt_costs_attention_to_its_tokens() -> None:
     assert more_multiplications(network, 100) == pytest.approx(1 + 3.456e6 / (106.2e6 + 1.01e6 + 0.5e6), abs=1e-4)
 
 
-def test_other_tokens_are_not_timed(bundle: Path, network: Any, engine: str, tmp_path: Path) -> None:
+def test_differing_tokens_are_not_timed(bundle: Path, network: Any, engine: str, tmp_path: Path) -> None:
     runtime = Runtime(bundle, engine, threads=1)
     embeddings = network.get_input_embeddings().weight.detach().numpy()
     write_tasks(tmp_path, embeddings, read_bundle(bundle).manifest.backbone.fingerprint, 1, (3,))
@@ -71,7 +71,7 @@ def test_other_tokens_are_not_timed(bundle: Path, network: Any, engine: str, tmp
         require_equal(runtime, request(5, network.config.vocab_size), [-1] * 5)
 
 
-def test_the_memory_of_a_task_is_told_by_a_process_of_its_own(
+def test_the_memory_of_a_task_is_measured_in_its_own_process(
     bundle: Path, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(language, "request", lambda: [5, 6, 7])

@@ -25,7 +25,7 @@ def test_everything_is_measured(tiny_bundle: Path, tiny_backbone: Path) -> None:
     assert list(found.left_out) == [named(PEFT, 3)]
     assert sum(ratio.goal is not None for ratio in found.ratios) == 6
     one, both = (
-        samples[f"onnxruntime: resident memory, 1 task{end}"] for end in ("", " and the further prompts' bytes")
+        samples[f"onnxruntime: resident memory, 1 task{end}"] for end in ("", " plus the bytes of the further prompts")
     )
     assert both[0] - one[0] == pytest.approx(2 * 16 * 32 * 4 / 1e6)
 

@@ -23,7 +23,7 @@ from edge_prompt_runtime import Runtime
 TEXTS = [" ".join(f"w{number + word}" for word in range(1 + number % 9)) for number in range(32)]
 
 
-def test_every_way_is_asked(tiny_bundle: Path) -> None:
+def test_every_variant_is_measured(tiny_bundle: Path) -> None:
     plan = Plan(("prefix", "soft"), rounds=2, warm_up_rounds=1, language_rounds=0)
     found = measure_texts(tiny_bundle, TEXTS, plan, threads=1, lengths={"equal": (3,), "mixed": (1, 5)})
     names = {one.name for one in found.series}
@@ -37,13 +37,13 @@ def test_every_way_is_asked(tiny_bundle: Path) -> None:
     assert sum(ratio.goal is not None for ratio in found.ratios) == 8
 
 
-def test_a_language_model_is_asked(tiny_language_bundle: Path) -> None:
+def test_a_language_model_is_measured(tiny_language_bundle: Path) -> None:
     found = measure_language(tiny_language_bundle, rounds=2, threads=1, virtual_tokens=3, most_tokens=40)
     assert len(found.series) == 6
     assert all(len(one.samples) == 2 for one in found.series)
 
 
-def test_what_answers_otherwise_is_not_timed(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_variant_with_other_answers_is_not_timed(tiny_bundle: Path, tmp_path: Path) -> None:
     runtime = Runtime(tiny_bundle, "onnxruntime", threads=1)
     tasks = write_tasks(tiny_bundle, tmp_path, "prefix", (3,))
     runtime.load_all(tmp_path)

@@ -33,7 +33,7 @@ def tiny_text(tiny_backbone: Path) -> ConditionedModule:
     return text_network(AutoModel.from_pretrained(tiny_backbone))
 
 
-def test_every_kind_and_length_of_a_network_for_images(tmp_path: Path) -> None:
+def test_every_kind_and_length_is_measured_for_images(tmp_path: Path) -> None:
     vision = image_network(tiny_vit(), (32, 32))
     graphs = opened_graphs("tiny", vision, "openvino", 1, tmp_path)
     assert sorted(graphs) == ["naive", "ours", "plain"]
@@ -46,9 +46,7 @@ def test_every_kind_and_length_of_a_network_for_images(tmp_path: Path) -> None:
     assert not {"here: plain 0", "here: pixel 0"} & set(chart.series)
 
 
-def test_graphs_of_a_network_for_texts_are_made_once_and_anew_for_other_weights(
-    tiny_text: ConditionedModule, tmp_path: Path
-) -> None:
+def test_graphs_are_made_once_per_weights(tiny_text: ConditionedModule, tmp_path: Path) -> None:
     found = measured(tiny_text, opened_graphs("tiny", tiny_text, "openvino", 1, tmp_path))
     assert {one.line for one in found.series} >= {"plain", "none", "soft", "prefix"}
     assert [ratio.goal for ratio in found.ratios] == [1.02, None]

@@ -13,12 +13,12 @@ from edge_prompt_runtime import Runtime
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A dozen tasks, half of them replaced all the while."""
+    """A dozen tasks, half of which are replaced all the time."""
     monkeypatch.setattr(soak, "TASKS", 12)
     monkeypatch.setattr(soak, "REPLACED", 6)
 
 
-def test_every_answer_is_found_right_and_another_tasks_answer_is_found_wrong(
+def test_correct_answers_pass_and_another_tasks_answer_fails(
     few: None, tiny_bundle: Path, tmp_path: Path, engine: str
 ) -> None:
     versions = [tmp_path / "first", tmp_path / "second"]

@@ -27,13 +27,13 @@ def test_everything_is_measured_on_equal_answers(tiny_bundle: Path, tiny_backbon
     assert sum(ratio.goal is not None for ratio in found.ratios) == 4
 
 
-def test_what_answers_otherwise_is_not_timed() -> None:
+def test_a_system_with_other_answers_is_not_timed() -> None:
     systems = {str(place): System(lambda _, row=row: row, print) for place, row in enumerate(np.eye(2))}  # type: ignore[misc]
     with pytest.raises(SystemExit, match="under first, 1 is 1 apart from 0"):
         require_equal(systems)
 
 
-def test_what_is_timed_is_asked_in_turn() -> None:
+def test_systems_take_turns() -> None:
     asked: list[str] = []
 
     def request(name: str) -> None:
@@ -70,7 +70,7 @@ def worker(tiny_language_bundle: Path, prompt: Path) -> Iterator[Worker]:
         yield worker
 
 
-def test_a_pipeline_is_asked_under_both_adapters(worker: Worker) -> None:
+def test_a_pipeline_answers_under_both_adapters(worker: Worker) -> None:
     pairs = ask(worker, 2, most_tokens=40)
     same, other, difference = series_of("tiny", pairs)
     assert len(same.samples) == len(other.samples) == 2
@@ -79,17 +79,17 @@ def test_a_pipeline_is_asked_under_both_adapters(worker: Worker) -> None:
     assert series_of("tiny", pairs)[-1].samples == (7.0,)
 
 
-def test_adapters_that_change_nothing_are_not_timed(tiny_language_bundle: Path, prompt: Path) -> None:
+def test_adapters_without_effect_are_not_timed(tiny_language_bundle: Path, prompt: Path) -> None:
     np.save(prompt, np.zeros_like(np.load(prompt)))
     arguments = ("--model", str(tiny_language_bundle), "--engine", "onnxruntime", "--prompt", str(prompt))
     with (
         Worker("tiny", "switch_edge_prompt", None, arguments) as worker,
-        pytest.raises(WorkerError, match="not two texts"),
+        pytest.raises(WorkerError, match="instead of two texts"),
     ):
         ask(worker, 1, most_tokens=40)
 
 
-def test_a_turned_adapter_adds_the_opposite(tmp_path: Path) -> None:
+def test_a_flipped_adapter_adds_the_opposite(tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     arrays = {name: np.full((2, 3), number, np.float32) for number, name in enumerate(("x.lora_A", "x.lora_B"), 1)}

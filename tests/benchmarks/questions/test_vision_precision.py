@@ -14,7 +14,7 @@ from tests.conftest import write_tiny_image_network
 SIZE = 32
 
 
-def test_speed_bytes_and_what_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_size_and_accuracy_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision_precision, "IMAGE_SIZE", SIZE)
     write_tiny_image_network(tmp_path / "tiny", "ViTForImageClassification")
     random = np.random.default_rng(0)
@@ -26,4 +26,7 @@ def test_speed_bytes_and_what_is_right(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(right) == 4
     assert all(0 <= one.samples[0] <= 100 for one in right)
     assert [ratio.goal for ratio in found.ratios if "latency" in ratio.name] == [None, 1.8, None]
-    assert [chart.title for chart in written(found, tmp_path).charts] == [f"An image of {SIZE} px", f"Right: {LINEAR}"]
+    assert [chart.title for chart in written(found, tmp_path).charts] == [
+        f"Time per image of {SIZE} px",
+        f"Accuracy: {LINEAR}",
+    ]

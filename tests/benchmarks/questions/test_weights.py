@@ -16,14 +16,14 @@ from tests.benchmarks.written import written
 
 @pytest.fixture
 def source(tiny_language_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny bundle in place of the real one; what is made of it goes to a folder of its own."""
+    """The tiny bundle in place of the real one; derived bundles go to a folder of their own."""
     monkeypatch.setattr(stored_weights, "smollm2_bundle", lambda: tiny_language_bundle)
     for module in (stored_weights, weights):
         monkeypatch.setattr(module, "kept", lambda engine, name: tmp_path / f"{engine}, {name}")
     return tiny_language_bundle
 
 
-def test_speed_and_loss_of_small_weights(source: Path, engine: str, tmp_path: Path) -> None:
+def test_speed_and_losses_of_small_weights_are_measured(source: Path, engine: str, tmp_path: Path) -> None:
     left_out: dict[str, str] = {}
     bundles = chosen_bundles(engine, "int8", left_out, every=False, make=True)
     assert len(bundles) == 2
@@ -44,12 +44,12 @@ def test_speed_and_loss_of_small_weights(source: Path, engine: str, tmp_path: Pa
     (small,) = bundles.keys() - {"fp32"}
     assert 0 < values[f"{engine}, {small}: divergence from fp32"] < 1
     assert values[f"{engine}, {small}: files"] < values[f"{engine}, fp32: files"]
-    assert values[f"{engine}, {small}: topics right"] in {0, 50, 100}
+    assert values[f"{engine}, {small}: topics accuracy"] in {0, 50, 100}
     charts = written(found._replace(charts=charts_of(found.series)), tmp_path).charts
     assert [len(chart.series) for chart in charts] == [2] * 4
 
 
-def test_a_quick_run_makes_no_bundle_and_says_so(source: Path, engine: str) -> None:
+def test_a_quick_run_reports_missing_bundles_instead_of_making_them(source: Path, engine: str) -> None:
     left_out: dict[str, str] = {}
     assert chosen_bundles(engine, "", left_out, every=False, make=False) == {"fp32": source}
     shipped = [name for name, each in WAYS[engine].items() if each.is_shipped and name != "fp32"]
@@ -58,6 +58,6 @@ def test_a_quick_run_makes_no_bundle_and_says_so(source: Path, engine: str) -> N
 
 
 @pytest.mark.parametrize("weights", ["fp32", "fp16", "int8", "int4"])
-def test_every_kind_of_weights_is_shipped_in_one_way_that_needs_no_texts(engine: str, weights: str) -> None:
+def test_each_kind_of_weights_has_one_shipped_format_without_calibration(engine: str, weights: str) -> None:
     way = WAYS[engine][shipped(engine, weights)]
     assert way == (weights, None, False)

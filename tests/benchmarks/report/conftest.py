@@ -1,4 +1,4 @@
-"""Results of every shape that a report must show, hostile names among them."""
+"""Results of every shape that a report must show, including hostile names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series, wri
 
 HOSTILE = "</script><script>document.title='pwned'</script> & \"x\" $a$ $b$ | <img src=x>"
 LONG = "ours on ONNX Runtime, under a prefix of 100 virtual tokens, with a name that goes on for much more than a line"
-FIGURES = ("PEFT over onnxruntime: warm swap", "another session over onnxruntime: warm swap")
+FIGURES = ("PEFT over onnxruntime: warm swap", "load another network over onnxruntime: warm swap")
 
 
 @pytest.fixture(scope="session")
 def swap() -> Results:
-    """Bars on a logarithmic axis, the first two figures that matter."""
+    """Bars on a logarithmic axis, the first two key figures."""
     return results(
         "swap",
         (
@@ -50,7 +50,7 @@ def swap() -> Results:
 
 @pytest.fixture(scope="session")
 def growth() -> Results:
-    """Lines over what grows, with limits."""
+    """Lines over a growing quantity, with limits."""
     series = tuple(
         Series(f"{line}, {count:,} tasks", "µs", (base, base * 1.1, base * 0.9), line, count)
         for line, base in (("onnxruntime", 6.0), ("PEFT", 90.0), (LONG, 400.0))
@@ -75,7 +75,7 @@ def hostile() -> Results:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory, swap: Results, growth: Results, hostile: Results) -> Path:
-    """All of them as files, among which one is broken, and runs that failed."""
+    """All of them as files, one of them broken, and records of failed runs."""
     path = tmp_path_factory.mktemp("bench")
     for one in (swap, growth, hostile):
         write_results(path / f"{one.name}.json", one)
@@ -91,13 +91,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, swap: Results, growth: Resu
 
 @pytest.fixture(scope="session")
 def found(folder: Path) -> Folder:
-    """The folder, read."""
+    """The contents of the folder."""
     return read_folder(folder, ("swap", "many_tasks"))
 
 
 @pytest.fixture(scope="session")
 def text(found: Folder) -> str:
-    """The report of it."""
+    """The report on it."""
     return page(found)
 
 
@@ -109,7 +109,7 @@ def results(
     notes: tuple[str, ...] = (),
     left_out: dict[str, str] | None = None,
 ) -> Results:
-    """Results of a machine that is not this one."""
+    """Results of another machine."""
     return Results(
         name=name,
         question=f"What does {name} show? {HOSTILE if name == 'hostile' else ''}",

@@ -1,4 +1,4 @@
-"""The report in headless Chromium, as wide as a telephone and as a desk."""
+"""The report in headless Chromium, at the width of a telephone and of a desktop."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--enable-logging=stderr",
-    "--allow-file-access-from-files",  # the frame is measured from without, as no script may run within
+    "--allow-file-access-from-files",  # the frame is measured from outside, because no script may run inside
     "--virtual-time-budget=20000",
-    "--hide-scrollbars",  # as on a telephone, where they lie over the page
+    "--hide-scrollbars",  # as on a telephone, where scroll bars overlay the page
     "--window-size=1400,1000",
 )
 WIDTHS = (360, 1280)
@@ -66,7 +66,7 @@ def browser() -> str:
 
 
 def measured(browser: str, folder: Path, *flags: str) -> list[dict[str, Any]]:
-    """What the pages measure in frames of `WIDTHS`; nothing may be said on the console."""
+    """Return the measurements of the pages in frames of `WIDTHS`; the console must stay empty."""
     frames = "".join(f'<iframe src="report.html" width="{width}" height="900"></iframe>' for width in WIDTHS)
     harness = folder / "harness.html"
     harness.write_text(HARNESS + frames, encoding="utf-8")
@@ -85,7 +85,7 @@ def measured(browser: str, folder: Path, *flags: str) -> list[dict[str, Any]]:
     return measures
 
 
-def test_it_fits_a_telephone_and_a_desk(browser: str, text: str, tmp_path: Path) -> None:
+def test_the_report_fits_a_telephone_and_a_desktop(browser: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     for measures in measured(browser, tmp_path):
         assert measures["beyond"] == []
@@ -97,7 +97,7 @@ def test_it_fits_a_telephone_and_a_desk(browser: str, text: str, tmp_path: Path)
         assert measures["scripts"] == 0
 
 
-def test_it_is_dark_where_that_is_preferred(browser: str, text: str, tmp_path: Path) -> None:
+def test_dark_mode_follows_the_preference(browser: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     _, wide = measured(browser, tmp_path, "--blink-settings=preferredColorScheme=0")
     assert wide["colour"] == "rgb(22, 21, 19)"

@@ -20,7 +20,7 @@ VOID = {"meta", "link", "br", "img", "hr"}
 
 
 class Outline(HTMLParser):
-    """Tags, ids and attributes; that what is opened is closed."""
+    """Collects tags, ids and attributes, and checks that tags are closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ def outline(text: str) -> Outline:
     return read
 
 
-def test_it_is_whole_and_asks_for_nothing(outline: Outline) -> None:
+def test_the_report_is_self_contained(outline: Outline) -> None:
     assert not outline.open
     assert not {"script", "link", "img", "iframe"} & set(outline.tags)
     asked = [value or "" for name, value in outline.attributes if name in {"src", "href", "xlink:href"}]
     assert {value.partition(":")[0] for value in asked if not value.startswith("#")} == {"data"}
 
 
-def test_no_two_ids_are_alike_and_all_that_are_named_are_there(outline: Outline, text: str) -> None:
+def test_ids_are_unique_and_references_resolve(outline: Outline, text: str) -> None:
     ids = [value for name, value in outline.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     named = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
@@ -64,14 +64,14 @@ def test_no_two_ids_are_alike_and_all_that_are_named_are_there(outline: Outline,
     assert named <= set(ids)
 
 
-def test_every_sample_can_be_saved(outline: Outline, found: Folder, folder: Path) -> None:
+def test_every_sample_can_be_downloaded(outline: Outline, found: Folder, folder: Path) -> None:
     links = [value or "" for name, value in outline.attributes if name == "href" and (value or "").startswith("data:")]
     saved = [base64.b64decode(link.partition(",")[2]) for link in links]
     assert saved == [(folder / f"{name}.json").read_bytes() for name in found.results]
     assert json.loads(saved[0])["series"][0]["samples"] == [6.0, 7.0, 6.5, 40.0]
 
 
-def test_what_failed_what_is_old_and_what_cannot_be_read_is_said(text: str) -> None:
+def test_failed_outdated_and_unreadable_results_are_reported(text: str) -> None:
     assert "footprint failed: it ended with 1: no room" in text
     assert "The last run failed: &lt;/script&gt;" in text
     assert "broken.json" in text
@@ -86,7 +86,7 @@ def test_an_empty_folder_makes_a_page(tmp_path: Path) -> None:
     assert "Nothing was measured yet." in text
 
 
-def test_the_figures_that_matter(found: Folder) -> None:
+def test_key_figures_are_shown(found: Folder) -> None:
     peft, session, *others = headlines(found.results)
     assert [(one.value, one.goal, one.state) for one in peft.lines] == [("26.7", "at least 20", "met")]
     assert [one.state for one in session.lines] == ["missed"]
@@ -94,7 +94,7 @@ def test_the_figures_that_matter(found: Folder) -> None:
     assert all(one.missing for one in others)
 
 
-def test_of_many_ratios_the_worst_are_shown(swap: Results) -> None:
+def test_the_worst_of_many_ratios_are_shown(swap: Results) -> None:
     slower = [replace(swap.series[0], name=f"{factor}", samples=(6.0 * factor,) * 4) for factor in (3, 1, 9, 2)]
     ratios = tuple(replace(swap.ratios[0], name=f"PEFT over {one.name}", bottom=one.name) for one in slower)
     peft, *_ = headlines({"swap": replace(swap, series=(*swap.series, *slower), ratios=ratios)})
@@ -102,7 +102,7 @@ def test_of_many_ratios_the_worst_are_shown(swap: Results) -> None:
     assert peft.hidden == 2
 
 
-def test_a_verdict_says_what_is_noise(swap: Results) -> None:
+def test_a_verdict_reports_noise(swap: Results) -> None:
     sure, _ = verdicts(swap)
     assert not sure.sure  # four samples, one of them 40 µs
     steady = replace(swap, ratios=(replace(swap.ratios[0], goal=2),))
@@ -111,7 +111,7 @@ def test_a_verdict_says_what_is_noise(swap: Results) -> None:
     assert verdicts(plain)[0].state == ""
 
 
-def test_colours_of_text_are_told_from_the_paper_by_day_and_by_night() -> None:
+def test_text_has_enough_contrast_in_light_and_dark_mode() -> None:
     day, night = CSS.read_text(encoding="utf-8").split("@media screen and (prefers-color-scheme: dark)")[:2]
     for part in (day, night.partition("@media print")[0]):
         colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", part))
@@ -121,7 +121,7 @@ def test_colours_of_text_are_told_from_the_paper_by_day_and_by_night() -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it."""
+    """The contrast as defined by WCAG 2."""
     bright, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (bright + 0.05) / (dark + 0.05)
 
@@ -140,7 +140,7 @@ def test_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_runs(tmp_path) == {}
 
 
-def test_words() -> None:
+def test_values_are_formatted() -> None:
     assert prose("a `b<c` & d") == "a <code>b&lt;c</code> &amp; d"
     assert prose("a ` b") == "a ` b"
     assert when("2030-01-02T03:04:05+00:00") == "2 January 2030, 03:04"

@@ -30,7 +30,7 @@ def test_every_error_of_the_module_descends_from_the_root() -> None:
 
 
 @pytest.mark.parametrize("error", SUBCLASSES)
-def test_every_error_is_also_the_builtin_that_it_is(error: type[EdgePromptError]) -> None:
+def test_every_error_also_has_its_builtin_class(error: type[EdgePromptError]) -> None:
     assert issubclass(error, BUILTINS.get(error.__name__, ValueError))
 
 
@@ -43,7 +43,7 @@ def test_the_message_is_one_sentence_of_found_wanted_and_remedy(error: type[Edge
 
 @pytest.mark.parametrize("error", SUBCLASSES)
 @pytest.mark.parametrize("copied", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])  # noqa: S301
-def test_an_error_crosses_a_process_boundary_whole(error: type[EdgePromptError], copied: object) -> None:
+def test_errors_can_be_pickled(error: type[EdgePromptError], copied: object) -> None:
     assert callable(copied)
     found = copied(error(found="a", wanted="b", remedy="c"))
     assert type(found) is error

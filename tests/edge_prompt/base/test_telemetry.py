@@ -16,7 +16,7 @@ print(sent)
 
 
 @pytest.mark.parametrize("first", ["edge_prompt_runtime.engines.openvino.engine", "edge_prompt_export"])
-def test_openvino_reports_nothing_to_its_makers(first: str) -> None:
+def test_openvino_telemetry_is_off(first: str) -> None:
     script = SCRIPT.format(first=first)
     output = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert output.splitlines()[-1] == "[]"

@@ -26,7 +26,7 @@ def test_a_bundle_is_read(bundle_copy: Path) -> None:
     assert bundle.manifest.kinds == {"soft": (None, 32), "prefix": (2, 2, 4, None, 8)}
 
 
-def test_a_bundle_knows_the_digest_of_every_file_it_is_made_of(bundle_copy: Path) -> None:
+def test_a_bundle_has_the_digest_of_every_file(bundle_copy: Path) -> None:
     files = {file.name: sha256_of(file) for file in bundle_copy.iterdir()}
     assert read_bundle(bundle_copy).sha256 == files
 
@@ -41,7 +41,7 @@ def test_a_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
         read_bundle(tmp_path)
 
 
-def test_a_manifest_that_is_a_folder_is_no_manifest(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_manifest_is_refused(tmp_path: Path) -> None:
     (tmp_path / MANIFEST_NAME).mkdir()
     with pytest.raises(MissingFileError):
         read_bundle(tmp_path)
@@ -55,9 +55,7 @@ def test_the_graph_of_an_engine_is_found(bundle_copy: Path, engine: str) -> None
 
 
 @pytest.mark.parametrize("weights_file", [None, "openvino_model.bin"])
-def test_the_weights_file_of_a_graph_is_found_where_the_engine_must_be_told(
-    bundle_copy: Path, weights_file: str | None
-) -> None:
+def test_the_weights_file_is_found_if_the_engine_needs_its_name(bundle_copy: Path, weights_file: str | None) -> None:
     bundle = read_bundle(bundle_copy)
     graph = replace(bundle.graph("openvino"), weights_file=weights_file)
     wanted = None if weights_file is None else bundle_copy / weights_file
@@ -82,7 +80,7 @@ def test_the_graph_that_folds_for_an_engine_is_found(bundle_copy: Path, engine: 
         folding.fold_graph("abacus")
 
 
-def test_a_bundle_without_a_graph_that_folds_says_so(bundle_copy: Path, engine: str) -> None:
+def test_a_missing_fold_graph_is_reported(bundle_copy: Path, engine: str) -> None:
     with pytest.raises(
         UnknownEngineError, match=f"no graph that folds deep prompts for the engine '{engine}'; expected one"
     ):
@@ -136,11 +134,11 @@ def test_a_graph_behind_a_link_out_of_the_bundle_is_refused(bundle_copy: Path) -
 
 
 @pytest.mark.parametrize("name", [TOKENIZER_NAME, REFERENCE_NAME, "config.json"])
-def test_a_file_beside_the_graphs_is_found(bundle_copy: Path, name: str) -> None:
+def test_a_file_next_to_the_graphs_is_found(bundle_copy: Path, name: str) -> None:
     assert read_bundle(bundle_copy).file(name) == bundle_copy / name
 
 
-def test_a_file_that_the_manifest_does_not_name_is_not_there(bundle_copy: Path) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_ignored(bundle_copy: Path) -> None:
     (bundle_copy / "surplus.json").touch()
     assert read_bundle(bundle_copy).file("surplus.json") is None
 

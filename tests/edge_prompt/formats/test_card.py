@@ -64,7 +64,7 @@ def test_a_written_card_is_read_again(tmp_path: Path, card: Card) -> None:
     assert read_card(tmp_path / "x.json") == card
 
 
-def test_a_card_says_all_of_it(tmp_path: Path) -> None:
+def test_a_card_has_every_field(tmp_path: Path) -> None:
     expected = Card(
         "soft", (5, 32), DIGEST, DIGEST, ("a", "b"), "Say: {text}", HeadFile("x.head.npz", DIGEST), 40, {"by": "a test"}
     )
@@ -72,17 +72,17 @@ def test_a_card_says_all_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("absent", [MISSING, None])
-def test_what_is_optional_may_be_missing_or_null(tmp_path: Path, absent: object) -> None:
+def test_optional_fields_may_be_missing_or_null(tmp_path: Path, absent: object) -> None:
     path = written(tmp_path, labels=absent, template=absent, head=absent, max_tokens=absent, provenance=absent)
     assert read_card(path) == Card("soft", (5, 32), DIGEST, DIGEST)
 
 
-def test_an_unknown_field_is_left_to_later_versions_of_this_format(tmp_path: Path) -> None:
+def test_an_unknown_field_is_ignored(tmp_path: Path) -> None:
     assert read_card(written(tmp_path, surplus=1)).kind == "soft"
 
 
 @pytest.mark.parametrize("name", ["format_version", "kind", "shape", "sha256", "fingerprint"])
-def test_what_is_required_may_not_be_missing(tmp_path: Path, name: str) -> None:
+def test_required_fields_may_not_be_missing(tmp_path: Path, name: str) -> None:
     with pytest.raises(CardError, match=f"no field '{name}'"):
         read_card(written(tmp_path, **{name: MISSING}))
 
@@ -136,5 +136,5 @@ def test_a_missing_card_is_named(tmp_path: Path) -> None:
         read_card(tmp_path / "x.json")
 
 
-def test_a_card_lies_beside_its_prompt() -> None:
+def test_a_card_is_next_to_its_prompt() -> None:
     assert card_path(Path("prompts/v1.2.npy")) == Path("prompts/v1.2.json")

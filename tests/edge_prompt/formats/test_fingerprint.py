@@ -34,11 +34,11 @@ def test_names_dtypes_shapes_and_bytes_count(changed: Weight) -> None:
     assert fingerprint_of([changed, OTHER]) != fingerprint_of([WEIGHT, OTHER])
 
 
-def test_a_weight_more_counts() -> None:
+def test_an_additional_weight_counts() -> None:
     assert fingerprint_of([WEIGHT]) != fingerprint_of([WEIGHT, OTHER])
 
 
-def test_the_fingerprint_stays_what_it_was() -> None:
+def test_the_fingerprint_never_changes() -> None:
     found = fingerprint_of([WEIGHT, OTHER])
     assert found == "4ffc95fd60c8efce1b21952175832a72238399af85414daae703eecf7fef16c3"
 

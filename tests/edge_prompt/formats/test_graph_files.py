@@ -15,7 +15,7 @@ from edge_prompt_runtime import Runtime
 
 
 def changed(folder: Path, engine: str, name: str, change: Callable[[bytes], bytes]) -> None:
-    """Change a file of a graph, and its digest with it, as somebody who makes a bundle may."""
+    """Change a file of a graph and its digest, as a malicious maker of a bundle could."""
     (folder / name).write_bytes(change((folder / name).read_bytes()))
     manifest = read_bundle(folder).manifest
     graph = manifest.graphs[engine]

@@ -51,7 +51,7 @@ def test_a_written_head_is_read_again(tmp_path: Path, activation: str | None) ->
     assert again.size_bytes == head.size_bytes
 
 
-def test_a_dense_layer_and_an_activation_come_together(tmp_path: Path) -> None:
+def test_a_dense_layer_requires_an_activation(tmp_path: Path) -> None:
     write_head(tmp_path / "dense.npz", with_dense())
     write_head(tmp_path / "linear.npz", Head(floats(3, 4), floats(3)))
     with pytest.raises(ArrayFileError, match=r"exactly \['bias', 'weight'\]"):

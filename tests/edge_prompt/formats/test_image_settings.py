@@ -76,7 +76,7 @@ EDGES = st.integers(1, 1500) | st.integers(1, 40)
 
 @pytest.mark.parametrize("law", RESIZE_LAWS)
 @given(data=st.data())
-def test_the_law_of_a_size_is_that_of_transformers(law: str, data: st.DataObject) -> None:
+def test_resize_rules_equal_transformers(law: str, data: st.DataObject) -> None:
     shape = data.draw(st.tuples(EDGES, EDGES), "height and width")
     size = data.draw(st.lists(EDGES, min_size=RESIZE_LAWS[law][0], max_size=RESIZE_LAWS[law][0]), "size")
     if data.draw(st.booleans(), "one edge is right already"):
@@ -96,15 +96,15 @@ def test_the_law_of_a_size_is_that_of_transformers(law: str, data: st.DataObject
 @pytest.mark.parametrize(
     ("changes", "shape", "expected"),
     [
-        # a portrait whose edge is right is held to the longest edge all the same, a landscape is not
+        # the longest edge limits a portrait whose shorter edge is already right, but not a landscape
         ({"resize": "two_edges_of_16", "size": [200, 319]}, (320, 160), (304, 160)),
         ({"resize": "two_edges_of_16", "size": [200, 319]}, (160, 320), (160, 320)),
         ({"resize": "two_edges", "size": [200, 319]}, (320, 160), (320, 160)),
-        # of two factors that are equally near to 1, the height's counts
+        # if both factors are equally near to 1, the height's is used
         ({"resize": "multiples_keeping_aspect", "size": [150, 50]}, (100, 100), (150, 150)),
     ],
 )
-def test_where_laws_turn_is_as_transformers_has_it(
+def test_edge_cases_of_resize_rules_equal_transformers(
     changes: dict[str, Any], shape: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     settings = read(**changes)
@@ -172,7 +172,7 @@ def test_an_image_that_padding_makes_too_large_is_refused() -> None:
         output_size(read(resize="none", size=[], pad="divisor", pad_size=[8192]), 8000, 8193)
 
 
-def test_settings_are_hashable_and_of_the_types_they_say() -> None:
+def test_settings_are_hashable_and_typed() -> None:
     settings = read()
     assert hash(settings) == hash(read())
     assert settings.image_mean == (0.5, 0.25, 0.0)

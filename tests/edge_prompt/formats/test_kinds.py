@@ -12,12 +12,12 @@ AMBIGUOUS: dict[str, KindShape] = {"deep": (3, None, 32), "pixel": (3, 32, 32)}
 
 
 @given(length=st.integers(1, 1000))
-def test_the_shape_tells_the_kind(length: int) -> None:
+def test_the_kind_follows_from_the_shape(length: int) -> None:
     assert kind_of((length, 32), None, ACCEPTED, "x") == "soft"
     assert kind_of((2, 2, 4, length, 8), None, ACCEPTED, "x") == "prefix"
 
 
-def test_the_kind_that_is_said_is_kept() -> None:
+def test_a_given_kind_is_kept() -> None:
     assert kind_of((3, 32, 32), "pixel", AMBIGUOUS, "x") == "pixel"
     assert kind_of((3, 32, 32), "deep", AMBIGUOUS, "x") == "deep"
 
@@ -53,7 +53,7 @@ def test_a_fitting_shape_is_accepted() -> None:
     require_shape((5, 32), "soft", ACCEPTED["soft"], "x")
 
 
-def test_no_prompt_is_no_file() -> None:
+def test_a_prompt_of_length_0_is_refused() -> None:
     assert fits((1, 32), ACCEPTED["soft"])
     assert not fits((0, 32), ACCEPTED["soft"])
 

@@ -159,7 +159,9 @@ def test_a_kind_is_written_with_the_word_of_its_free_axis(tmp_path: Path) -> Non
         lambda value: value["graphs"][0].update(compression="int8"),
     ],
 )
-def test_what_no_runtime_could_run_is_refused(tmp_path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+def test_a_manifest_that_no_runtime_could_run_is_refused(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
     with pytest.raises(ManifestError):
         read_manifest(edited(tmp_path, edit))
 
@@ -260,7 +262,7 @@ FOLDING = replace(VALID, kinds={**VALID.kinds, "deep": (2, None, 32)}, fold_grap
         replace(FOLDING, fold_graphs={**FOLDING.fold_graphs, "openvino": replace(FOLD_GRAPH, engine="openvino")}),
     ],
 )
-def test_what_folds_deep_prompts_is_read(tmp_path: Path, manifest: Manifest) -> None:
+def test_fold_graphs_are_read(tmp_path: Path, manifest: Manifest) -> None:
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
 

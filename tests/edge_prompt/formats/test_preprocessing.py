@@ -104,7 +104,7 @@ def test_written_preprocessing_is_read_again(preprocessing: Preprocessing) -> No
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
-def test_the_modality_is_told_by_its_word(modality: str) -> None:
+def test_the_modality_follows_from_its_name(modality: str) -> None:
     assert modality_of(VALID[modality]) == modality
     assert preprocessing_as_json(VALID[modality])["modality"] == modality
 
@@ -149,7 +149,7 @@ def test_a_missing_setting_is_named(name: str) -> None:
         read(edited("image", lambda value: value["settings"].pop(name)))
 
 
-def test_what_may_be_missing_is_none() -> None:
+def test_missing_optional_fields_are_none() -> None:
     text = read(edited("text", lambda value: value.pop("max_positions")))
     assert isinstance(text, TextPreprocessing)
     assert text.max_positions is None

@@ -88,7 +88,7 @@ def test_a_written_prompt_is_read_again(
     np.testing.assert_array_equal(prompt.head.bias, weight[:, 0], strict=True)
 
 
-def test_a_prompt_lies_in_three_files_of_its_name(path: Path) -> None:
+def test_a_prompt_has_three_files_of_its_name(path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["x.head.npz", "x.json", "x.npy"]
 
 
@@ -177,7 +177,7 @@ def test_a_head_of_another_number_of_labels_is_refused(path: Path) -> None:
         read_prompt(path)
 
 
-def test_a_dense_layer_comes_and_goes_with_its_head(tmp_path: Path) -> None:
+def test_a_dense_layer_is_written_and_removed_with_its_head(tmp_path: Path) -> None:
     dense = Dense(SOFT[:4], SOFT[0, :4], "gelu")
     card = write_prompt(
         tmp_path / "x.npy", SOFT, "soft", FINGERPRINT, head=Head(HEAD.weight[:, :4], HEAD.bias, dense), labels=LABELS
@@ -229,7 +229,7 @@ def test_a_compressed_head_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", [".x.npy.new", ".x.head.npz.new", "x.json", "x.head.npz", "x.npy"])
-def test_a_prompt_whose_writing_fails_is_the_old_one_or_the_new_one(
+def test_a_failed_write_leaves_the_old_or_the_new_prompt(
     path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     replace = Path.replace
@@ -247,7 +247,7 @@ def test_a_prompt_whose_writing_fails_is_the_old_one_or_the_new_one(
     monkeypatch.undo()
     found = read_prompt(path)
     assert found.head is not None
-    if file in {"x.head.npz", "x.npy"}:  # the card is in its place: what it names is there, under another name
+    if file in {"x.head.npz", "x.npy"}:  # the card is in place: the files it names exist under another name
         np.testing.assert_array_equal(found.array, SOFT + 1)
         np.testing.assert_array_equal(found.head.weight, head.weight)
     else:
@@ -273,7 +273,7 @@ def test_a_prompt_whose_writing_fails_is_the_old_one_or_the_new_one(
         ({"head": Head(HEAD.weight, HEAD.bias, Dense(SOFT[:4], SOFT[0, :4], "tanh"))}, HeadError),
     ],
 )
-def test_what_could_not_be_read_is_not_written(
+def test_an_unreadable_prompt_is_not_written(
     tmp_path: Path, changes: dict[str, Any], error: type[EdgePromptError]
 ) -> None:
     given: dict[str, Any] = {"array": SOFT, "kind": "soft", "head": HEAD, "labels": LABELS} | changes

@@ -13,7 +13,7 @@ from edge_prompt.untrusted.npy import write_npy
 
 
 class SignedByHand:
-    """Signatures that are nothing but digests."""
+    """Signatures that consist of digests alone."""
 
     def __init__(self, files: Mapping[str, str]) -> None:
         self.files = files
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_prompt_is_compared_with_the_signature_beside_it(path: Path) -> None:
+def test_a_prompt_is_compared_with_its_signature(path: Path) -> None:
     signatures = SignedByHand({"a.b.npy": sha256_of(path)})
     assert read_signed_prompt(path, signatures).array.shape == (2, 3)
     assert signatures.asked == [path.with_name("a.b.sig")] == [signature_path(path)]
@@ -55,7 +55,7 @@ def test_a_prompt_that_is_replaced_while_it_is_read_is_read_again(path: Path) ->
     assert read_signed_prompt(path, ReplacedMeanwhile({})).array.shape == (2, 4)
 
 
-def test_files_that_nobody_names_are_found(tmp_path: Path) -> None:
+def test_unlisted_files_are_found(tmp_path: Path) -> None:
     for name in ("known", "apart/x", "unknown", "deep/known", "deep/unknown", "deep/apart", ".hidden", ".folder/x"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -92,14 +92,14 @@ def read(tmp_path: Path) -> Callable[[bytes], dict[str, Any]]:
 Read = Callable[[bytes], dict[str, Any]]
 
 
-def test_a_written_file_holds_what_was_written_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_a_written_file_is_complete_and_leaves_no_temporary(tmp_path: Path) -> None:
     with written_atomically(tmp_path / "new" / "x.bin") as stream:
         stream.write(b"content")
     assert (tmp_path / "new" / "x.bin").read_bytes() == b"content"
     assert names_in(tmp_path / "new") == ["x.bin"]
 
 
-def test_a_written_file_has_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+def test_a_written_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
     with written_atomically(tmp_path / "x.bin"):
         pass
     (tmp_path / "plain").touch()
@@ -122,7 +122,7 @@ def test_an_error_in_the_block_leaves_the_old_file(tmp_path: Path, error: type[B
     assert names_in(tmp_path) == ["x.bin"]
 
 
-def test_our_own_error_in_the_block_stays_what_it_is(tmp_path: Path) -> None:
+def test_our_own_error_in_the_block_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError), written_atomically(tmp_path / "x.bin"):
         require_file(tmp_path / "missing")
     assert names_in(tmp_path) == []
@@ -193,7 +193,7 @@ def test_an_error_in_the_block_leaves_no_folder(tmp_path: Path, error: type[Base
     assert names_in(tmp_path) == []
 
 
-def test_our_own_error_while_a_folder_is_filled_stays_what_it_is(tmp_path: Path) -> None:
+def test_our_own_error_while_filling_a_folder_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(InputError), folder_written_atomically(tmp_path / "bundle"):
         raise InputError(found="a", wanted="b", remedy="c")
     assert names_in(tmp_path) == []
@@ -224,7 +224,7 @@ def test_written_json_is_read_again(tmp_path: Path, value: dict[str, Any]) -> No
     assert read_json(tmp_path / "x.json", CardError) == value
 
 
-def test_written_json_is_for_people_too(tmp_path: Path) -> None:
+def test_written_json_is_indented(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"größe": [1]})
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "größe": [\n    1\n  ]\n}\n'
 
@@ -260,7 +260,7 @@ def test_nan_is_not_written(tmp_path: Path) -> None:
         (b"\xef\xbb\xbf{}", "not JSON"),
     ],
 )
-def test_what_is_no_plain_json_object_is_refused(read: Read, content: bytes, found: str) -> None:
+def test_anything_but_a_plain_json_object_is_refused(read: Read, content: bytes, found: str) -> None:
     with pytest.raises(CardError, match=f"x\\.json: {found}.*expected one JSON object in UTF-8"):
         read(content)
 
@@ -294,7 +294,7 @@ def test_arbitrary_bytes_are_a_json_object_or_refused(tmp_path: Path, content: b
 
 @pytest.mark.parametrize("use", [opened_and_read, require_file, sha256_of, lambda path: read_json(path, CardError)])
 @pytest.mark.parametrize("name", ["missing", "missing/x", "n" * 300, "file/x", ".", "folder"])
-def test_what_is_no_file_is_named(tmp_path: Path, use: Callable[[Path], Any], name: str) -> None:
+def test_a_path_that_is_not_a_file_is_named(tmp_path: Path, use: Callable[[Path], Any], name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     with pytest.raises(MissingFileError, match="expected a file"):
@@ -320,7 +320,7 @@ def test_a_file_that_the_system_fails_to_read_is_named(
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a system without pipes in folders")
 @pytest.mark.parametrize("use", [sha256_of, lambda path: read_json(path, CardError)])
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, use: Callable[[Path], Any]) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path: Path, use: Callable[[Path], Any]) -> None:
     os.mkfifo(tmp_path / "x")
     with pytest.raises(MissingFileError, match="not a regular file"):
         use(tmp_path / "x")
@@ -332,7 +332,7 @@ def test_a_path_with_a_nul_is_no_file(tmp_path: Path, read: Callable[[Path], Any
         read(tmp_path / "a\0b.npy")
 
 
-def test_a_read_that_gives_less_than_asked_is_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = os.urandom(1000)
     (tmp_path / "x").write_bytes(content)
     read = os.read
@@ -341,7 +341,7 @@ def test_a_read_that_gives_less_than_asked_is_read_on(tmp_path: Path, monkeypatc
     assert read_start(tmp_path / "x", 700) == (content[:700], 1000)
 
 
-def test_a_link_beside_prompts_is_a_file_only_if_it_stays(tmp_path: Path) -> None:
+def test_a_link_counts_as_a_file_only_inside_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").touch()
@@ -425,7 +425,7 @@ def test_a_link_that_stays_inside_is_followed(tmp_path: Path) -> None:
     assert resolve_inside(tmp_path, "link") == tmp_path / "link"
 
 
-def test_a_folder_reached_by_a_link_is_a_folder_like_any(tmp_path: Path) -> None:
+def test_a_folder_behind_a_link_is_read(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert resolve_inside(tmp_path / "link", "x") == tmp_path / "link" / "x"
@@ -456,7 +456,7 @@ def small_files() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_files")
-def test_a_file_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("old")
     with pytest.raises(WriteError, match="File too large"), written_atomically(tmp_path / "x") as stream:
         stream.write(bytes(2000))
@@ -465,7 +465,7 @@ def test_a_file_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_files")
-def test_what_a_library_says_where_there_is_no_room_becomes_what_the_system_says(tmp_path: Path) -> None:
+def test_a_librarys_error_on_a_full_disk_becomes_the_systems(tmp_path: Path) -> None:
     with (
         pytest.raises(WriteError, match=r"x cannot be written \(File too large"),
         folder_written_atomically(tmp_path / "x"),
@@ -474,7 +474,7 @@ def test_what_a_library_says_where_there_is_no_room_becomes_what_the_system_says
     assert names_in(tmp_path) == []
 
 
-def test_what_a_library_says_where_there_is_room_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_librarys_error_with_free_space_stays_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), folder_written_atomically(tmp_path / "x"):
         raise ZeroDivisionError
     assert names_in(tmp_path) == []

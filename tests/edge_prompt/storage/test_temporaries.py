@@ -32,14 +32,14 @@ def descriptors() -> int:
 
 
 @pytest.mark.parametrize("kind", MAKES)
-def test_what_is_not_moved_is_gone(tmp_path: Path, kind: str) -> None:
+def test_an_unmoved_temporary_is_removed(tmp_path: Path, kind: str) -> None:
     with MAKES[kind](tmp_path / "x") as made:
         assert names_in(tmp_path) == [made.path.name] == [".x.0.tmp"]
     assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", MAKES)
-def test_what_is_moved_stays_and_so_does_what_another_makes_in_its_place(tmp_path: Path, kind: str) -> None:
+def test_a_moved_temporary_and_its_successor_stay(tmp_path: Path, kind: str) -> None:
     with MAKES[kind](tmp_path / "x") as first:
         first.move_to(tmp_path / "x")
         with MAKES[kind](tmp_path / "x") as second:
@@ -51,7 +51,7 @@ def test_what_is_moved_stays_and_so_does_what_another_makes_in_its_place(tmp_pat
 
 @locked
 @pytest.mark.parametrize("kind", MAKES)
-def test_writers_of_one_target_leave_each_other_alone(tmp_path: Path, kind: str) -> None:
+def test_writers_of_one_target_do_not_interfere(tmp_path: Path, kind: str) -> None:
     with MAKES[kind](tmp_path / "x") as first, MAKES[kind](tmp_path / "x") as second:
         assert names_in(tmp_path) == [first.path.name, second.path.name] == [".x.0.tmp", ".x.1.tmp"]
         with MAKES[kind](tmp_path / "y"):
@@ -61,9 +61,9 @@ def test_writers_of_one_target_leave_each_other_alone(tmp_path: Path, kind: str)
 @locked
 @pytest.mark.parametrize("kind", MAKES)
 @pytest.mark.parametrize("again", MAKES)
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, kind: str, again: str) -> None:
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path, kind: str, again: str) -> None:
     script = KILLED.format(kind, FILLED[kind])
-    with temporary_file(tmp_path / "x"):  # so that it is not left in the first place only
+    with temporary_file(tmp_path / "x"):  # so that the leftover is not only in the first place
         subprocess.run([sys.executable, "-c", script, tmp_path / "x"], check=False)
         assert names_in(tmp_path) == [".x.0.tmp", ".x.1.tmp"]
     with MAKES[again](tmp_path / "x"):
@@ -71,7 +71,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, kind: 
 
 
 @locked
-def test_what_is_no_temporary_of_that_target_stays(tmp_path: Path) -> None:
+def test_other_files_stay(tmp_path: Path) -> None:
     others = [".x", ".x.0", ".x.0.tmp.1", f".x.{PLACES}.tmp", ".xx.0.tmp", "x.0.tmp", ".y.0.tmp"]
     for name in others:
         (tmp_path / name).touch()
@@ -90,7 +90,7 @@ def test_a_link_in_the_place_is_neither_followed_nor_removed(tmp_path: Path) -> 
 
 
 @locked
-def test_nothing_is_left_open(tmp_path: Path) -> None:
+def test_no_file_is_left_open(tmp_path: Path) -> None:
     before = descriptors()
     for make in MAKES.values():
         (tmp_path / ".x.0.tmp").touch()

@@ -18,7 +18,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_who_reads_while_prompts_are_replaced_finds_one_of_them_whole(tmp_path: Path) -> None:
+def test_a_reader_during_replacement_finds_a_complete_prompt(tmp_path: Path) -> None:
     prompt(OLD, tmp_path)
     over, found = Event(), []
 
@@ -39,7 +39,7 @@ def test_who_reads_while_prompts_are_replaced_finds_one_of_them_whole(tmp_path: 
     assert len(found) > TIMES / 10
 
 
-def test_of_writers_at_once_one_is_the_last_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_prompt_and_nothing_else(tmp_path: Path) -> None:
     def write(state: int) -> None:
         for number in range(TIMES // 3):
             prompt(state, tmp_path, head=number % 2 == 0)
@@ -61,7 +61,7 @@ def test_a_prompt_that_was_half_replaced_is_read_where_nothing_can_be_written(tm
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.head.npz"])
-def test_what_is_pending_and_not_named_is_not_read(tmp_path: Path, name: str) -> None:
+def test_a_pending_file_that_no_card_names_is_not_read(tmp_path: Path, name: str) -> None:
     half_replaced(tmp_path)
     pending = pending_path(tmp_path / name)
     pending.write_bytes(pending.read_bytes() + b"\0")

@@ -86,7 +86,7 @@ def test_what_is_no_sha256_is_refused(value: str) -> None:
         fields(x=value).sha256("x")
 
 
-def test_an_inner_object_says_where_it_is() -> None:
+def test_errors_name_the_path_of_an_inner_object() -> None:
     with pytest.raises(ManifestError, match=r"x\.json: inner: no field 'y'"):
         Fields({"inner": {}}, "x.json", ManifestError).inside("inner").take("y", str)
 

@@ -62,7 +62,7 @@ shapes = hnp.array_shapes(min_dims=1, max_dims=6, max_side=4)
 
 @in_one_folder
 @given(data=st.data(), itemsize=st.sampled_from([2, 4]), shape=shapes, fortran=st.booleans(), big=st.booleans())
-def test_what_is_written_is_read_again(
+def test_a_written_array_is_read_again(
     tmp_path: Path, data: st.DataObject, itemsize: int, shape: tuple[int, ...], *, fortran: bool, big: bool
 ) -> None:
     finite = st.floats(allow_nan=False, allow_infinity=False, width=16 if itemsize == 2 else 32)
@@ -75,7 +75,7 @@ def test_what_is_written_is_read_again(
     np.testing.assert_array_equal(found, array, strict=True)
 
 
-def test_numpy_reads_what_is_written(tmp_path: Path) -> None:
+def test_numpy_reads_a_written_array(tmp_path: Path) -> None:
     write_npy(tmp_path / "x.npy", EXAMPLE.T)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy", allow_pickle=False), EXAMPLE.T, strict=True)
 
@@ -142,7 +142,7 @@ def test_every_other_dtype_is_refused(read: Read, array: np.ndarray[Any, Any]) -
         read(npy_bytes(array))
 
 
-def test_bfloat16_is_named_as_the_void_that_it_is_stored_as(read: Read) -> None:
+def test_bfloat16_is_refused_as_void(read: Read) -> None:
     with pytest.raises(ArrayFileError, match=r"dtype \|V2"):
         read(npy_bytes(np.zeros((2, 3), "V2")))
 
@@ -437,8 +437,8 @@ HEADERS = st.builds(
 
 @settings(max_examples=300)
 @given(header=HEADERS)
-def test_headers_as_numpy_writes_them_mean_what_python_says(header: str) -> None:
-    """They are read without parsing Python, which must make no difference."""
+def test_numpys_headers_are_parsed_as_python_would(header: str) -> None:
+    """Such headers are read without parsing Python, which must make no difference."""
     written = arrays._WRITTEN_HEADER.fullmatch(header.encode())
     if written is None:
         return
@@ -447,7 +447,7 @@ def test_headers_as_numpy_writes_them_mean_what_python_says(header: str) -> None
     assert isinstance(fields["shape"], tuple)
 
 
-def test_what_numpy_saves_is_read_without_parsing_python(tmp_path: Path) -> None:
+def test_numpys_files_are_read_without_parsing_python(tmp_path: Path) -> None:
     for shape in ((3,), (2, 3), (1, 2, 3, 4, 5, 6)):
         header = npy_bytes(np.zeros(shape, np.float32))[10:].partition(b"\n")[0]
         assert arrays._WRITTEN_HEADER.fullmatch(header + b"\n")

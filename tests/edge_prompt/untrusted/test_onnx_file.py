@@ -71,13 +71,13 @@ def hidden(node: NodeProto) -> dict[str, ModelProto]:
 
 
 @pytest.mark.parametrize("place", hidden(NodeProto()))
-def test_an_operator_is_found_wherever_it_hides(place: str) -> None:
+def test_operators_are_found_everywhere(place: str) -> None:
     with pytest.raises(ManifestError, match="the operator 'Run' of 'custom'"):
         check(hidden(helper.make_node("Run", [], [], domain="custom"))[place])
 
 
 @pytest.mark.parametrize("place", hidden(NodeProto()))
-def test_weights_are_found_wherever_they_hide(place: str) -> None:
+def test_weights_are_found_everywhere(place: str) -> None:
     with pytest.raises(ManifestError, match="weights in '/etc/passwd'"):
         check(hidden(helper.make_node("Constant", [], ["w"], value=external(location="/etc/passwd")))[place])
 
@@ -110,21 +110,21 @@ def test_weights_elsewhere_than_in_known_files_are_refused(name: str) -> None:
         check(helper.make_model(helper.make_graph([], "g", [], [], [external(**entries)])))
 
 
-def test_a_key_that_stands_twice_is_refused() -> None:
+def test_a_repeated_key_is_refused() -> None:
     tensor = external(location="w.bin")
     tensor.external_data.add(key="location", value="w.bin")
     with pytest.raises(ManifestError, match="each once"):
         check(helper.make_model(helper.make_graph([], "g", [], [], [tensor])))
 
 
-def test_weights_lie_beside_their_graph() -> None:
+def test_weights_must_be_next_to_their_graph() -> None:
     model = helper.make_model(helper.make_graph([], "g", [], [], [external(location="w.bin", length="16")]))
     check(model, "sub/x.onnx")
     with pytest.raises(ManifestError):
         check(model, "other/x.onnx")
 
 
-def test_where_weights_lay_once_does_not_matter() -> None:
+def test_an_overridden_location_of_weights_is_ignored() -> None:
     tensor = external(location="/etc/passwd")
     tensor.data_location = TensorProto.DEFAULT
     check(helper.make_model(helper.make_graph([], "g", [], [], [tensor])))
@@ -137,7 +137,7 @@ def nested(depth: int) -> ModelProto:
     return model
 
 
-def test_graphs_lie_in_each_other_to_a_bound() -> None:
+def test_nesting_of_graphs_is_limited() -> None:
     check(nested(MAX_DEPTH - 1))
     with pytest.raises(ManifestError, match="graphs nested more than 16 deep"):
         check(nested(MAX_DEPTH))

@@ -38,7 +38,7 @@ def test_an_operator_without_a_version_is_refused() -> None:
         check(PLAIN.replace(b'type="Const" version="opset1"', b'type="Const"'))
 
 
-def test_a_version_within_another_attribute_is_none() -> None:
+def test_a_version_within_another_attribute_does_not_count() -> None:
     hiding = b"""name=' type="Const" version="opset1" ' type="Const" version="extension\""""
     with pytest.raises(ManifestError, match="'extension'"):
         check(PLAIN.replace(b'name="w" type="Const" version="opset1"', hiding))
@@ -94,7 +94,7 @@ def test_what_is_no_plain_ir_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("element", [b"<a/>", b"<a></a>", b"<a b='>'/>", b"<a b='/>'/>"])
-def test_many_elements_beside_each_other_are_not_deep(element: bytes) -> None:
+def test_many_siblings_are_not_deep(element: bytes) -> None:
     check(b"<net>" + element * 30_000 + b"</net>")
 
 

@@ -64,9 +64,7 @@ def test_one_base_under_the_names_it_may_have_is_taken(given: Adapter, source: s
         (adapter("org/name", "v2"), "v1", "expected revision 'v1'"),
     ],
 )
-def test_another_base_is_refused_unless_it_is_said_to_be_the_same(
-    given: Adapter, revision: str | None, found: str
-) -> None:
+def test_another_base_is_refused_unless_declared_the_same(given: Adapter, revision: str | None, found: str) -> None:
     with pytest.raises(AdapterError) as caught:
         require_base(given, backbone("org/name", revision), renamed=False)
     assert found in str(caught.value)
@@ -75,6 +73,6 @@ def test_another_base_is_refused_unless_it_is_said_to_be_the_same(
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_another_fingerprint_is_refused_whatever_is_said(renamed: Any) -> None:
+def test_another_fingerprint_is_always_refused(renamed: Any) -> None:
     with pytest.raises(AdapterError, match="fingerprint bbbbbbbbbbbb…; expected aaaaaaaaaaaa…"):
         require_base(adapter("org/name", **{FINGERPRINT_KEY: "b" * 64}), backbone("org/name"), renamed=renamed)

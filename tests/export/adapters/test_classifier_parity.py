@@ -122,7 +122,7 @@ def test_a_classifier_answers_here_as_in_transformers(tuned: Tuned, model_type: 
 
 
 @pytest.mark.parametrize(("model_type", "name"), CASES)
-def test_an_adapter_comes_back_as_it_went(tuned: Tuned, tmp_path: Path) -> None:
+def test_an_adapter_survives_the_round_trip(tuned: Tuned, tmp_path: Path) -> None:
     back = export_adapter(tuned.written, bundle=tuned.bundle, output=tmp_path / "back")
     (again,) = import_adapter(back, bundle=tuned.bundle, output=tmp_path / "again.npy")
     assert again.read_bytes() == tuned.written.read_bytes()

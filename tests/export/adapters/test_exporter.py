@@ -170,7 +170,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_a_head_that_the_network_has_no_place_for_is_refused(
+def test_a_head_that_does_not_fit_the_network_is_refused(
     name: str, tiny_bundle: Path, encoder_bundle: Callable[[str], Path], write: Callable[..., Path], tmp_path: Path
 ) -> None:
     model_type, head, found = HEADS[name]
@@ -211,7 +211,7 @@ def test_a_prompt_of_other_weights_or_sizes_is_refused(
         export_adapter(path, bundle=tiny_bundle, output=tmp_path / "adapter")
 
 
-def test_a_folder_that_is_there_is_not_written_over(
+def test_an_existing_folder_is_not_overwritten(
     tiny_bundle: Path, make_prompt: Callable[..., Path], tmp_path: Path
 ) -> None:
     path = make_prompt("x", "soft")

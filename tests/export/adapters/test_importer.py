@@ -191,7 +191,7 @@ def test_tensors_that_do_not_fit_are_refused(
         ({"task_index": 1}, InputError, "task 1 of"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused(
+def test_impossible_options_are_refused(
     refused: Callable[..., str], options: dict[str, Any], error: type[EdgePromptError], found: str
 ) -> None:
     with pytest.raises(error, match=found):
@@ -249,7 +249,7 @@ def test_a_classifier_of_an_unknown_architecture_is_refused(
     )
 
 
-def test_a_base_under_another_name_is_taken_when_that_is_said(adapter: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_renamed_base_is_accepted_with_the_flag(adapter: Path, bundle: Path, tmp_path: Path) -> None:
     edit_config(adapter, base_model_name_or_path="org/another", revision="v2")
     (path,) = import_adapter(adapter, bundle=bundle, output=tmp_path / "task.npy", base_renamed=True)
     card = read_prompt(path).card
@@ -302,7 +302,7 @@ def test_half_precision_is_read_exactly(dtype: str, adapter: Path, bundle: Path,
     np.testing.assert_array_equal(prompt.array.astype(np.float32), wanted)
 
 
-def test_importing_needs_the_files_of_peft_and_not_peft(adapter: Path, bundle: Path, tmp_path: Path) -> None:
+def test_importing_does_not_need_peft(adapter: Path, bundle: Path, tmp_path: Path) -> None:
     (wanted,) = import_adapter(adapter, bundle=bundle, output=tmp_path / "expected.npy")
     code = (
         "import sys; sys.modules['peft'] = None\n"

@@ -12,11 +12,11 @@ from edge_prompt_export.adapters.location import adapter_folder
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "./a/b", "../a", "/a/b", ""])
-def test_what_is_no_hub_name_is_a_folder(name: str) -> None:
+def test_anything_but_a_hub_name_is_a_folder(name: str) -> None:
     assert adapter_folder(name, None, None) == Path(name)
 
 
-def test_a_folder_goes_before_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_takes_precedence_over_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert adapter_folder("org/name", None, None) == Path("org/name")
@@ -49,7 +49,7 @@ def test_an_adapter_in_the_hubs_cache_is_found_by_its_name(
     assert '"adapter": "org/name"' in (tmp_path / "task.json").read_text()
 
 
-def test_a_name_that_the_hub_does_not_give_is_one_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_name_unknown_to_the_hub_gives_one_message(tiny_bundle: Path, tmp_path: Path) -> None:
     result = import_offline(tiny_bundle, tmp_path / "task.npy", tmp_path / "cache")
     assert result.returncode == 1
     assert result.stderr.startswith("Error: org/name: no such folder, and the download failed")

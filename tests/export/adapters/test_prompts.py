@@ -117,9 +117,7 @@ def test_each_task_of_a_multitask_prompt_becomes_a_prompt(
         assert alone.read_bytes() == path.read_bytes()
 
 
-def test_a_task_that_is_not_there_is_refused(
-    multitask: tuple[Any, Path], manifest_only: ManifestOnly, tmp_path: Path
-) -> None:
+def test_a_missing_task_is_refused(multitask: tuple[Any, Path], manifest_only: ManifestOnly, tmp_path: Path) -> None:
     bundle = manifest_only("adapted_gpt2", kinds_of("gpt2"))
     with pytest.raises(InputError, match=r"task 3 of .*adapter; expected an index from 0 to 2"):
         import_adapter(multitask[1], bundle=bundle, output=tmp_path / "task.npy", task_index=3)
@@ -139,7 +137,7 @@ def t5_adapter(config: peft.PeftConfig, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("config", [peft.PromptTuningConfig, peft.MultitaskPromptTuningConfig])
-def test_of_an_encoder_decoder_the_encoders_half_is_taken_and_that_is_said(
+def test_the_encoders_half_of_an_encoder_decoder_is_imported_and_reported(
     config: Any, manifest_only: ManifestOnly, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = t5_adapter(config(**SEQ2SEQ), tmp_path / "adapter")

@@ -88,7 +88,7 @@ def test_weights_that_the_checkpoint_lacks_inside_the_network_are_refused(checkp
         load_backbone(str(folder))
 
 
-def test_a_pooler_that_the_checkpoint_lacks_is_not_missed_where_nothing_reads_it(checkpoint: Checkpoint) -> None:
+def test_a_missing_pooler_is_accepted_if_unused(checkpoint: Checkpoint) -> None:
     folder = checkpoint("bert", add_pooling_layer=False)
     weights = {name: weight for name, weight in load_file(folder / "model.safetensors").items() if "pooler" not in name}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -174,7 +174,7 @@ def test_a_network_that_does_not_run_on_embeddings_is_refused(
         load_backbone(str(folder), task)
 
 
-def test_code_that_comes_with_a_checkpoint_does_not_run_unasked(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_does_not_run_by_default(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = checkpoint("bert")
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass EvilConfig: ...\n")
     config = json.loads((folder / "config.json").read_text()) | {"model_type": "evil"}
@@ -203,7 +203,7 @@ def test_a_pooling_that_we_do_not_know_is_refused(tiny_backbone: Path) -> None:
         load_backbone(str(tiny_backbone), pooling="lasttoken")
 
 
-def test_the_length_of_a_text_is_the_least_that_anything_bounds(tiny_backbone: Path, tmp_path: Path) -> None:
+def test_the_text_length_is_the_smallest_limit(tiny_backbone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(tiny_backbone, folder)
     backbone = load_text(folder)
@@ -298,7 +298,7 @@ def test_half_precision_checkpoints_are_computed_in_single_precision(checkpoint:
     assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
 
 
-def test_hub_options_are_spelled_as_transformers_has_them() -> None:
+def test_hub_options_have_transformers_names() -> None:
     options = LoadOptions(revision="v2", trust_remote_code=True, cache_dir="cache")
     assert options.arguments() == {"revision": "v2", "trust_remote_code": True, "cache_dir": "cache"}
     assert LoadOptions().arguments()["revision"] == "main"

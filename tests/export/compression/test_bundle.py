@@ -90,7 +90,7 @@ def small(request: pytest.FixtureRequest, build_once: BuildOnce) -> Small:
 
 @pytest.mark.parametrize("weights", SMALL)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_is_as_near_to_torch_as_its_bits_allow(
+def test_every_family_is_as_close_to_torch_as_its_bits_allow(
     small: Small, family: str, weights: str, engine: str
 ) -> None:
     bundle = small(family, weights)
@@ -102,7 +102,7 @@ def test_every_family_is_as_near_to_torch_as_its_bits_allow(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fewer_bits_are_fewer_bytes(small: Small, family: str, engine: str, request: pytest.FixtureRequest) -> None:
+def test_fewer_bits_take_fewer_bytes(small: Small, family: str, engine: str, request: pytest.FixtureRequest) -> None:
     source = read_bundle(request.getfixturevalue(family))
     sizes = [matrices_bytes(bundle, engine) for bundle in (source, *(small(family, weights) for weights in SMALL))]
     assert sizes == sorted(sizes, reverse=True)
@@ -126,7 +126,7 @@ def matrices_bytes(bundle: Bundle, engine: str) -> int:
 
 
 @pytest.mark.parametrize("weights", SMALL)
-def test_rows_of_several_tasks_are_as_they_are_alone(
+def test_rows_of_several_tasks_equal_their_rows_alone(
     small: Small, weights: str, engine: str, make_prompt: Callable[..., Path], tiny_bundle: Path
 ) -> None:
     runtime = Runtime(small("tiny_bundle", weights).folder, engine, 1)
@@ -163,7 +163,7 @@ def test_deep_prompts_fold_in_full_precision(small: Small, tiny_image_bundle: Pa
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
-def test_nothing_but_the_bundle_is_left(small: Small, tiny_image_bundle: Path) -> None:
+def test_the_folder_contains_the_bundle_only(small: Small, tiny_image_bundle: Path) -> None:
     bundle = small("tiny_image_bundle", "int8")
     names = {name for graph in bundle.manifest.fold_graphs.values() for name in graph.sha256}
     names |= {name for graph in bundle.manifest.graphs.values() for name in graph.sha256}
@@ -189,7 +189,7 @@ def test_the_command_writes_small_weights(
     assert len(generated[0].tokens) == 3
 
 
-def test_texts_to_calibrate_on_are_put_to_use(tiny_language: Path, tmp_path: Path) -> None:
+def test_calibration_texts_are_used(tiny_language: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("the oil price rose after the meeting " * 100, encoding="utf-8")
     bundle = export_backbone(
         tiny_language,
@@ -218,13 +218,13 @@ def test_unknown_weights_are_refused_before_anything_is_loaded(tmp_path: Path) -
         export_backbone("nowhere", tmp_path / "bundle", weights="int3")
 
 
-def test_without_its_packages_the_pip_line_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_reported_with_the_pip_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "nncf" else name)
     with pytest.raises(MissingExtraError, match=r"needs nncf, .*pip install 'edge-prompt\[quantize\]'"):
         export_backbone("nowhere", tmp_path / "bundle", weights="int8")
 
 
-def test_what_is_too_far_is_refused(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_difference_is_refused(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(tiny_bundle, tmp_path / "bundle")
     monkeypatch.setitem(weights_bundle.LOOSEST, "int4", 1e-6)
     with pytest.raises(ParityError, match=r"in int4 differs from torch by .* \(base\); expected at most 1e-06"):

@@ -57,13 +57,13 @@ def loaded(
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("kind", [None, *KINDS])
-def test_features_are_near_those_of_fp32(loaded: tuple[Runtime, Runtime], kind: str | None, batch: int) -> None:
+def test_features_are_close_to_fp32(loaded: tuple[Runtime, Runtime], kind: str | None, batch: int) -> None:
     wanted, found = ({"features": runtime.embed(pictures(batch), kind)} for runtime in loaded)
     assert 0 < difference(found, wanted) < DISTANCE
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prompts_of_every_kind_are_alive(loaded: tuple[Runtime, Runtime], kind: str) -> None:
+def test_prompts_of_every_kind_have_an_effect(loaded: tuple[Runtime, Runtime], kind: str) -> None:
     found = {"features": loaded[1].embed(pictures(2), kind)}
     prompted, base = ({"features": loaded[0].embed(pictures(2), task)} for task in (kind, None))
     assert 2 * difference(found, prompted) < difference(found, base)
@@ -192,7 +192,7 @@ def test_an_existing_folder_is_refused(tiny_image_bundle: Path, int8_bundle: Pat
         quantize_bundle(tiny_image_bundle, int8_bundle, pictures(1))
 
 
-def test_what_is_too_far_is_not_left_behind(
+def test_too_inaccurate_a_bundle_is_removed(
     tiny_image_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantize, "TOLERANCE", 1e-6)
@@ -210,7 +210,7 @@ def _as_it_was(graph_file: Path, _weights: Path | None, folder: Path, _feeds: An
     return (graph_file.name, *(name for name in names if name != graph_file.name))
 
 
-def test_without_its_packages_the_pip_line_is_said(
+def test_missing_packages_are_reported_with_the_pip_command(
     tiny_image_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "nncf" else name)

@@ -138,7 +138,7 @@ TOKENS = torch.full((1, 2, 3), 7.0)
 
 
 @pytest.mark.parametrize("in_tuple", [False, True])
-def test_virtual_tokens_travel_beside_the_own_ones_and_are_never_seen(*, in_tuple: bool) -> None:
+def test_virtual_tokens_are_removed_from_outputs(*, in_tuple: bool) -> None:
     layers = stack(in_tuple=in_tuple)
     reference = run(layers, torch.cat([TOKENS.expand(2, -1, -1), HIDDEN], 1))
     condition_layers(list(layers))
@@ -147,7 +147,7 @@ def test_virtual_tokens_travel_beside_the_own_ones_and_are_never_seen(*, in_tupl
     torch.testing.assert_close(found, reference[:, 2:])
 
 
-def test_what_stands_between_layers_is_felt_by_the_own_tokens_alone() -> None:
+def test_modules_between_layers_see_the_own_tokens_only() -> None:
     layers = stack(2)
     first = layers[0](torch.cat([TOKENS.expand(2, -1, -1), HIDDEN], 1))
     reference = layers[1](torch.cat([first[:, :2], first[:, 2:] + 1], 1))[:, 2:]
@@ -157,7 +157,7 @@ def test_what_stands_between_layers_is_felt_by_the_own_tokens_alone() -> None:
     torch.testing.assert_close(found, reference)
 
 
-def test_outside_of_a_pass_layers_do_what_they_did() -> None:
+def test_layers_are_unchanged_outside_of_a_pass() -> None:
     layers = stack()
     reference = run(layers, HIDDEN)
     originals = condition_layers(list(layers))
@@ -168,7 +168,7 @@ def test_outside_of_a_pass_layers_do_what_they_did() -> None:
     assert torch.equal(run(layers, HIDDEN), reference)
 
 
-def test_what_comes_beside_the_hidden_states_comes_along() -> None:
+def test_other_outputs_of_layers_are_passed_on() -> None:
     layers = stack(1, in_tuple=True)
     condition_layers(list(layers))
     with layers_pass(TOKENS) as passed:
@@ -193,7 +193,7 @@ def test_a_pass_of_no_tokens_leaves_the_sequence_as_it_is() -> None:
     assert passed.leave(HIDDEN) is HIDDEN
 
 
-def test_passes_of_two_threads_do_not_meet() -> None:
+def test_passes_of_two_threads_are_independent() -> None:
     layers = stack()
     condition_layers(list(layers))
 
@@ -242,7 +242,7 @@ def test_a_fold_does_not_depend_on_images_and_folds_every_layer_by_itself(vision
     torch.testing.assert_close(whole[2, 1, 0], values.unflatten(-1, (4, 8)).transpose(0, 1))
 
 
-def test_a_fold_has_a_layer_a_prompt(vision: Vision) -> None:
+def test_a_fold_needs_a_prompt_for_every_layer(vision: Vision) -> None:
     module = vision("vit")
     with pytest.raises(ValueError, match="argument"):
         fold(module._layer_forwards, module._layer_calls, module.example_prompt("deep", 4, seed=1)[:2])

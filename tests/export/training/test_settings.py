@@ -9,7 +9,7 @@ from edge_prompt_export.training.settings import BATCH_SIZES, INITS, KINDS, LEAR
 
 
 @pytest.mark.parametrize("modality", ["text", "language", "image"])
-def test_what_was_not_asked_for_is_the_modalitys_and_the_kinds(modality: str) -> None:
+def test_defaults_come_from_modality_and_kind(modality: str) -> None:
     for kind, rate in LEARNING_RATES[modality].items():
         settings = TuneSettings(kind=kind).complete(modality)
         assert settings.learning_rate == rate
@@ -19,7 +19,7 @@ def test_what_was_not_asked_for_is_the_modalitys_and_the_kinds(modality: str) ->
         assert settings.complete(modality) == settings
 
 
-def test_what_was_asked_for_stays() -> None:
+def test_given_settings_are_kept() -> None:
     asked = TuneSettings(kind="deep", virtual_tokens=3, learning_rate=0.5, init="random", head="own", batch_size=3)
     assert asked.complete("image") == asked
 
@@ -51,6 +51,6 @@ def test_every_kind_has_its_defaults() -> None:
         ("image", TuneSettings(kind="pixel", virtual_tokens=4)),
     ],
 )
-def test_what_means_nothing_is_refused(modality: str, settings: TuneSettings) -> None:
+def test_meaningless_settings_are_refused(modality: str, settings: TuneSettings) -> None:
     with pytest.raises(InputError, match="leave these out"):
         settings.complete(modality)

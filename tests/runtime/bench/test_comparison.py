@@ -17,7 +17,7 @@ OF_TWENTY = 1 - 0.05 / 20
 
 
 def latencies(random: np.random.Generator, count: int, scale: float = 10.0, memory: float = 0.0) -> tuple[float, ...]:
-    """Times with a long tail; with a `memory`, 0 to 1, each is like the one before."""
+    """Times with a long tail; with a `memory`, 0 to 1, each resembles the one before."""
     noise = random.standard_normal(count)
     for place in range(1, count):
         noise[place] = memory * noise[place - 1] + math.sqrt(1 - memory**2) * noise[place]
@@ -25,7 +25,7 @@ def latencies(random: np.random.Generator, count: int, scale: float = 10.0, memo
 
 
 def share_told(count: int, times: float = 1.0, memory: float = 0.0, trials: int = TRIALS) -> tuple[float, float]:
-    """Of how many pairs of runs, one in twenty compared at once, a change is told; and of how many at least perhaps."""
+    """Return the shares of pairs of runs with a reported change in one of twenty comparisons, and with a perhaps."""
     random, told, said = np.random.default_rng(0), 0, 0
     for _ in range(trials):
         old, new = (latencies(random, count, scale, memory) for scale in (10.0, 10.0 * times))
@@ -41,23 +41,23 @@ def changed(old: tuple[float, ...], new: tuple[float, ...], *, higher_is_better:
 
 
 @pytest.mark.parametrize("count", [5, 20, 100])
-def test_of_equal_runs_no_more_are_said_to_differ_than_is_stated(count: int) -> None:
+def test_equal_runs_differ_no_more_often_than_stated(count: int) -> None:
     told, said = share_told(count)
     assert said <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / TRIALS)
     assert told <= 0.0025 + 3 * math.sqrt(0.0025 / TRIALS)
 
 
-def test_a_tenth_more_is_found() -> None:
+def test_ten_percent_more_is_detected() -> None:
     assert share_told(100, times=1.1, trials=100)[0] > 0.9
     assert share_told(20, times=1.2, trials=100)[0] > 0.8
 
 
-def test_samples_that_are_like_their_neighbours_say_less() -> None:
+def test_autocorrelated_samples_carry_less_information() -> None:
     random = np.random.default_rng(1)
     alone = [stretch(latencies(random, 200)) for _ in range(50)]
     alike = [stretch(latencies(random, 200, memory=0.9)) for _ in range(50)]
     assert 1 <= np.median(alone) < 1.25
-    assert 2 < np.median(alike) < math.sqrt(19)  # what it is of the samples themselves; less, of being above the median
+    assert 2 < np.median(alike) < math.sqrt(19)  # that of the samples themselves; less for being above the median
     assert stretch((3.0,) * 50) == 1
     assert share_told(200, memory=0.5, trials=100)[0] <= 0.04
 
@@ -74,7 +74,7 @@ def test_samples_that_are_like_their_neighbours_say_less() -> None:
         ((-1.0, 1.0, 1.0, 1.0, 1.0), (2.0,) * 5, False, "no ratio: some samples are not positive"),
     ],
 )
-def test_what_is_said(old: tuple[float, ...], new: tuple[float, ...], higher_is_better: bool, said: str) -> None:
+def test_verdicts_are_worded(old: tuple[float, ...], new: tuple[float, ...], higher_is_better: bool, said: str) -> None:
     assert changed(old, new, higher_is_better=higher_is_better).said == said
 
 
@@ -124,13 +124,13 @@ def test_runs_are_compared_by_the_names_and_units_of_their_series() -> None:
         assert expected in stream.getvalue()
 
 
-def test_a_run_beside_itself_has_not_changed() -> None:
+def test_a_run_compared_with_itself_has_not_changed() -> None:
     found = compare(results(), results())
     assert not any(change.told or change.perhaps for change in found.changes)
     assert not [warning for warning in found.warnings if "busy" not in warning]
 
 
-def test_runs_with_nothing_in_common_are_said_to_be() -> None:
+def test_runs_with_nothing_in_common_are_reported() -> None:
     bare = results(series=(Series("other", "ms", (1.0,)),), ratios=(), charts=())
     stream = StringIO()
     print_comparison(compare(results(name="swap"), bare), Console(width=80, file=stream))

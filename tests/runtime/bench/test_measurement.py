@@ -59,7 +59,7 @@ def test_texts_are_measured_on_every_engine(tiny_bundle: Path, make_prompt: Make
     assert names(read_results(tmp_path / "bench.json")) == names(results)
 
 
-def test_a_virtual_token_costs_what_longer_prompts_take_more() -> None:
+def test_the_cost_of_a_virtual_token_is_the_slope_over_length() -> None:
     found = {"e: request, no prompt": [1.0, 2.0]} | {f"e: request, soft of {n}": [1.0 + n, 2.0 + 2 * n] for n in (2, 4)}
     made = [BenchPrompt(f"soft of {n}", Path(), "soft", n) for n in (2, 4)]
     setting: Any = type("Stub", (), {"made": made})
@@ -84,13 +84,13 @@ def test_language_models_generate(tiny_language_bundle: Path, engine: str) -> No
     assert {f"{engine}: first token, soft of 4", f"{engine}: warm swap"} <= names(results)
 
 
-def test_networks_of_arrays_are_asked_about_arrays(make_bundle: MakeBundle) -> None:
+def test_custom_networks_are_measured_with_arrays(make_bundle: MakeBundle) -> None:
     results = measured(make_bundle("y", "features"), batch=3)
     assert results.settings["request"] == {"signal": [3, 3]}
     assert {"onnxruntime: request, no prompt", "onnxruntime: request, soft of 4"} <= names(results)
 
 
-def test_where_there_is_a_reference_its_arrays_are_asked_about(build_once: BuildOnce) -> None:
+def test_the_arrays_of_a_reference_are_used(build_once: BuildOnce) -> None:
     bundle = build_once("linear", lambda folder: export_backbone(PromptedLinear(), folder, description=LINEAR))
     results = measured(bundle, engines=("openvino",), batch=3)
     assert results.settings["request"] == {"x": [3, 16]}
@@ -132,7 +132,7 @@ def test_pictures_have_no_tokens(tiny_image_bundle: Path) -> None:
         measured(tiny_image_bundle, engines=("onnxruntime",), tokens=5)
 
 
-def test_an_engine_that_is_not_installed_is_named(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_named(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def require(extra: str, wanted_by: str) -> None:
         if extra == "openvino":
             raise MissingExtraError(found=f"{wanted_by} needs openvino", wanted="the extra", remedy="run: pip install")
@@ -145,7 +145,7 @@ def test_an_engine_that_is_not_installed_is_named(tiny_bundle: Path, monkeypatch
         measured(tiny_bundle, engines=("openvino",))
 
 
-def test_a_process_that_ends_early_is_told(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_early_is_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "request.npz", nothing=np.zeros(1))
     with pytest.raises(ProcessEndedError, match="ended with 1 before it answered"):
         start(tiny_bundle, "onnxruntime", tmp_path / "request.npz", 1, None, "f32")

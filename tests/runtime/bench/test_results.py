@@ -36,7 +36,7 @@ def results(**changes: Any) -> Results:
     return Results(**{**given, **changes})
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_written_results_are_read(tmp_path: Path) -> None:
     write_results(tmp_path / "swap.json", results())
     read = read_results(tmp_path / "swap.json")
     assert read.find("theirs").samples == (20.0, 40.0, 60.1235)
@@ -58,7 +58,7 @@ def test_what_is_shown_has_the_numbers_of_the_file(tmp_path: Path) -> None:
     assert read_results(tmp_path / "a.json").series == as_written(measured).series != measured.series
 
 
-def test_ratios_are_of_pairs_and_told_from_their_goals() -> None:
+def test_ratios_are_compared_with_their_goals() -> None:
     (ratio,) = results().ratios
     assert results().value(ratio).value == 20
     assert ratio.met(20)
@@ -98,7 +98,7 @@ def test_what_is_no_file_of_results_is_refused(tmp_path: Path, change: Callable[
         read_results(path)
 
 
-def test_the_tables_say_everything() -> None:
+def test_the_tables_show_everything() -> None:
     stream = StringIO()
     written = Console(width=200, file=stream)
     for part in tables(results()):

@@ -23,7 +23,7 @@ POSITIVE = st.lists(st.floats(0.001, 1e6), min_size=1, max_size=50)
 
 
 def latencies(seed: int, size: int, center: float = 10.0) -> list[float]:
-    """Log-normal, as latencies about are, with the median `center`."""
+    """Log-normal times, similar to latencies, with the median `center`."""
     return list(center * np.random.default_rng(seed).lognormal(0, 0.3, size))
 
 
@@ -37,7 +37,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_the_median_lies_in_its_interval_as_often_as_said() -> None:
+def test_the_median_lies_in_its_interval_as_often_as_stated() -> None:
     found = covered([median(latencies(seed, 60)) for seed in range(RUNS)], 10.0)
     assert 0.90 <= found <= 0.99
 
@@ -56,13 +56,13 @@ def test_the_ratio_of_two_runs_lies_in_its_interval() -> None:
 
 
 @pytest.mark.usefixtures("few_resamples")
-def test_two_runs_of_the_same_are_told_apart_no_more_often_than_said() -> None:
+def test_equal_runs_differ_no_more_often_than_stated() -> None:
     found = [ratio(latencies(2 * seed, 60), latencies(2 * seed + 1, 60)) for seed in range(RUNS)]
     assert sum(1 not in interval for interval in found) / RUNS <= 0.09
 
 
-def test_pairs_find_what_a_machine_that_changes_hides() -> None:
-    """Twenty percent between two series, on a machine whose speed wanders by a factor of four."""
+def test_pairs_detect_differences_on_a_changing_machine() -> None:
+    """Two series differ by 20 percent, on a machine whose speed varies by a factor of four."""
     speed = np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.3, 80)) % 1.4)
     tops, bottoms = list(1.2 * speed * latencies(1, 80, 1.0)), list(speed * latencies(2, 80, 1.0))
     noisy, paired = ratio(tops, bottoms), paired_ratio(tops, bottoms)

@@ -17,7 +17,7 @@ from edge_prompt_runtime.bench.timing import (
 )
 
 
-def test_every_variant_runs_once_a_round_in_an_order_that_changes() -> None:
+def test_every_variant_runs_once_per_round_in_changing_order() -> None:
     calls: list[str] = []
 
     def call(name: str) -> str:
@@ -38,26 +38,26 @@ def test_no_garbage_is_collected_while_timing_and_again_afterwards() -> None:
     assert gc.isenabled()
 
 
-def test_a_clock_of_steps_gives_one_step_a_call() -> None:
+def test_a_coarse_clock_gives_one_step_per_call() -> None:
     ticks = count(step=1000)
     found = interleaved_us({"a": lambda: None, "b": lambda: None}, rounds=5, clock=lambda: next(ticks))
     assert found == {"a": (1.0,) * 5, "b": (1.0,) * 5}
 
 
-def test_warm_up_ends_when_times_stay_and_not_before() -> None:
+def test_warm_up_ends_once_times_are_stable() -> None:
     falling = iter([100.0, 50, 30, 20, 15, 12, 10, 10, 10, 10, 10, 10, 10])
     rounds = warm_up({"falls": lambda: next(falling), "stays": lambda: 7.0})
     assert 2 * WARM_UP_ROUNDS < rounds < MOST_WARM_UP_ROUNDS
     assert warm_up({"stays": lambda: 7.0}) == 2 * WARM_UP_ROUNDS
 
 
-def test_warm_up_ends_where_times_never_stay() -> None:
+def test_warm_up_ends_even_if_times_are_never_stable() -> None:
     growing = count(1)
     assert warm_up({"grows": lambda: 2.0 ** next(growing)}) == MOST_WARM_UP_ROUNDS
 
 
 def test_neighbours_are_those_before_and_after() -> None:
-    """A machine that slows down evenly: a run takes what those beside it take on the mean."""
+    """On a machine that slows down steadily, a run takes the mean of its neighbours."""
     now = [0]
 
     def clock() -> int:

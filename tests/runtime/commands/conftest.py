@@ -11,7 +11,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `edge-prompt` with the arguments; gives the exit code, the standard output and the standard error."""
+    """Run `edge-prompt` with the arguments; return exit code, standard output and standard error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

@@ -58,7 +58,7 @@ def test_a_place_that_cannot_be_written_is_refused_first(command: Command, tiny_
         assert "Traceback" not in err
 
 
-def test_what_is_refused_leaves_nothing_behind(command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_refused_run_writes_nothing(command: Command, tiny_bundle: Path, tmp_path: Path) -> None:
     place = tmp_path / "new" / "new.json"
     code, _, err = command("bench", tiny_bundle, "--prompt", tmp_path / "none.npy", "--json", place)
     assert (code, err.count("\n")) == (1, 1)
@@ -80,7 +80,7 @@ def test_options_are_checked(command: Command, tiny_bundle: Path, option: tuple[
     assert command("bench", tiny_bundle, *option)[0] == 2
 
 
-def test_there_is_no_bundle(command: Command, tmp_path: Path) -> None:
+def test_a_missing_bundle_is_reported(command: Command, tmp_path: Path) -> None:
     code, _, err = command("bench", tmp_path / "none")
     assert code == 1
     assert json.dumps(err).count("Error") == 1

@@ -87,7 +87,7 @@ def test_arrays_of_other_sizes_are_refused(compiled: Path, tiny_language_bundle:
         Runtime(tiny_language_bundle, engine, threads=1).load("soft", compiled)
 
 
-def test_what_needs_no_compiling_is_refused(
+def test_prompts_that_need_no_compiling_are_refused(
     make_prompt: MakePrompt, tiny_language_bundle: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     prefix = make_prompt("prefix", "prefix", bundle=tiny_language_bundle)

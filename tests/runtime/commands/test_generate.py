@@ -25,7 +25,7 @@ def wanted(bundle: Path, request: Any, prompt: Path | None = None, **settings: A
     return answer
 
 
-def test_a_text_goes_on_under_a_prompt(
+def test_a_text_is_continued_under_a_prompt(
     command: Command, tiny_language_bundle: Path, make_prompt: MakePrompt, engine: str
 ) -> None:
     prompt = make_prompt("desk", "prefix", bundle=tiny_language_bundle)
@@ -115,14 +115,14 @@ def test_bad_options_are_one_line(
     assert "Traceback" not in err
 
 
-def test_what_generates_nothing_says_so(command: Command, tiny_bundle: Path) -> None:
+def test_networks_that_cannot_generate_are_refused(command: Command, tiny_bundle: Path) -> None:
     code, _, err = command("generate", tiny_bundle, "w1")
     assert code == 1
     assert err.startswith("Error: ")
 
 
-def test_text_comes_as_it_is_made(tiny_language_bundle: Path) -> None:
-    """A reader that leaves after the first bytes ends it: nothing waits for the end."""
+def test_text_is_streamed(tiny_language_bundle: Path) -> None:
+    """A reader that leaves after the first bytes ends the command: nothing waits for the end."""
     command = [sys.executable, "-m", "edge_prompt", "generate", str(tiny_language_bundle), "the oil"]
     with subprocess.Popen(
         [*command, "--max-new-tokens", "60", "--temperature", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE

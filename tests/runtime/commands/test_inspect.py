@@ -20,7 +20,7 @@ def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_a_bundle(command: Command, tiny_bundle: Path) -> None:
+def test_a_bundle_is_described(command: Command, tiny_bundle: Path) -> None:
     code, out, _ = command("inspect", tiny_bundle)
     assert code == 0
     for wanted in (
@@ -35,7 +35,7 @@ def test_a_bundle(command: Command, tiny_bundle: Path) -> None:
         assert wanted in out
 
 
-def test_a_bundle_of_images(command: Command, tiny_image_bundle: Path, tiny_detector_bundle: Path) -> None:
+def test_an_image_bundle_is_described(command: Command, tiny_image_bundle: Path, tiny_detector_bundle: Path) -> None:
     code, out, _ = command("inspect", tiny_image_bundle)
     assert code == 0
     for wanted in (
@@ -66,7 +66,7 @@ def test_a_bundle_of_images(command: Command, tiny_image_bundle: Path, tiny_dete
         (ImageSettings("none", (), 1, 2, (), 1, (0, 0, 0), (1, 1, 1), "none", ()), "times 1, mean 0 0 0"),
     ],
 )
-def test_how_images_are_made_ready(
+def test_image_preprocessing_is_described(
     command: Command, bundle_copy: Path, settings: ImageSettings | None, wanted: str
 ) -> None:
     height, width = (None, None) if settings is None else settings.fixed_size or (None, None)
@@ -77,7 +77,7 @@ def test_how_images_are_made_ready(
     assert wanted in out
 
 
-def test_a_bundle_of_arrays(command: Command, bundle_copy: Path) -> None:
+def test_a_bundle_of_arrays_is_described(command: Command, bundle_copy: Path) -> None:
     inputs = {"signal": ArrayInput("float32", (None, 2, None)), "step": ArrayInput("int64", (None,))}
     with_preprocessing(bundle_copy, ArrayPreprocessing(inputs), *inputs)
     code, out, _ = command("inspect", bundle_copy)
@@ -96,7 +96,7 @@ def with_preprocessing(folder: Path, preprocessing: EncoderPreprocessing, *input
     write_manifest(folder, replace(manifest, preprocessing=preprocessing, graphs=graphs))
 
 
-def test_a_prompt_with_a_card(command: Command, make_prompt: Callable[..., Path]) -> None:
+def test_a_prompt_with_a_card_is_described(command: Command, make_prompt: Callable[..., Path]) -> None:
     prompt = make_prompt(
         "spam", "prefix", length=7, classes=2, template="[b] {text}", provenance={"by": {"hand": True}}
     )
@@ -106,14 +106,14 @@ def test_a_prompt_with_a_card(command: Command, make_prompt: Callable[..., Path]
         assert wanted in out
 
 
-def test_a_bare_prompt(command: Command, tmp_path: Path) -> None:
+def test_a_bare_prompt_is_described(command: Command, tmp_path: Path) -> None:
     np.save(tmp_path / "bare.npy", np.ones((3, 4, 5), np.float16))
     code, out, _ = command("inspect", tmp_path / "bare.npy")
     assert code == 0
     assert "deep or pixel" in out
 
 
-def test_nothing_there(command: Command, tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(command: Command, tmp_path: Path) -> None:
     for name in ("missing", "missing.npy"):
         code, out, err = command("inspect", tmp_path / name)
         assert (code, out, err.count("\n")) == (1, "", 1)

@@ -116,7 +116,7 @@ def test_a_broken_line_is_named(command: Command, tiny_bundle: Path, tmp_path: P
     assert err.startswith("Error: ")
 
 
-def test_a_long_text_is_cut_with_one_line_of_warning(tiny_bundle: Path) -> None:
+def test_a_long_text_is_truncated_with_one_line_of_warning(tiny_bundle: Path) -> None:
     arguments = ["run", str(tiny_bundle), "--text", "w1 " * 99]
     ended = subprocess.run(
         [sys.executable, "-m", "edge_prompt", *arguments], capture_output=True, text=True, check=True
@@ -134,7 +134,9 @@ def test_a_long_text_is_cut_with_one_line_of_warning(tiny_bundle: Path) -> None:
         ("--image", "x.png", "--input", "x.jsonl"),
     ],
 )
-def test_one_of_text_image_and_input(command: Command, tiny_bundle: Path, arguments: tuple[str, ...]) -> None:
+def test_exactly_one_of_text_image_and_input_is_required(
+    command: Command, tiny_bundle: Path, arguments: tuple[str, ...]
+) -> None:
     code, _, err = command("run", tiny_bundle, *arguments)
     assert code == 2
     assert "pass exactly one of --text, --image and --input" in err

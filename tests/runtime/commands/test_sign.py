@@ -26,7 +26,7 @@ def key(tmp_path: Path) -> KeyPair:
     return write_key(tmp_path, "key")
 
 
-def test_what_is_signed_is_verified_and_run(
+def test_signed_files_are_verified_and_run(
     command: Command, bundle_copy: Path, make_prompt: MakePrompt, key: KeyPair
 ) -> None:
     prompts = [make_prompt("spam", classes=2), make_prompt("tone", "prefix")]
@@ -134,7 +134,7 @@ def compiled(make_prompt: MakePrompt, tiny_language_bundle: Path, engine: str) -
     return path
 
 
-def test_what_was_compiled_must_be_signed(
+def test_compiled_prompts_must_be_signed(
     command: Command, compiled: Path, tiny_language_bundle: Path, tmp_path: Path, engine: str, key: KeyPair
 ) -> None:
     bundle = shutil.copytree(tiny_language_bundle, tmp_path / "bundle")
@@ -153,7 +153,7 @@ def test_what_was_compiled_must_be_signed(
 
 
 def forge(prompt: Path, engine: str) -> None:
-    """Replace keys and values, and have the card fit."""
+    """Replace keys and values, and adapt the card."""
     arrays = read_npz(arrays_path(prompt, engine), frozenset("0123"))
     write_npz(arrays_path(prompt, engine), {name: array + np.float32(1) for name, array in arrays.items()})
     card = read_json(card_path(prompt, engine), CardError)
@@ -161,7 +161,7 @@ def forge(prompt: Path, engine: str) -> None:
 
 
 @pytest.mark.parametrize("altered", ["prompt", "arrays"])
-def test_what_was_compiled_of_another_prompt_is_not_signed(
+def test_prompts_compiled_from_another_are_not_signed(
     command: Command, compiled: Path, make_prompt: MakePrompt, tiny_language_bundle: Path, altered: str, key: KeyPair
 ) -> None:
     engine = next(engine for engine in ("onnxruntime", "openvino") if card_path(compiled, engine).exists())

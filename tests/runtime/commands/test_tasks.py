@@ -25,7 +25,7 @@ def by_name(out: str) -> dict[str, dict[str, object]]:
     return {row["name"]: row for row in rows}
 
 
-def test_what_is_in_a_folder(command: Command, make_prompt: MakePrompt) -> None:
+def test_the_prompts_of_a_folder_are_listed(command: Command, make_prompt: MakePrompt) -> None:
     path = make_prompt("spam", "prefix", length=4, classes=9)
     write_npy(path.with_name("bare.npy"), np.ones((3, 32), np.float32))
     code, out, _ = command("tasks", path.parent)
@@ -57,7 +57,9 @@ def test_a_deep_prompt_is_not_folded_for_it(command: Command, make_prompt: MakeP
     assert by_name(out)["deep"]["kind"] == "deep"
 
 
-def test_what_is_refused(command: Command, make_prompt: MakePrompt, tiny_image_bundle: Path, tmp_path: Path) -> None:
+def test_refused_prompts_are_reported(
+    command: Command, make_prompt: MakePrompt, tiny_image_bundle: Path, tmp_path: Path
+) -> None:
     path = make_prompt("good", "soft")
     make_prompt("altered", "soft").write_bytes(b"no prompt")
     card_path(make_prompt("card", "soft")).write_text("{")
@@ -72,7 +74,7 @@ def test_what_is_refused(command: Command, make_prompt: MakePrompt, tiny_image_b
     assert all("; " in str(problem) for problem in problems.values())
 
 
-def test_a_folder_that_is_not_there(command: Command, tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(command: Command, tmp_path: Path) -> None:
     code, _, error = command("tasks", tmp_path / "nowhere")
     assert code == 1
     assert "no such folder" in error

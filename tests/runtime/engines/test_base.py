@@ -124,7 +124,7 @@ def test_an_engine_without_a_graph_is_refused(bundle: Bundle, engine: str) -> No
 
 
 @pytest.mark.parametrize("missing", ["the engine itself", "tokenizers"])
-def test_an_engine_that_is_not_installed_says_the_pip_line(
+def test_a_missing_engine_is_reported_with_the_pip_command(
     bundle: Bundle, engine: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = engine if missing == "the engine itself" else missing
@@ -140,9 +140,7 @@ def test_without_a_name_the_engine_that_is_installed_is_taken(
     assert open_engine(bundle, None, EngineOptions(1))[0] == engine
 
 
-def test_without_a_name_and_any_engine_installed_the_pip_line_is_said(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_engine_the_pip_command_is_reported(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engines, extras):
         monkeypatch.setattr(module, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="run: pip install 'edge-prompt"):

@@ -62,7 +62,7 @@ def cuts(whole: Int64) -> Iterator[list[Int64]]:
     yield list(whole[:, None])
 
 
-def test_how_tokens_are_cut_makes_no_difference(engine: Engine, held: HeldPast) -> None:
+def test_chunking_of_tokens_makes_no_difference(engine: Engine, held: HeldPast) -> None:
     whole = tokens(40)
     reference = logits_of(engine, held, whole)
     assert reference.shape == (40, VOCAB_SIZE)
@@ -77,7 +77,7 @@ def test_only_the_last_is_the_last_of_every(engine: Engine, held: HeldPast) -> N
     np.testing.assert_allclose(last[0], logits_of(engine, held, tokens(7))[-1:], atol=2e-5)
 
 
-def test_rows_of_different_pasts_and_lengths_are_themselves_alone(engine: Engine) -> None:
+def test_rows_of_different_pasts_and_lengths_equal_their_rows_alone(engine: Engine) -> None:
     helds = [HeldPast(past_of(length, seed=length)) for length in LENGTHS]
     rows = [tokens(length, seed=length) for length in (9, 1, 40, 3, 2, 33)]
     more = [tokens(length, seed=99 + length) for length in (1, 4, 2, 1, 1, 3)]
@@ -108,7 +108,7 @@ def test_rows_are_dropped_and_repeated(engine: Engine, kept: list[int]) -> None:
         np.testing.assert_allclose(np.concatenate([found[place], again[place]]), alone[len(begun[row]) :], atol=2e-5)
 
 
-def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(engine: Engine) -> None:
+def test_a_written_past_is_reused_whatever_ran_in_between(engine: Engine) -> None:
     helds = [HeldPast(past_of(length, seed=length)) for length in LENGTHS]
     alone = [logits_of(engine, held, tokens(9), *tokens(40)[:, None]) for held in helds]
     order = np.random.default_rng(0).integers(len(helds), size=(40, 3))
@@ -121,7 +121,7 @@ def test_what_was_written_for_one_request_serves_the_next_whatever_ran_between(e
             np.testing.assert_allclose(again, alone[third], atol=2e-5)
 
 
-def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
+def test_a_released_past_is_not_mistaken_for_another(engine: Engine) -> None:
     found: dict[int, np.ndarray] = {}
     for seed in [*range(8), *range(8)]:  # each usually gets the memory address of the one before
         logits = logits_of(engine, HeldPast(past_of(33, seed=seed)), tokens(4))
@@ -129,7 +129,7 @@ def test_a_past_that_is_let_go_is_not_taken_for_another(engine: Engine) -> None:
     assert all(np.abs(found[seed] - found[0]).max() > 1e-3 for seed in range(1, 8))
 
 
-def test_what_is_held_stays_as_it_is(engine: Engine) -> None:
+def test_held_arrays_do_not_change(engine: Engine) -> None:
     past = past_of(33)
     kept = [part.copy() for part in past]
     held = HeldPast(past)

@@ -25,9 +25,7 @@ def folder(tiny_bundle: Path, engine: str, tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_kept_is_opened_the_next_time_and_answers_the_same(
-    tiny_bundle: Path, engine: str, folder: Path
-) -> None:
+def test_a_cached_graph_is_reused_with_the_same_answers(tiny_bundle: Path, engine: str, folder: Path) -> None:
     files = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     assert len(files) > 1
     written = {path: (folder / path).stat().st_mtime_ns for path in files}
@@ -37,7 +35,7 @@ def test_what_is_kept_is_opened_the_next_time_and_answers_the_same(
 
 
 @pytest.mark.parametrize("changed", ["engine", "machine"])
-def test_what_was_made_for_another_is_thrown_away(changed: str, tiny_bundle: Path, engine: str, folder: Path) -> None:
+def test_a_cache_for_something_else_is_discarded(changed: str, tiny_bundle: Path, engine: str, folder: Path) -> None:
     made_for = read_json(folder / MADE_FOR_NAME, InputError)  # type: ignore[arg-type]
     assert made_for["machine"] == machine()
     write_json(folder / MADE_FOR_NAME, {**made_for, changed: "another"})
@@ -47,14 +45,14 @@ def test_what_was_made_for_another_is_thrown_away(changed: str, tiny_bundle: Pat
     assert read_json(folder / MADE_FOR_NAME, InputError) == made_for  # type: ignore[arg-type]
 
 
-def test_what_does_not_say_what_it_was_made_for_is_thrown_away(tiny_bundle: Path, engine: str, folder: Path) -> None:
+def test_a_cache_without_a_stamp_is_discarded(tiny_bundle: Path, engine: str, folder: Path) -> None:
     (folder / MADE_FOR_NAME).write_text("{")
     (folder / "of_another").write_text("")
     embedding(tiny_bundle, engine, folder.parent)
     assert not (folder / "of_another").exists()
 
 
-def test_what_cannot_be_opened_is_made_again(tiny_bundle: Path, engine: str, folder: Path) -> None:
+def test_an_unreadable_cache_is_rebuilt(tiny_bundle: Path, engine: str, folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and path.name != MADE_FOR_NAME:
             path.chmod(0o600)
@@ -72,7 +70,7 @@ def test_every_graph_has_a_folder_of_its_own(tiny_bundle: Path, tiny_language_bu
     assert len({folder_of(tmp_path, graph) for graph in graphs}) == 4
 
 
-def test_a_language_model_generates_the_same_from_what_is_kept(
+def test_a_language_model_generates_the_same_from_the_cache(
     tiny_language_bundle: Path, engine: str, tmp_path: Path
 ) -> None:
     reference = Runtime(tiny_language_bundle, engine, threads=1).generate("the oil", max_new_tokens=9)
@@ -82,7 +80,7 @@ def test_a_language_model_generates_the_same_from_what_is_kept(
 
 
 @pytest.mark.parametrize("precision", CACHE_PRECISIONS)
-def test_keys_and_values_may_be_kept_in_less(
+def test_keys_and_values_may_have_lower_precision(
     precision: str, tiny_language_bundle: Path, make_prompt: Callable[..., Path]
 ) -> None:
     prompt = make_prompt("prefix", "prefix", length=40, bundle=tiny_language_bundle)

@@ -83,7 +83,7 @@ def test_the_virtual_tokens_of_one_task_are_attended_to_by_all_rows(
     np.testing.assert_array_equal(mask, np.concatenate([np.ones((2, length)), MASK], 1))
 
 
-def test_prompts_of_several_tasks_are_filled_up_and_masked(tasks: dict[str, Task]) -> None:
+def test_prompts_of_several_tasks_are_padded_and_masked(tasks: dict[str, Task]) -> None:
     feeds = masked([tasks["soft_2"], tasks["soft_4"]])
     soft_prompt = feeds["soft_prompt"]
     assert soft_prompt.shape == (2, 4, 32)
@@ -105,7 +105,7 @@ def test_the_mask_of_the_prefix_comes_before_that_of_the_soft_prompt(tasks: dict
     np.testing.assert_array_equal(feeds["attention_mask"], [[1, 1, 1, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 0]])
 
 
-def test_prefixes_of_several_lengths_are_filled_up(tasks: dict[str, Task]) -> None:
+def test_prefixes_of_several_lengths_are_padded(tasks: dict[str, Task]) -> None:
     feeds = masked([tasks["base"], tasks["prefix_1"]])
     np.testing.assert_array_equal(feeds["attention_mask"], [[0, 1, 1, 1], [1, 1, 1, 0]])
     assert feeds["soft_prompt"].shape == (2, 0, 32)
@@ -133,7 +133,7 @@ def test_only_the_inputs_of_the_graph_are_fed_in_their_order(tasks: dict[str, Ta
 
 
 @given(lengths=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.booleans()), min_size=1, max_size=5))
-def test_every_row_of_a_stack_is_its_own_prompt_filled_up_with_zeros(lengths: list[tuple[int, int, bool]]) -> None:
+def test_every_row_of_a_stack_is_its_prompt_padded_with_zeros(lengths: list[tuple[int, int, bool]]) -> None:
     tasks = [image_task(str(i), soft=s, prefix=p, pixel=x) for i, (s, p, x) in enumerate(lengths)]
     stacked = prompt_inputs(tasks)
     assert {array.dtype for array in stacked.values()} == {np.dtype(np.float32)}

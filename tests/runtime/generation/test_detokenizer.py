@@ -62,7 +62,7 @@ def test_a_character_waits_for_its_last_byte() -> None:
     assert pieces_of(tokenizer, tokens) == ["the", "", "", "", "😀", "\n", ""]
 
 
-def test_what_never_became_a_character_is_given_at_the_end() -> None:
+def test_incomplete_characters_are_returned_at_the_end() -> None:
     tokenizer = byte_fallback()
     tokens = [token_of(tokenizer, "a"), *byte_tokens(tokenizer, "😀".encode()[:3])]
     assert pieces_of(tokenizer, tokens) == ["a", "", "", "", 3 * REPLACEMENT]

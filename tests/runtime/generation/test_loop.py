@@ -223,7 +223,7 @@ def test_cancelled_before_it_began_nothing_runs(model: Any) -> None:
     assert decoding.calls == []
 
 
-def test_an_iterator_closed_early_lets_go_of_the_caches(model: Any) -> None:
+def test_an_iterator_closed_early_releases_the_caches(model: Any) -> None:
     decoding = TorchDecoding(model)
     pieces = generate_pieces(decoding, requests_of(GenerationSettings(max_new_tokens=9)), None)
     next(pieces)
@@ -238,7 +238,7 @@ def test_an_iterator_never_begun_starts_nothing(model: Any) -> None:
     assert decoding.calls == []
 
 
-def test_a_failure_lets_go_of_the_caches(model: Any) -> None:
+def test_a_failure_releases_the_caches(model: Any) -> None:
     class Broken(TorchDecoding):
         def step(self, tokens: Int64) -> Float32:
             return np.full_like(super().step(tokens), np.nan)
@@ -259,7 +259,7 @@ def test_a_failure_lets_go_of_the_caches(model: Any) -> None:
         (RowRequest(np.ones(3, np.int64), GenerationSettings(stop=("x",))), "the bundle has no tokenizer"),
     ],
 )
-def test_what_cannot_be_generated_from_is_refused_at_the_call(model: Any, request_: RowRequest, found: str) -> None:
+def test_invalid_requests_are_refused_at_the_call(model: Any, request_: RowRequest, found: str) -> None:
     with pytest.raises(InputError, match=found):
         generate_pieces(TorchDecoding(model), [request_], None)
 

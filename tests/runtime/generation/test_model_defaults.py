@@ -49,7 +49,7 @@ def test_a_model_that_samples_does_so_at_temperature_1_unless_it_says_another() 
     assert settings_from({"do_sample": True, "top_k": 0}).top_k == 0
 
 
-def test_what_the_caller_asks_for_goes_before_it() -> None:
+def test_the_callers_settings_take_precedence() -> None:
     settings = settings_from(INSTRUCT, temperature=0, top_k=3, top_p=None, seed=5)
     assert (settings.temperature, settings.top_k, settings.top_p, settings.seed) == (0.0, 3, 0.9, 5)
 
@@ -130,13 +130,13 @@ def test_a_wrong_request_is_refused_as_one(asked: dict[str, Any]) -> None:
         {"exponential_decay_length_penalty": [5, 1.1]},
     ],
 )
-def test_what_is_not_done_here_is_said(own: dict[str, Any]) -> None:
+def test_unsupported_settings_are_reported(own: dict[str, Any]) -> None:
     with pytest.warns(GenerationConfigWarning, match=f"asks for {next(iter(own))}="):
         settings_from(own)
 
 
 @pytest.mark.parametrize("own", [{"typical_p": 0.5}, {"epsilon_cutoff": 1e-3}, {"eta_cutoff": 1e-3}, {"top_h": 0.4}])
-def test_what_counts_only_where_tokens_are_drawn_is_said_only_there(own: dict[str, Any]) -> None:
+def test_unsupported_sampling_settings_are_reported_only_when_sampling(own: dict[str, Any]) -> None:
     settings_from(own)
     with pytest.warns(GenerationConfigWarning):
         settings_from(own, temperature=1)
@@ -144,7 +144,7 @@ def test_what_counts_only_where_tokens_are_drawn_is_said_only_there(own: dict[st
         settings_from({**own, "do_sample": True})
 
 
-def test_what_transformers_writes_by_itself_asks_for_nothing(tmp_path: Path) -> None:
+def test_transformers_own_defaults_are_not_reported(tmp_path: Path) -> None:
     GenerationConfig(**GenerationConfig._get_default_generation_params(), eos_token_id=2).save_pretrained(tmp_path)
     written = read_json(tmp_path / GENERATION_CONFIG_NAME, ManifestError)
     with warnings.catch_warnings():

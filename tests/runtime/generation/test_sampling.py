@@ -81,7 +81,7 @@ def test_top_p_is_transformers_own_up_to_which_of_equals_stay(logits: Float32, s
     np.testing.assert_array_equal(ours[finite], logits[finite])
 
 
-def test_of_equals_at_the_edge_of_top_p_the_first_stay() -> None:
+def test_between_equals_at_the_edge_of_top_p_the_first_stay() -> None:
     logits = np.array([1, 3, 1, 1, 3], np.float32)
     probabilities = np.exp(logits) / np.exp(logits).sum()
     share = float(probabilities[1] * 2 + probabilities[0] * 1.5)
@@ -194,5 +194,5 @@ def test_log_probabilities_of_many_tokens_lose_nothing() -> None:
     assert logprobs_of(logits, 5, 2).logprob == pytest.approx(-np.log(150_000), abs=1e-9)
 
 
-def test_none_are_given_unasked() -> None:
+def test_log_probabilities_are_optional() -> None:
     assert Sampler(GenerationSettings(), []).choose(np.zeros(3, np.float32)).logprobs is None

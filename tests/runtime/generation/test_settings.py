@@ -15,7 +15,7 @@ from edge_prompt_runtime.generation.settings import (
 )
 
 
-def test_nothing_asked_is_greedy_with_everything_off() -> None:
+def test_the_default_is_greedy_without_filters() -> None:
     settings = GenerationSettings()
     assert settings.greedy
     assert {name: value for name, value in vars(settings).items() if value} == {}
@@ -63,7 +63,7 @@ def test_numbers_of_numpy_and_other_reals_become_plain_ones() -> None:
     assert settings.stop_token_ids == (4, 5)
 
 
-def test_one_stop_may_stand_by_itself() -> None:
+def test_a_single_stop_string_is_accepted() -> None:
     settings = GenerationSettings(stop="###", stop_token_ids=7)  # type: ignore[arg-type]
     assert settings.stop == ("###",)
     assert settings.stop_token_ids == (7,)

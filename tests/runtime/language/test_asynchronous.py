@@ -47,7 +47,7 @@ def test_more_streams_than_threads_take_turns(tasks: Runtime) -> None:
     assert most > 2
 
 
-def test_a_stream_that_is_left_lets_go_of_the_engine(tasks: Runtime) -> None:
+def test_an_abandoned_stream_releases_the_engine(tasks: Runtime) -> None:
     reference = tasks.generate(TEXT, "soft", max_new_tokens=12)
 
     async def asked() -> None:

@@ -41,7 +41,7 @@ def test_a_soft_prompt_is_compiled_when_it_is_loaded_and_a_prefix_costs_nothing(
     assert kept_bytes(language) == 0
 
 
-def test_what_was_compiled_and_dropped_is_compiled_again(
+def test_evicted_compiled_prompts_are_compiled_again(
     tiny_language_bundle: Path, engine: str, several: list[Path]
 ) -> None:
     ample = Runtime(tiny_language_bundle, engine, threads=1)

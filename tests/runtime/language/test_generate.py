@@ -48,7 +48,7 @@ def test_without_a_prompt_it_is_the_base_model_token_for_token(
     assert found.text == tokenizer.decode(reference, skip_special_tokens=True)
 
 
-def test_under_a_soft_prompt_it_goes_on_from_its_embeddings(
+def test_a_soft_prompt_acts_as_preceding_embeddings(
     tasks: Runtime, prompts: dict[str, Path], network: Any, tokenizer: Any
 ) -> None:
     ids = tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]
@@ -181,7 +181,7 @@ def test_an_unknown_task_is_named(tasks: Runtime) -> None:
         tasks.generate(TEXTS[0], "sof")
 
 
-def test_what_generates_nothing_says_so(tiny_bundle: Path) -> None:
+def test_networks_that_cannot_generate_are_refused(tiny_bundle: Path) -> None:
     with pytest.raises(InputError, match="this bundle is for feature-extraction; expected one for text-generation"):
         Runtime(tiny_bundle).generate("w1")
 

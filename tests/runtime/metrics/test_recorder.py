@@ -165,7 +165,7 @@ def test_a_stream_that_is_closed_is_answered_and_one_that_fails_is_an_error(serv
     assert (stats.total.requests, stats.total.errors, stats.tokens) == (2, 1, 4)
 
 
-def test_a_stream_may_be_let_go_while_calls_are_counted(service: Service, base: Task) -> None:
+def test_a_stream_may_be_garbage_collected_while_calls_are_counted(service: Service, base: Task) -> None:
     pieces = service.stream(base)
     next(pieces)
     with service.recorder._lock:  # as if garbage collection ran now, on the thread that counts
@@ -214,7 +214,7 @@ def test_the_last_refusals_are_remembered_on_one_line_each(service: Service, cap
     assert "\x1b" not in caplog.text
 
 
-def test_what_is_held_is_asked_for_when_stats_are(service: Service) -> None:
+def test_held_bytes_are_read_with_the_stats(service: Service) -> None:
     sizes = [1, 2]
     service.recorder.register_memory("prompts", lambda: sum(sizes))
     assert service.recorder.stats().bytes_held == {"prompts": 3}

@@ -50,7 +50,7 @@ def test_calls_rows_and_errors_are_counted(runtime: Runtime, make_prompt: MakePr
     assert stats.total.latency.count == 4
 
 
-def test_what_is_held_is_what_was_loaded_and_not_unloaded(runtime: Runtime, make_prompt: MakePrompt) -> None:
+def test_held_bytes_count_loaded_prompts(runtime: Runtime, make_prompt: MakePrompt) -> None:
     assert dict(runtime.stats().bytes_held) == {"prompts": 0, "heads": 0}
     runtime.load("spam", make_prompt("spam", length=5, classes=2))
     assert dict(runtime.stats().bytes_held) == {"prompts": 5 * 32 * 4, "heads": 2 * 33 * 4}
@@ -93,7 +93,7 @@ def test_a_refused_prompt_says_why_in_stats_and_log(
     assert [record.levelname for record in quiet.records if "refused" in record.message] == ["WARNING", "DEBUG"]
 
 
-def test_what_happens_is_logged_and_what_users_say_is_not(
+def test_events_are_logged_and_inputs_are_not(
     tiny_bundle: Path, engine: str, make_prompt: MakePrompt, quiet: pytest.LogCaptureFixture
 ) -> None:
     runtime = Runtime(tiny_bundle, engine, threads=1)
@@ -110,9 +110,7 @@ def test_what_happens_is_logged_and_what_users_say_is_not(
     assert {record.name.partition(".")[0] for record in quiet.records} == {"edge_prompt"}
 
 
-def test_nobody_who_does_not_ask_hears_anything(
-    runtime: Runtime, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_printed_by_default(runtime: Runtime, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.npy").write_bytes(b"no array")
     with pytest.raises(EdgePromptError):
         runtime.load("bad", tmp_path / "bad.npy")
@@ -140,5 +138,5 @@ def test_a_runtime_is_exposed(runtime: Runtime, make_prompt: MakePrompt) -> None
     with expose(runtime, 0) as exposition:
         address = f"http://127.0.0.1:{exposition.port}/metrics"
         text = urllib.request.urlopen(address, timeout=10).read().decode()
-    assert 'edge_prompt_task_requests_total{of="task",task="spam"} 1' in text.splitlines()
+    assert 'edge_prompt_task_requests_total{of="task",task="spam"} 1.0' in text.splitlines()
     assert json.loads(runtime.stats().to_json())["loads"] == 1

@@ -29,7 +29,7 @@ def tasks(runtime: Runtime, make_prompt: MakePrompt) -> list[str]:
 
 
 class Gate:
-    """The runtime's own `embed`, which says what it is asked together and waits to be let go."""
+    """The runtime's own `embed`, which records each batch and waits to be released."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.batches: list[list[Any]] = []
@@ -104,7 +104,7 @@ def test_a_bad_row_fails_alone(runtime: Runtime, tasks: list[str], gate: Gate, a
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, MemoryError, StopIteration])
-def test_whatever_is_raised_each_has_an_answer_and_others_are_served(
+def test_any_exception_reaches_its_callers_and_others_are_served(
     runtime: Runtime, gate: Gate, raised: type[BaseException]
 ) -> None:
     embed = gate.embed
@@ -120,7 +120,7 @@ def test_whatever_is_raised_each_has_an_answer_and_others_are_served(
         futures = [batcher.submit(text) for text in ("w8", "w9", "w10")]
         gate.let_go.set()
         assert isinstance(futures[1].exception(60), raised)
-        for future in (futures[0], futures[2]):  # what is no Exception is not tried again
+        for future in (futures[0], futures[2]):  # anything that is not an Exception is not retried
             assert isinstance(future.exception(60), type(None) if issubclass(raised, Exception) else raised)
         assert batcher("w10").shape == (32,)
 
@@ -132,7 +132,7 @@ def test_another_number_of_answers_is_an_error_of_each(runtime: Runtime) -> None
         batcher("w1")
 
 
-def test_a_full_queue_refuses_and_what_is_cancelled_makes_room(runtime: Runtime, gate: Gate) -> None:
+def test_a_full_queue_refuses_and_cancelled_requests_free_their_places(runtime: Runtime, gate: Gate) -> None:
     with Batcher(runtime, "embed", max_waiting=2) as batcher:
         running(batcher, gate)
         waiting = [batcher.submit(text) for text in ("w2", "w3")]
@@ -145,14 +145,14 @@ def test_a_full_queue_refuses_and_what_is_cancelled_makes_room(runtime: Runtime,
     assert [text for batch in gate.batches for text, _ in batch] == ["w1", "w3", "w4"]
 
 
-def test_what_waits_too_long_is_dropped_before_it_runs(runtime: Runtime, gate: Gate) -> None:
+def test_expired_requests_are_dropped_before_they_run(runtime: Runtime, gate: Gate) -> None:
     with Batcher(runtime, "embed", max_waiting=2) as batcher:
         first = running(batcher, gate)
         with pytest.raises(RequestTimeoutError, match="timed out in the queue"):
             batcher("w2", timeout_s=0.01)
         late = [batcher.submit("w3", timeout_s=0.01), batcher.submit("w4", timeout_s=0.01)]
         while batcher.waiting == 2:
-            try:  # once they are late they make room
+            try:  # expired requests free their places
                 last = batcher.submit("w5", timeout_s=60)
             except QueueFullError:
                 continue
@@ -174,7 +174,7 @@ def test_a_request_that_has_begun_is_waited_for(runtime: Runtime, gate: Gate) ->
 
 
 @pytest.mark.parametrize("answer", [True, False])
-def test_closing_answers_what_waits_or_refuses_it(runtime: Runtime, gate: Gate, answer: bool) -> None:
+def test_closing_answers_or_refuses_waiting_requests(runtime: Runtime, gate: Gate, answer: bool) -> None:
     batcher = Batcher(runtime, "embed")
     first = running(batcher, gate)
     waiting = [batcher.submit("w2") for _ in range(3)]
@@ -192,7 +192,7 @@ def test_closing_answers_what_waits_or_refuses_it(runtime: Runtime, gate: Gate, 
     batcher.close()
 
 
-def test_it_may_be_closed_by_who_is_answered(runtime: Runtime, gate: Gate) -> None:
+def test_a_callback_may_close_the_batcher(runtime: Runtime, gate: Gate) -> None:
     batcher = Batcher(runtime, "embed")
     first = running(batcher, gate)
     first.add_done_callback(lambda _future: batcher.close())
@@ -201,7 +201,7 @@ def test_it_may_be_closed_by_who_is_answered(runtime: Runtime, gate: Gate) -> No
     batcher.close()
 
 
-def test_asyncio(runtime: Runtime, tasks: list[str], assert_close: AssertClose) -> None:
+def test_requests_can_be_awaited(runtime: Runtime, tasks: list[str], assert_close: AssertClose) -> None:
     rows = [(text, name) for text in TEXTS for name in tasks]
 
     async def asked(batcher: Batcher) -> list[Any]:

@@ -29,7 +29,7 @@ def cost(groups: Sequence[Sequence[int]], sizes: Sequence[float], run_cost: floa
 
 
 @given(SIZES, st.integers(0, 200))
-def test_no_other_groups_cost_less(sizes: list[int], run_cost: int) -> None:
+def test_groups_have_the_lowest_cost(sizes: list[int], run_cost: int) -> None:
     groups = groups_by_size(sizes, run_cost)
     assert sorted(row for group in groups for row in group) == list(range(len(sizes)))
     least = min(cost(partition, sizes, run_cost) for partition in partitions(list(range(len(sizes)))))
@@ -48,6 +48,6 @@ def test_only_texts_have_a_size() -> None:
     assert [size_of(item, 256) for item in (None, b"bytes", [1, 2], "")] == [0, 0, 0, 0]
 
 
-def test_only_texts_are_filled_up(tiny_bundle: Path, tiny_image_bundle: Path, tiny_language_bundle: Path) -> None:
+def test_only_texts_are_padded(tiny_bundle: Path, tiny_image_bundle: Path, tiny_language_bundle: Path) -> None:
     folders = (tiny_bundle, tiny_image_bundle, tiny_language_bundle)
     assert [longest_row(read_bundle(folder)) for folder in folders] == [48, 0, 0]

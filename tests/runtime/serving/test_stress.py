@@ -1,4 +1,4 @@
-"""Many threads, random tasks, faults, time limits and cancellations: each request has one answer, and it is its own."""
+"""Many threads, random tasks, faults, time limits and cancellations: each request gets one answer, its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LENGTHS = (1, 2, 5, 30)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_lost_doubled_or_another_ones(  # noqa: C901 - every end a request may have
+def test_every_request_gets_exactly_its_own_answer(  # noqa: C901 - all outcomes of a request
     runtime: Runtime, make_prompt: MakePrompt, assert_close: AssertClose, seed: int
 ) -> None:
     for name, kind, length in (("a", "soft", 1), ("b", "soft", 9), ("c", "prefix", 2), ("d", "prefix", 12)):
@@ -54,7 +54,7 @@ def test_nothing_is_lost_doubled_or_another_ones(  # noqa: C901 - every end a re
             future.add_done_callback(count)
             if chance.random() < 0.1:
                 future.cancel()
-            elif chance.random() < 0.3:  # a caller who waits before it asks again
+            elif chance.random() < 0.3:  # a caller that waits before its next request
                 future.exception(60) if not future.cancelled() else None
             asked.append((row, future))
         return asked

@@ -63,9 +63,7 @@ def test_the_key_is_read_once(runtime: Runtime, prompt: Path, key: KeyPair, tmp_
     runtime.load("spam", prompt)
 
 
-def test_threads_do_not_get_the_word_on_each_others_files(
-    prompt: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer
-) -> None:
+def test_threads_verify_their_own_files(prompt: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer) -> None:
     other = make_prompt("ham", classes=2)
     sign_prompt(other, signer)
     signatures = trust.signatures()
@@ -98,7 +96,7 @@ def test_a_file_that_is_no_key_is_refused(
         Runtime(bundle, trust=made(tmp_path / "file"))
 
 
-def test_trust_is_in_someone() -> None:
+def test_trust_needs_a_signer() -> None:
     with pytest.raises(InputError):
         Trust.certificates([])
     with pytest.raises(InputError):
@@ -151,7 +149,7 @@ def statement_in(signature: bytes) -> bytes:
 
 
 def mangled(content: bytes) -> st.SearchStrategy[bytes]:
-    """Bytes changed or cut, or values of the JSON replaced by others."""
+    """Change or cut bytes, or replace values of the JSON."""
     places = st.integers(0, len(content) - 1)
     cut = st.tuples(places, places).map(lambda pair: content[: min(pair)] + content[max(pair) :])
     flipped = st.tuples(places, st.integers(0, 255)).map(

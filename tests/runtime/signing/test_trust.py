@@ -27,13 +27,13 @@ from tests.keys import KeyPair, write_key
 from tests.runtime.signing.conftest import edit_json
 
 
-def test_what_was_signed_is_served(runtime: Runtime, prompt: Path) -> None:
+def test_signed_files_are_served(runtime: Runtime, prompt: Path) -> None:
     runtime.load("mail", prompt)
     assert runtime.classify("w1", task="mail").label in {"spam_0", "spam_1"}
 
 
 @pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
-def test_any_of_the_curves_will_do(bundle_copy: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
+def test_every_supported_curve_is_accepted(bundle_copy: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     key = write_key(tmp_path, "other", curve)
     sign_bundle(bundle_copy, key_signer(key.private))
     read_trusted_bundle(bundle_copy, Trust.key(key.public))
@@ -252,9 +252,9 @@ def test_a_folder_that_is_a_link_is_refused(bundle: Path, trust: Trust, tmp_path
         Runtime(bundle, "onnxruntime", trust=trust)
 
 
-def test_prompts_come_later(bundle: Path, trust: Trust, prompt: Path) -> None:
+def test_prompts_may_be_added_to_a_signed_bundle(bundle: Path, trust: Trust, prompt: Path) -> None:
     shutil.copytree(prompt.parent, bundle / "prompts")
-    (bundle / ".model.sig.x1.tmp").touch()  # as a writer that was killed leaves it
+    (bundle / ".model.sig.x1.tmp").touch()  # as a killed writer leaves it
     runtime = Runtime(bundle, "onnxruntime", threads=1, trust=trust)
     assert runtime.load_all(bundle / "prompts") == ("spam",)
 
@@ -292,7 +292,7 @@ def test_model_signing_itself_agrees(bundle: Path, prompt: Path, key: KeyPair) -
         config.verify(bundle, bundle / "model.sig")
 
 
-def test_what_model_signing_itself_signed_is_trusted(bundle_copy: Path, key: KeyPair, trust: Trust) -> None:
+def test_files_signed_by_model_signing_are_trusted(bundle_copy: Path, key: KeyPair, trust: Trust) -> None:
     from model_signing import hashing, signing
 
     config = signing.Config().use_elliptic_key_signer(private_key=key.private)  # type: ignore[no-untyped-call]

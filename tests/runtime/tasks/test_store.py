@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         PromptFolders([tmp_path / "nowhere"])
 
 
-def test_what_was_used_least_recently_goes_where_the_budget_ends(tiny_bundle: Path, prompts: Path) -> None:
+def test_the_least_recently_used_task_is_evicted_beyond_the_budget(tiny_bundle: Path, prompts: Path) -> None:
     runtime = store_of(tiny_bundle, prompts, tasks=2)
     size_bytes = runtime.task("a").size_bytes
     assert PREFIX_BYTES < size_bytes < 3000
@@ -115,7 +115,7 @@ def test_what_was_used_least_recently_goes_where_the_budget_ends(tiny_bundle: Pa
     assert list(runtime.store.in_memory) == ["c", "b"]
 
 
-def test_what_is_pinned_stays(tiny_bundle: Path, prompts: Path) -> None:
+def test_pinned_tasks_are_not_evicted(tiny_bundle: Path, prompts: Path) -> None:
     runtime = store_of(tiny_bundle, prompts, tasks=1)
     runtime.pin("a")
     for name in ("b", "c", "b"):
@@ -178,7 +178,7 @@ def test_a_prompt_of_other_weights_is_refused_when_asked_for(tiny_bundle: Path, 
     assert runtime.stats().refusals == 1
 
 
-def test_threads_that_ask_at_once_read_once(tiny_bundle: Path, prompts: Path) -> None:
+def test_concurrent_requests_read_a_prompt_once(tiny_bundle: Path, prompts: Path) -> None:
     runtime = store_of(tiny_bundle, prompts)
     barrier = Barrier(8)
 

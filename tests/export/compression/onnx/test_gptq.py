@@ -43,7 +43,7 @@ def test_products_change_less_than_by_rounding_to_the_nearest(inputs: int, outpu
     assert ours < 0.6 * theirs
 
 
-def test_inputs_that_have_nothing_to_do_with_each_other_are_rounded_to_the_nearest() -> None:
+def test_uncorrelated_inputs_are_rounded_to_the_nearest() -> None:
     matrix = np.random.default_rng(1).standard_normal((64, 24), dtype=np.float32)
     found = Gptq({"x": np.eye(64, dtype=np.float32)})(matrix, 32, "x")
     assert found is not None
@@ -62,14 +62,14 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     assert np.isfinite(round_matrix(matrix, 16, np.zeros((32, 32), np.float32))[1]).all()
 
 
-def test_what_nothing_is_known_of_is_left_to_others_but_for_a_matrix_that_was_rounded() -> None:
+def test_matrices_without_statistics_are_skipped_unless_already_rounded() -> None:
     rows, matrix = values(100, 32), np.ones((32, 4), np.float32)
     gptq = Gptq({"x": rows.T @ rows})
     assert gptq(matrix, 16, "y") is None
     assert gptq(matrix, 16, "x") is gptq(matrix, 16, "y")
 
 
-def test_second_moments_are_those_of_what_is_multiplied(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_moments_are_those_of_the_multiplied_inputs(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx_ir
 
     from edge_prompt_export.compression.onnx import gptq as onnx_gptq
@@ -94,7 +94,7 @@ def test_second_moments_are_those_of_what_is_multiplied(tiny_bundle: Path, monke
         assert np.linalg.eigvalsh(moments).min() > -1e-2
 
 
-def test_texts_bring_a_bundle_nearer_to_torch(tiny_language: Path, tmp_path: Path) -> None:
+def test_calibration_brings_a_bundle_closer_to_torch(tiny_language: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("the oil price rose after the meeting " * 100, encoding="utf-8")
     for name, texts in (("nearest", None), ("calibrated", tmp_path / "texts.txt")):
         export_backbone(tiny_language, tmp_path / name, weights="int4", calibrate=texts, formats=("onnx",))

@@ -45,7 +45,7 @@ def test_weights_keep_their_precision(model: openvino.Model) -> None:
     assert not types & {"f16", "bf16"}
 
 
-def test_attention_stays_one_operation_a_layer(model: openvino.Model) -> None:
+def test_attention_stays_one_operation_per_layer(model: openvino.Model) -> None:
     names = [op.get_type_name() for op in model.get_ops()]
     assert names.count("ScaledDotProductAttention") == 2
 

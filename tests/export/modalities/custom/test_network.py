@@ -50,7 +50,7 @@ def sequences(**changes: Any) -> ConditionedCustom:
     return conditioned(Sequences(), **given)
 
 
-def test_what_a_description_becomes() -> None:
+def test_a_description_becomes_a_conditioned_module() -> None:
     module = conditioned()
     assert module.task == "custom"
     assert (module.input_names, module.output_names) == (("x", "soft_prompt"), ("features",))
@@ -69,7 +69,7 @@ def test_without_features_the_width_is_1() -> None:
     assert conditioned(outputs=("logits",)).feature_size == 1
 
 
-def test_no_prompt_is_the_layer_itself_and_a_prompt_is_felt() -> None:
+def test_only_a_prompt_changes_the_layer() -> None:
     module = conditioned()
     request = {"x": torch.randn(3, 16)}
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_inputs_that_no_request_could_bring_are_refused(inputs: Any) -> None:
 
 
 @pytest.mark.parametrize("outputs", ["features", (), ("features", "features"), ("x",), ("soft_prompt",)])
-def test_names_that_tell_no_outputs_apart_are_refused(outputs: Any) -> None:
+def test_invalid_names_of_outputs_are_refused(outputs: Any) -> None:
     with pytest.raises(InputError, match=r"^outputs .*expected a tuple of names"):
         conditioned(outputs=outputs)
 
@@ -198,7 +198,7 @@ class Returning(PromptedLinear):
         (lambda answer: answer.argmax(1, keepdim=True), r"returns features of shape \[2, 1\] .* expected floats"),
     ],
 )
-def test_what_is_returned_otherwise_is_refused(made: Callable[[Tensor], Any], message: str) -> None:
+def test_other_return_values_are_refused(made: Callable[[Tensor], Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         conditioned(Returning(made))
 

@@ -28,7 +28,7 @@ def test_none_leaves_images_as_they_are(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_every_image_is_moved_in_a_way_of_its_own(name: str, images: Tensor) -> None:
+def test_every_image_is_moved_differently(name: str, images: Tensor) -> None:
     before = images.clone()
     found = augmented(name, images[:1].expand_as(images))
     assert found.shape == images.shape
@@ -39,7 +39,7 @@ def test_every_image_is_moved_in_a_way_of_its_own(name: str, images: Tensor) -> 
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_an_image_of_one_colour_stays_it(name: str) -> None:
+def test_an_image_of_one_colour_stays_unchanged(name: str) -> None:
     """The area outside is filled with the colour of the edge, not with black."""
     images = torch.tensor([-1.5, 0.25, 2.0]).view(1, 3, 1, 1).expand(5, 3, 20, 28)
     assert torch.allclose(augmented(name, images), images, atol=1e-5)
@@ -52,7 +52,7 @@ def test_a_seed_gives_the_same_moves(name: str, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_the_next_epoch_moves_otherwise(name: str, images: Tensor) -> None:
+def test_the_next_epoch_moves_differently(name: str, images: Tensor) -> None:
     random = torch.Generator().manual_seed(0)
     assert not torch.equal(AUGMENTATIONS[name](images, random), AUGMENTATIONS[name](images, random))
 

@@ -24,7 +24,7 @@ def touched(tmp_path: Path) -> Callable[[str], Path]:
     return touch
 
 
-def test_a_folder_holds_a_folder_a_class(touched: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_folder_has_one_subfolder_per_class(touched: Callable[[str], Path], tmp_path: Path) -> None:
     wanted = [LabelledImage(touched(f"{name}"), name.split("/")[0]) for name in ("cat/a.png", "cat/b.jpg", "dog/a.png")]
     assert read_labelled_images(tmp_path / "data") == wanted
 
@@ -51,7 +51,7 @@ def test_a_folder_without_an_image_is_refused(name: str, touched: Callable[[str]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere.csv"])
-def test_what_is_not_there_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_missing_path_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no such file or folder"):
         read_labelled_images(tmp_path / name)
 
@@ -92,7 +92,7 @@ def test_an_image_that_is_not_there_is_named_by_its_line(touched: Callable[[str]
         read_labelled_images(path)
 
 
-def test_a_path_too_long_for_the_disk_is_one_sentence(written: Written) -> None:
+def test_a_path_too_long_for_the_disk_gives_one_message(written: Written) -> None:
     with pytest.raises(MissingFileError, match="line 2"):
         read_labelled_images(written("train.csv", f"path,label\n{'a' * 5000}.png,cat\n"))
 

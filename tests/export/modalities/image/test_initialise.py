@@ -91,7 +91,7 @@ def test_a_prefix_starts_as_keys_and_values_of_training_images(
 
 
 @pytest.mark.parametrize("kind", ["soft", "deep", "prefix"])
-def test_a_prompt_of_all_that_an_image_is_leaves_that_image_as_it_is(
+def test_a_prompt_of_an_images_own_keys_and_values_has_no_effect_on_it(
     trained_vision: ConditionedVision, prompt_for: Start, pictures: Pictures, kind: str
 ) -> None:
     """Attention to everything twice is attention to it once, so keys and values, heads and layers are all in place."""

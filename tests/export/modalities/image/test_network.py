@@ -32,7 +32,7 @@ def assert_close(found: Tensor, reference: Tensor, tolerance: float = 1e-5) -> N
     assert float((found - reference).abs().max()) <= tolerance * max(1.0, float(reference.abs().max()))
 
 
-def test_no_prompt_is_the_untouched_network_bit_for_bit(
+def test_no_prompt_gives_the_unmodified_network_bit_for_bit(
     image_network_name: str, vision: Vision, image_network: Network
 ) -> None:
     module = vision(image_network_name)
@@ -189,7 +189,7 @@ def test_a_pixel_prompt_is_added_to_every_image(image_network_name: str, vision:
         assert torch.equal(output, reference[name])
 
 
-def test_prompts_of_several_kinds_are_all_felt(vision: Vision) -> None:
+def test_prompts_of_several_kinds_all_have_an_effect(vision: Vision) -> None:
     module = vision("vit")
     images = images_for(module)
     given: dict[str, Tensor] = {}
@@ -269,7 +269,7 @@ def test_images_of_a_size_that_the_network_refuses_are_refused(image_network: Ne
         ("segformer", "cls", "which has no class token; expected one of mean;"),
     ],
 )
-def test_a_pooling_that_the_network_has_nothing_for_is_refused(
+def test_an_unsupported_pooling_is_refused(
     name: str, pooling: str, message: str, conditioned_image: Callable[..., ConditionedVision]
 ) -> None:
     with pytest.raises(BackboneError, match=message):

@@ -88,7 +88,9 @@ def test_the_pooler_is_taken_as_a_vector(shape: tuple[int, ...], image_network: 
         ("ijepa", "pooler", "mean"),
     ],
 )
-def test_what_suits_a_network(name: str, with_pooler: str, without: str, image_network: Network) -> None:
+def test_the_default_pooling_suits_the_network(
+    name: str, with_pooler: str, without: str, image_network: Network
+) -> None:
     network = image_network(name)
     assert default_pooling(PoolingInput(HIDDEN, HIDDEN[:, 0], network)) == with_pooler
     assert default_pooling(PoolingInput(HIDDEN, None, network)) == without
@@ -111,5 +113,7 @@ def test_a_pooling_needs_what_it_pools(name: str, pooler: bool, allowed: list[st
         if pooling in allowed:
             require_pooling(pooling, pooled)
         else:
-            with pytest.raises(BackboneError, match=f"pooling by '{pooling}' .* expected one of {', '.join(allowed)}\\."):
+            with pytest.raises(
+                BackboneError, match=rf"'{pooling}' .* expected one of {', '.join(allowed)}\."
+            ):
                 require_pooling(pooling, pooled)

@@ -72,7 +72,7 @@ def test_files_of_published_networks_are_understood(name: str) -> None:
 @pytest.mark.parametrize(
     "field", ["do_resize", "do_rescale", "do_normalize", "size", "resample", "image_mean", "do_pad"]
 )
-def test_null_is_what_the_family_has_by_itself(family: str, field: str) -> None:
+def test_null_means_the_default_of_the_family(family: str, field: str) -> None:
     assert of(family, **{field: None}) == of(family)
 
 
@@ -85,7 +85,7 @@ def test_a_processor_is_known_by_each_of_its_names(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_is_what_transformers_calls_so(family: str) -> None:
+def test_families_are_named_as_in_transformers(family: str) -> None:
     name = family.lower()
     assert hasattr(
         import_module(f"transformers.models.{name}.image_processing_pil_{name}"), f"{family}ImageProcessorPil"
@@ -164,7 +164,7 @@ def test_what_is_not_implemented_or_malformed_is_refused(family: str, fields: di
         {"crop_size": 5, "do_center_crop": False},
     ],
 )
-def test_what_has_no_effect_is_passed_over(fields: dict[str, Any]) -> None:
+def test_settings_without_effect_are_ignored(fields: dict[str, Any]) -> None:
     assert of("ViT", **fields) == of("ViT")
 
 

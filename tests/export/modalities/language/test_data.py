@@ -29,7 +29,7 @@ def test_pairs_and_chats_are_read(written: Written) -> None:
     assert read_language(chats) == [Chat(wanted, "It.")]
 
 
-def test_the_first_row_says_what_a_file_is_of(written: Written) -> None:
+def test_the_first_row_determines_the_form(written: Written) -> None:
     assert read_dataset(written("a.jsonl", lines(PAIR)), None).modality == "language"
     assert read_dataset(written("b.jsonl", lines({"messages": [ASKED, SAID]})), None).labels == ()
     labelled = lines(*({"text": "w1", "label": label, "prompt": "x"} for label in "ab"))

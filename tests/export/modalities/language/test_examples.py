@@ -47,7 +47,7 @@ def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
     assert row == TokenizedCompletion([*tokens(tokenizer, "<|user|>the oil!"), *said, END], len(said) + 1)
 
 
-def test_the_text_of_a_label_is_what_is_to_be_said(loaded_language: LanguageBackbone, tokenizer: ChatTokenizer) -> None:
+def test_the_text_of_a_label_is_the_completion(loaded_language: LanguageBackbone, tokenizer: ChatTokenizer) -> None:
     examples = [Example("price", "oil"), Example("meeting", "state")]
     rows = encode_completions(loaded_language, examples, ("oil", "state"), PLAIN)
     labels = [[*tokens(tokenizer, label), END] for label in ("oil", "state")]
@@ -117,7 +117,7 @@ def test_a_model_without_an_end_or_a_chat_template_is_refused(tmp_path: Path) ->
         template_of(backbone, replace(PLAIN, chat=True))
 
 
-def test_rows_are_filled_up_on_the_left_and_end_together() -> None:
+def test_rows_are_padded_on_the_left() -> None:
     rows = CompletionExamples([TokenizedCompletion([5, 6, 7, 8, 0], 3), TokenizedCompletion([9, 4, 0], 2)])
     (batch,) = rows.ordered(2)
     assert batch.request["input_ids"].tolist() == [[0, 0, 9, 4], [5, 6, 7, 8]]

@@ -80,7 +80,7 @@ def as_its_authors_wrote_it(module: ConditionedCausalLM) -> Iterator[None]:
         module.model.set_attn_implementation(CACHED_ATTENTION_NAME)
 
 
-def test_length_0_is_the_untouched_network(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
+def test_length_0_gives_the_unmodified_network(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     for request in module.parity_requests():
         with torch.no_grad():
             untouched = module.without_padding(module.original_outputs(request), request)["logits"]
@@ -126,7 +126,7 @@ def test_a_row_beside_longer_ones_is_the_row_alone(module: ConditionedCausalLM, 
         torch.testing.assert_close(together[row, : len(alone)], alone, rtol=0, atol=2e-6)
 
 
-def test_it_says_what_it_is(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
+def test_the_network_describes_itself(module: ConditionedCausalLM, backbone: LoadedBackbone) -> None:
     assert module.task == "text-generation"
     assert len(module.layer_shapes) == LAYERS
     assert module.kinds["soft"] == (None, 32)
@@ -144,7 +144,7 @@ def test_it_says_what_it_is(module: ConditionedCausalLM, backbone: LoadedBackbon
         ("gpt_oss", {"num_local_experts": 2}, "GptOssAttention passes s_aux to its attention"),
     ],
 )
-def test_what_cannot_be_conditioned_says_why(
+def test_unsupported_networks_are_refused_with_the_reason(
     model_type: str, config: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     write_tiny_language(tmp_path, model_type, **config)

@@ -73,7 +73,7 @@ def test_token_types_are_zeros_for_the_networks_that_take_them() -> None:
     assert set(batch.request) == {"input_ids", "attention_mask"}
 
 
-def test_texts_are_cut_and_put_into_the_template(loaded: LoadedBackbone) -> None:
+def test_texts_are_truncated_and_put_into_the_template(loaded: LoadedBackbone) -> None:
     assert loaded.tokenizer is not None
     examples = [Example("w1 w2 w3 w4 w5", "b"), Example("w9", "a")]
     rows = tokenise(examples, ("a", "b"), loaded.tokenizer, "w7 {text}", max_tokens=5)

@@ -142,7 +142,7 @@ def no_prompt(module: ConditionedTextEncoder) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_length_0_is_the_untouched_network(model_type: str, tiny_network: Callable[..., Any]) -> None:
+def test_length_0_gives_the_unmodified_network(model_type: str, tiny_network: Callable[..., Any]) -> None:
     network = tiny_network(model_type)
     tokens = padded_tokens(network)
     with torch.no_grad():
@@ -237,7 +237,7 @@ def test_a_leading_1_broadcasts_to_the_batch(model_type: str, conditioned: Condi
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_the_tokens_at_padding_are_nobodys(model_type: str, conditioned: Conditioned) -> None:
+def test_tokens_at_padding_have_no_effect(model_type: str, conditioned: Conditioned) -> None:
     module = conditioned(model_type)
     rows = [row_of(module, 8, soft=2, prefix=1), row_of(module, 3, soft=1, prefix=2, seed=1)]
     padded, other = run(module, rows), run(module, rows, padding=77)
@@ -285,7 +285,7 @@ def test_grouped_queries_have_a_prefix_of_few_heads(conditioned: Conditioned) ->
     assert conditioned("qwen3").layer_shapes == [(2, 8)] * 2
 
 
-def test_modernbert_looks_through_a_window_shorter_than_the_sequence(conditioned: Conditioned) -> None:
+def test_modernbert_attends_within_a_window_shorter_than_the_sequence(conditioned: Conditioned) -> None:
     module = conditioned("modernbert", num_hidden_layers=2, global_attn_every_n_layers=2)
     window = conditioned("modernbert", num_hidden_layers=2, global_attn_every_n_layers=2, local_attention=64)
     row = row_of(module, 30, soft=2, prefix=2)

@@ -38,7 +38,7 @@ def begun(buffers: Buffers, *pasts: HeldPast) -> Buffer:
     return buffer
 
 
-def test_the_spare_one_that_a_past_lies_in_is_taken_before_others(buffers: Buffers) -> None:
+def test_the_free_buffer_with_the_past_is_preferred(buffers: Buffers) -> None:
     pasts = [past_of(length) for length in (20, 21, 22)]
     there = [begun(buffers, past) for past in pasts]
     for buffer in there:
@@ -49,14 +49,14 @@ def test_the_spare_one_that_a_past_lies_in_is_taken_before_others(buffers: Buffe
         buffers.give(found)
 
 
-def test_one_with_more_room_is_taken_before_others(buffers: Buffers) -> None:
+def test_a_larger_free_buffer_is_preferred(buffers: Buffers) -> None:
     past = past_of(20)
     for room in (30, 90, 60):
         buffers.give(buffers.take([past], 20 + room, 0))
     assert buffers.take([past], 20).capacity == 20 + 90
 
 
-def test_a_past_is_not_written_again_where_it_lies(buffers: Buffers) -> None:
+def test_a_past_already_in_place_is_not_rewritten(buffers: Buffers) -> None:
     past, other = past_of(20), past_of(25)
     buffer = begun(buffers, past)
     buffer.arrays[0][:] = 1
@@ -68,7 +68,7 @@ def test_a_past_is_not_written_again_where_it_lies(buffers: Buffers) -> None:
     np.testing.assert_array_equal(buffer.arrays[0][0, :, :20], past[0][0])
 
 
-def test_a_row_that_moves_takes_along_what_follows_its_past(buffers: Buffers) -> None:
+def test_moving_a_row_keeps_its_new_tokens(buffers: Buffers) -> None:
     past = past_of(20)
     buffers.give(begun(buffers, past))
     source = [np.full((3, KV_HEADS, 40, HEAD_DIM), 2, np.float32)] * (2 * LAYERS)
@@ -78,7 +78,7 @@ def test_a_row_that_moves_takes_along_what_follows_its_past(buffers: Buffers) ->
     assert (buffer.arrays[0][0, :, 20:30] == 2).all()
 
 
-def test_one_of_another_batch_or_with_far_more_room_is_left(buffers: Buffers) -> None:
+def test_buffers_of_another_batch_or_far_too_large_are_not_used(buffers: Buffers) -> None:
     past = past_of(20)
     left = [buffers.take([past, past], 20), buffers.take([past], 2 * (20 + LEAST_ROOM) + 1, 0)]
     for buffer in left:
@@ -86,7 +86,7 @@ def test_one_of_another_batch_or_with_far_more_room_is_left(buffers: Buffers) ->
     assert buffers.take([past], 20) not in left
 
 
-def test_what_is_spare_has_a_bound_and_the_oldest_goes_first(buffers: Buffers) -> None:
+def test_free_buffers_are_limited_and_the_oldest_is_released_first(buffers: Buffers) -> None:
     past = past_of(0)
     a_token = 2 * LAYERS * KV_HEADS * HEAD_DIM * 4
     tokens = MOST_SPARE_BYTES // a_token // 2

@@ -80,7 +80,7 @@ def test_the_day_is_today() -> None:
     assert int(text) in {datetime.now(UTC).year + shift for shift in (-1, 0, 1)}
 
 
-def test_what_the_template_raises_is_told() -> None:
+def test_errors_raised_by_the_template_are_reported() -> None:
     with pytest.raises(ChatTemplateError, match="TemplateError: System role not supported") as caught:
         ChatTemplate(GEMMA, SPECIAL).render(CHATS["system"])
     assert isinstance(caught.value, ValueError)
@@ -229,7 +229,7 @@ def test_variables_are_plain_values() -> None:
         template.render(CHATS["one"], given=sys)
 
 
-def test_without_jinja_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_jinja_is_reported_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def without(name: str, *arguments: Any, **options: Any) -> Any:

@@ -122,12 +122,12 @@ def test_what_is_no_image_at_all_is_refused(image: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["none.png", "", "a\0b", "x" * 300, "\udcff", "https://example.org/cat.png"])
-def test_a_missing_file_is_told(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path, name: str) -> None:
     with pytest.raises(MissingFileError):
         read_image(str(tmp_path / name))
 
 
-def test_a_file_that_may_not_be_read_is_told(picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(picture: Picture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "picture.png"
     picture(4, 4).save(path)
 
@@ -227,7 +227,7 @@ SIXTEEN = np.array([[0, 255, 256, 4096], [32767, 32768, 65279, 65535]], np.uint1
         pytest.param(Image.frombytes("I;16B", (4, 2), SIXTEEN.astype(">u2").tobytes()), id="big-endian"),
     ],
 )
-def test_of_16_bits_the_upper_8_are_taken(image: Any) -> None:
+def test_the_upper_8_of_16_bits_are_used(image: Any) -> None:
     np.testing.assert_array_equal(pixels_of(image)[:, :, 0], SIXTEEN >> 8)
 
 
@@ -238,7 +238,7 @@ def test_grey_of_16_bits_is_as_pillow_has_colour_of_16_bits() -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_which_nobody_knows_what_white_is_are_refused(mode: str) -> None:
+def test_pixels_without_a_known_white_are_refused(mode: str) -> None:
     with pytest.raises(InputError, match=f"has 32 bits per pixel, mode {mode}"):
         read_image(Image.new(mode, (4, 4)))
     with pytest.raises(InputError, match=f"has 32 bits per pixel, mode {mode}"):

@@ -161,9 +161,7 @@ def test_a_batch_is_its_images_alone(picture: Picture) -> None:
         ("DPT", {"do_resize": False, "do_pad": True, "size_divisor": 7}, ImageSizes((30, 40), (30, 40), (2, 1))),
     ],
 )
-def test_the_sizes_on_the_way_are_told(
-    picture: Picture, family: str, fields: dict[str, Any], sizes: ImageSizes
-) -> None:
+def test_intermediate_sizes_are_known(picture: Picture, family: str, fields: dict[str, Any], sizes: ImageSizes) -> None:
     pixel_values, found = prepare_image(picture(30, 40), settings_for(family, **fields))
     assert found == sizes
     (height, width), (top, left) = sizes.content, sizes.origin
@@ -215,7 +213,7 @@ def test_an_array_of_images_is_a_batch(picture: Picture) -> None:
     np.testing.assert_array_equal(prepare_images(pixels, settings)[0], prepare_images(list(pixels), settings)[0])
 
 
-def test_a_fault_is_told_with_the_row_it_is_in(picture: Picture, tmp_path: Path) -> None:
+def test_errors_name_the_row(picture: Picture, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="image 1 is not an image"):
         prepare_images([picture(4, 4), b"none"], settings_for("ViT"))
     with pytest.raises(MissingFileError, match=r"none\.png: no such file"):

@@ -59,7 +59,7 @@ def with_file(bundle: Bundle, folder: Path, content: str) -> Bundle:
     return replace(bundle, folder=folder, manifest=replace(bundle.manifest, files=files))
 
 
-def test_rows_are_filled_up_to_the_longest(requests: Requests, base: Task) -> None:
+def test_rows_are_padded_to_the_longest(requests: Requests, base: Task) -> None:
     batch = encode(requests, ["w0 w1 w2", "w9"], [base] * 2)
     np.testing.assert_array_equal(input_ids(batch), [ids(0, 1, 2), [*ids(9), 0, 0]])
     np.testing.assert_array_equal(attention_mask(batch), [[1] * 5, [1, 1, 1, 0, 0]])
@@ -68,7 +68,7 @@ def test_rows_are_filled_up_to_the_longest(requests: Requests, base: Task) -> No
     assert batch.offsets() == (((0, 0), (0, 2), (3, 5), (6, 8), (0, 0)), ((0, 0), (0, 2), (0, 0)))
 
 
-def test_rows_are_filled_up_with_the_padding_token_of_the_manifest(bundle: Bundle, base: Task) -> None:
+def test_rows_are_padded_with_the_manifests_padding_token(bundle: Bundle, base: Task) -> None:
     assert isinstance(bundle.manifest.preprocessing, TextPreprocessing)
     preprocessing = replace(bundle.manifest.preprocessing, pad_token_id=77)
     requests = open_requests(replace(bundle, manifest=replace(bundle.manifest, preprocessing=preprocessing)))
@@ -112,13 +112,13 @@ def test_a_text_that_is_no_unicode_is_refused(requests: Requests, base: Task) ->
         encode(requests, [broken], [base])
 
 
-def test_the_longest_text_that_fits_is_not_cut(requests: Requests, base: Task) -> None:
+def test_the_longest_text_that_fits_is_not_truncated(requests: Requests, base: Task) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert input_ids(encode(requests, [words(46)], [base])).shape == (1, 48)
 
 
-def test_a_longer_text_is_cut_with_a_warning_that_says_so(requests: Requests, base: Task) -> None:
+def test_a_longer_text_is_truncated_with_a_warning(requests: Requests, base: Task) -> None:
     with pytest.warns(TruncationWarning, match=r"texts 1, 2 were truncated to 48 tokens"):
         cut = encode(requests, ["w0", words(47), words(100)], [base] * 3)
     whole = encode(requests, ["w0", words(46), words(46)], [base] * 3)
@@ -131,7 +131,7 @@ def test_a_warning_names_no_more_than_a_few_rows(requests: Requests, base: Task)
         encode(requests, [words(47)] * 20, [base] * 20)
 
 
-def test_each_row_is_cut_to_the_room_of_its_own_task(
+def test_each_row_is_truncated_to_the_limit_of_its_task(
     requests: Requests, base: Task, bundle: Bundle, make_prompt: Callable[..., Path]
 ) -> None:
     fold = DeepPromptFolder(bundle, "onnxruntime")
