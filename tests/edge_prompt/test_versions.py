@@ -113,7 +113,7 @@ def test_files_of_a_later_format_are_refused_with_the_remedy(tmp_path: Path) -> 
     for file in tmp_path.glob("*.json"):
         value = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps(value | {"format_version": 2}), encoding="utf-8")
-    with pytest.raises(ManifestError, match="install a newer edge-prompt"):
+    with pytest.raises(ManifestError, match="Install a newer edge-prompt"):
         read_manifest(tmp_path)
-    with pytest.raises(CardError, match="install a newer edge-prompt"):
+    with pytest.raises(CardError, match="Install a newer edge-prompt"):
         read_prompt(tmp_path / PROMPTS[-1].name)

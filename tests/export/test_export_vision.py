@@ -187,7 +187,7 @@ def test_a_network_for_images_and_texts_is_refused_until_a_task_says_which(
     exported: Callable[[str], Bundle],
 ) -> None:
     with pytest.raises(
-        BackboneError, match=r"\(clip\) takes images and texts, .* pass --task image-feature-extraction"
+        BackboneError, match=r"\(clip\) takes images and texts, .* Pass --task image-feature-extraction"
     ):
         load_backbone(str(source_of(exported("clip").folder)))
 

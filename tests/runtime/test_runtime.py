@@ -311,7 +311,7 @@ def test_a_prompt_that_is_refused_leaves_the_older_one(runtime: Runtime, make_pr
 def test_a_prompt_tuned_on_other_weights_is_refused(
     runtime: Runtime, tiny_tagger_bundle: Path, make_prompt: MakePrompt
 ) -> None:
-    with pytest.raises(FingerprintError, match="use the bundle of that backbone"):
+    with pytest.raises(FingerprintError, match="Use the bundle of that backbone"):
         runtime.load("a", make_prompt("a", bundle=tiny_tagger_bundle))
     assert runtime.tasks == ()
 

@@ -93,7 +93,7 @@ def test_the_report_fits_a_telephone_and_a_desktop(browser: str, text: str, tmp_
         assert measures["smallest"] >= 10.99
         assert measures["sections"] == ["q1", "q2", "q3", "how"]
         assert measures["charts"] == measures["figures"] == 4
-        assert measures["title"] == "edge-prompt, measured"
+        assert measures["title"] == "edge-prompt benchmarks"
         assert measures["scripts"] == 0
 
 

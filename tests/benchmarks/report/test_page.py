@@ -75,7 +75,7 @@ def test_failed_outdated_and_unreadable_results_are_reported(text: str) -> None:
     assert "footprint failed: it ended with 1: no room" in text
     assert "The last run failed: &lt;/script&gt;" in text
     assert "broken.json" in text
-    assert "A quick look, no result" in text
+    assert "Not for citing" in text
     assert "pip said no" in text
 
 
@@ -83,7 +83,7 @@ def test_an_empty_folder_makes_a_page(tmp_path: Path) -> None:
     write_page(tmp_path / "report.html", read_folder(tmp_path))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert text.count("not measured") == len(HEADLINES)
-    assert "Nothing was measured yet." in text
+    assert "Nothing has been measured yet." in text
 
 
 def test_key_figures_are_shown(found: Folder) -> None:

@@ -24,7 +24,7 @@ def test_a_missing_package_is_named_with_the_pip_line(
     with pytest.raises(MissingExtraError) as caught:
         require_extra(extra, "the command")
     assert caught.value.found == f"the command needs {package}, which is not installed"
-    assert str(caught.value).endswith(f"run: pip install 'edge-prompt[{extra}]'")
+    assert str(caught.value).endswith(f"Run: pip install 'edge-prompt[{extra}]'")
     assert isinstance(caught.value, ImportError)
 
 

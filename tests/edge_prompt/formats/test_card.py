@@ -89,7 +89,7 @@ def test_required_fields_may_not_be_missing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("version", [0, CARD_FORMAT_VERSION + 1, 10**30])
 def test_a_card_of_another_format_version_is_refused(tmp_path: Path, version: int) -> None:
-    with pytest.raises(CardError, match="install a newer edge-prompt"):
+    with pytest.raises(CardError, match="Install a newer edge-prompt"):
         read_card(written(tmp_path, format_version=version))
 
 

@@ -23,7 +23,7 @@ def test_a_given_kind_is_kept() -> None:
 
 
 def test_a_shape_that_allows_two_kinds_is_refused_with_what_to_pass() -> None:
-    with pytest.raises(PromptKindError, match=r"fits the kinds deep and pixel.*pass the kind \(--kind, kind=…\)"):
+    with pytest.raises(PromptKindError, match=r"fits the kinds deep and pixel.*Pass the kind \(--kind, kind=…\)"):
         kind_of((3, 32, 32), None, AMBIGUOUS, "x")
 
 

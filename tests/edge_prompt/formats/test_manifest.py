@@ -168,7 +168,7 @@ def test_a_manifest_that_no_runtime_could_run_is_refused(
 
 @pytest.mark.parametrize("version", [0, -1, MANIFEST_FORMAT_VERSION + 1, 10**30])
 def test_a_manifest_of_another_format_version_is_refused(tmp_path: Path, version: int) -> None:
-    with pytest.raises(ManifestError, match=r"format version .*install a newer edge-prompt"):
+    with pytest.raises(ManifestError, match=r"format version .*Install a newer edge-prompt"):
         read_manifest(edited(tmp_path, lambda value: value.update(format_version=version)))
 
 

@@ -237,7 +237,7 @@ def test_a_classifier_that_reads_another_feature_says_how_to_export(
     bundle = manifest_only("adapted_bert", {"prefix": (2, 2, 4, None, 8)})
     message = refused(bundle=bundle)
     assert "which reads the feature 'pooler', and a bundle that provides mean" in message
-    assert message.endswith("export the network with --pooling pooler")
+    assert message.endswith("Export the network with --pooling pooler")
 
 
 def test_a_classifier_of_an_unknown_architecture_is_refused(

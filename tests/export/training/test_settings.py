@@ -52,5 +52,5 @@ def test_every_kind_has_its_defaults() -> None:
     ],
 )
 def test_meaningless_settings_are_refused(modality: str, settings: TuneSettings) -> None:
-    with pytest.raises(InputError, match="leave these out"):
+    with pytest.raises(InputError, match="Leave these out"):
         settings.complete(modality)

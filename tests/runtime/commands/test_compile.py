@@ -56,7 +56,7 @@ def test_it_is_refused_once_the_prompt_has_changed(
 ) -> None:
     changed = make_prompt("soft", bundle=tiny_language_bundle, length=6)
     assert changed == compiled
-    with pytest.raises(CardError, match=r"prompt_sha256 .* is not that of the prompt.*compile the prompt again"):
+    with pytest.raises(CardError, match=r"prompt_sha256 .* is not that of the prompt.*Compile the prompt again"):
         Runtime(tiny_language_bundle, engine, threads=1).load("soft", compiled)
 
 

@@ -171,5 +171,5 @@ def test_prompts_compiled_from_another_are_not_signed(
         arrays_path(compiled, engine).write_bytes(b"altered")
     code, _, err = command("sign", compiled, "--private-key", key.private)
     assert code == 1
-    assert "compile the prompt again" in err
+    assert "Compile the prompt again" in err
     assert not compiled.with_suffix(".sig").exists()

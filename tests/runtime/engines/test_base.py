@@ -129,7 +129,7 @@ def test_a_missing_engine_is_reported_with_the_pip_command(
 ) -> None:
     package = engine if missing == "the engine itself" else missing
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == package else find_spec(name))
-    with pytest.raises(MissingExtraError, match=rf"needs {package}, .*run: pip install 'edge-prompt\[{engine}\]'"):
+    with pytest.raises(MissingExtraError, match=rf"needs {package}, .*Run: pip install 'edge-prompt\[{engine}\]'"):
         open_engine(bundle, engine)
 
 
@@ -143,7 +143,7 @@ def test_without_a_name_the_engine_that_is_installed_is_taken(
 def test_without_any_engine_the_pip_command_is_reported(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (engines, extras):
         monkeypatch.setattr(module, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match="run: pip install 'edge-prompt"):
+    with pytest.raises(MissingExtraError, match="Run: pip install 'edge-prompt"):
         open_engine(bundle, None)
 
 

@@ -131,7 +131,7 @@ def _warn_of_truncation(encodings: Sequence[Encoding], tasks: Sequence[Task]) ->
         rows = ", ".join(map(str, cut[:MOST_LISTED])) + (", …" if len(cut) > MOST_LISTED else "")
         limit = tasks[cut[0]].max_tokens
         subject = f"text {rows} was" if len(cut) == 1 else f"texts {rows} were"
-        warnings.warn(f"{subject} truncated to {limit} tokens", TruncationWarning, stacklevel=6)
+        warnings.warn(f"{subject} truncated to {limit} tokens", TruncationWarning, stacklevel=5)
 
 
 def _offsets_in_text(encoding: Encoding, task: Task) -> Offsets:

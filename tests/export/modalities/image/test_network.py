@@ -263,10 +263,10 @@ def test_images_of_a_size_that_the_network_refuses_are_refused(image_network: Ne
         (
             "siglip",
             "cls",
-            "by 'cls' of SiglipVisionModel, which has no class token; expected one of mean, pooler;",
+            "by 'cls' of SiglipVisionModel, which has no class token; expected one of mean, pooler",
         ),
         ("vit-classes", "pooler", "which has no pooler; expected one of cls, mean"),
-        ("segformer", "cls", "which has no class token; expected one of mean;"),
+        ("segformer", "cls", "which has no class token; expected one of mean"),
     ],
 )
 def test_an_unsupported_pooling_is_refused(

@@ -113,7 +113,5 @@ def test_a_pooling_needs_what_it_pools(name: str, pooler: bool, allowed: list[st
         if pooling in allowed:
             require_pooling(pooling, pooled)
         else:
-            with pytest.raises(
-                BackboneError, match=rf"'{pooling}' .* expected one of {', '.join(allowed)}\."
-            ):
+            with pytest.raises(BackboneError, match=rf"'{pooling}' .* expected one of {', '.join(allowed)}\."):
                 require_pooling(pooling, pooled)

@@ -238,7 +238,7 @@ def test_a_missing_jinja_is_reported_with_the_pip_command(monkeypatch: pytest.Mo
         return real(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=re.escape("run: pip install 'edge-prompt[onnxruntime]'")):
+    with pytest.raises(MissingExtraError, match=re.escape("Run: pip install 'edge-prompt[onnxruntime]'")):
         ChatTemplate(CHATML, {}).render(CHATS["one"])
 
 

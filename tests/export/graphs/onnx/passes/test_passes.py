@@ -255,7 +255,7 @@ def test_what_a_pass_does_not_understand_is_refused_and_stays(
 ) -> None:
     model = build()
     before = onnx_ir.serde.serialize_model(model)
-    with pytest.raises(GraphPreconditionError, match=rf"{found}.*try --format openvino") as raised:
+    with pytest.raises(GraphPreconditionError, match=rf"{found}.*Try --format openvino") as raised:
         run_passes(model, [graph_pass])
     assert isinstance(raised.value, UnsupportedArchitectureError)
     assert onnx_ir.serde.serialize_model(model) == before
