@@ -1,4 +1,7 @@
-"""Chooses the next token of one row from its logits, with the same steps in the same order as transformers."""
+"""Chooses the next token of one row from its logits, with the same steps in the same order as transformers.
+
+Written here because transformers' own steps need torch, and no library has them on numpy alone.
+"""
 
 from __future__ import annotations
 

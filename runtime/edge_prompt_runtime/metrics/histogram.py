@@ -1,4 +1,7 @@
-"""A latency histogram of fixed size, whose buckets grow by 5 %; quantiles are exact to half a bucket."""
+"""A latency histogram of fixed size, whose buckets grow by 5 %; quantiles are exact to half a bucket.
+
+Written here because a device installs nothing to count its own requests, and a call is counted in microseconds.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_a_kind_that_the_bundle_does_not_take_is_refused(kind: str) -> None:
 
 
 def test_a_fitting_shape_is_accepted() -> None:
-    require_shape((5, 32), "soft", ACCEPTED["soft"], "x")
+    require_shape((5, 32), "soft", ACCEPTED["soft"], "x")  # raises nothing
 
 
 def test_a_prompt_of_length_0_is_refused() -> None:

@@ -52,7 +52,7 @@ def test_the_name_of_a_base_is_the_last_part(name: str, base: str) -> None:
     ],
 )
 def test_one_base_under_the_names_it_may_have_is_taken(given: Adapter, source: str, revision: str | None) -> None:
-    require_base(given, backbone(source, revision), renamed=False)
+    require_base(given, backbone(source, revision), renamed=False)  # raises nothing
 
 
 @pytest.mark.parametrize(

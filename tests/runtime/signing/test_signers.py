@@ -60,7 +60,7 @@ def test_a_signature_of_another_method_is_refused(
 
 def test_the_key_is_read_once(runtime: Runtime, prompt: Path, key: KeyPair, tmp_path: Path) -> None:
     shutil.copy(write_key(tmp_path, "other").public, key.public)
-    runtime.load("spam", prompt)
+    runtime.load("spam", prompt)  # raises nothing
 
 
 def test_threads_verify_their_own_files(prompt: Path, trust: Trust, make_prompt: MakePrompt, signer: Signer) -> None:

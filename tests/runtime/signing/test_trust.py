@@ -36,7 +36,7 @@ def test_signed_files_are_served(runtime: Runtime, prompt: Path) -> None:
 def test_every_supported_curve_is_accepted(bundle_copy: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
     key = write_key(tmp_path, "other", curve)
     sign_bundle(bundle_copy, key_signer(key.private))
-    read_trusted_bundle(bundle_copy, Trust.key(key.public))
+    read_trusted_bundle(bundle_copy, Trust.key(key.public))  # raises nothing
 
 
 def test_a_curve_that_model_signing_does_not_take_is_refused(tmp_path: Path, bundle_copy: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_encrypted_key_needs_its_password(tmp_path: Path, bundle_copy: Path) 
 
 def test_without_trust_signatures_do_not_matter(bundle_copy: Path, make_prompt: MakePrompt) -> None:
     (bundle_copy / "model.sig").write_text("nonsense")
-    Runtime(bundle_copy, "onnxruntime", threads=1).load("x", make_prompt("x"))
+    Runtime(bundle_copy, "onnxruntime", threads=1).load("x", make_prompt("x"))  # raises nothing
 
 
 def test_an_unsigned_bundle_is_refused(bundle_copy: Path, trust: Trust) -> None:
@@ -298,4 +298,4 @@ def test_files_signed_by_model_signing_are_trusted(bundle_copy: Path, key: KeyPa
     config = signing.Config().use_elliptic_key_signer(private_key=key.private)  # type: ignore[no-untyped-call]
     config.set_hashing_config(hashing.Config().set_ignored_paths(paths=["prompts", "model.sig"]))  # type: ignore[no-untyped-call]
     config.sign(bundle_copy, bundle_copy / "model.sig")
-    read_trusted_bundle(bundle_copy, trust)
+    read_trusted_bundle(bundle_copy, trust)  # raises nothing
