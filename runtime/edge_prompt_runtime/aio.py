@@ -60,6 +60,26 @@ class Asynchronous(Closing):
     @overload
     def agenerate(
         self,
+        inputs: str | list[dict[str, str]],
+        task: TaskName = None,
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Coroutine[Any, Any, Generation]: ...
+    @overload
+    def agenerate(
+        self,
+        inputs: list[str],
+        task: TaskName | Sequence[TaskName] = None,
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Coroutine[Any, Any, list[Generation]]: ...
+    @overload
+    def agenerate(
+        self,
         inputs: Any,
         task: TaskName | Sequence[TaskName] = None,
         *,

@@ -308,6 +308,26 @@ class Runtime(TaskMethods, Asynchronous):
     @overload
     def generate(
         self,
+        inputs: str | list[dict[str, str]],
+        task: TaskName = None,
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> Generation: ...
+    @overload
+    def generate(
+        self,
+        inputs: list[str],
+        task: TaskName | Sequence[TaskName] = None,
+        *,
+        stream: Literal[False] = False,
+        cancel: Cancellation | None = None,
+        **settings: Any,
+    ) -> list[Generation]: ...
+    @overload
+    def generate(
+        self,
         inputs: Any,
         task: TaskName | Sequence[TaskName] = None,
         *,

@@ -69,7 +69,7 @@ def test_a_prompt_makes_the_network_say_it_on_the_device(
         runtime.load("say", output)
         assert runtime.task("say").template == "<|user|>{text}?"
         answers = runtime.generate([*WORDS], task="say", max_new_tokens=9)
-        right = [(answer.text, answer.finish_reason) == ("oil!", "stop") for answer in answers]  # type: ignore[union-attr]
+        right = [(answer.text, answer.finish_reason) == ("oil!", "stop") for answer in answers]
         assert np.mean(right) == tuned.accuracy
 
 
@@ -107,7 +107,7 @@ def test_chats_are_answered_on_the_device(loud_language: Path, loud_language_bun
     assert tuned.card.template == "{text}"
     runtime = Runtime(loud_language_bundle)
     runtime.load("chats", output)
-    assert runtime.generate(chats[0][:1], task="chats", max_new_tokens=9).text == "oil!"  # type: ignore[union-attr]
+    assert runtime.generate(chats[0][:1], task="chats", max_new_tokens=9).text == "oil!"
 
 
 def test_the_card_brings_the_chat_template_along(loud_language: Path, pairs: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from edge_prompt.formats.preprocessing import (
     ImagePreprocessing,
     LanguagePreprocessing,
     TextPreprocessing,
-    modality_of,
 )
 from edge_prompt_runtime.bench.plan import DEFAULT_TOKENS, Plan
 from edge_prompt_runtime.reference import reference_request
@@ -40,14 +38,24 @@ def request_of(bundle: Bundle, plan: Plan, room: int) -> Arrays:
     Raises:
         InputError: The plan requests more tokens than fit, or tokens for a backbone without tokens.
     """
-    modality = modality_of(bundle.manifest.preprocessing)
-    if plan.tokens is not None and modality not in _TOKEN_MODALITIES:
+    match bundle.manifest.preprocessing:
+        case TextPreprocessing() | LanguagePreprocessing() as text:
+            return _tokens(text.vocab_size, plan, room)
+        case ImagePreprocessing() as image:
+            _require_no_tokens(plan, "image")
+            return _pixels(image, plan)
+        case ArrayPreprocessing() as arrays:
+            _require_no_tokens(plan, "arrays")
+            return _arrays(bundle, arrays, plan)
+
+
+def _require_no_tokens(plan: Plan, modality: str) -> None:
+    if plan.tokens is not None:
         raise InputError(
             found=f"--tokens {plan.tokens} for a backbone whose modality is {modality}",
             wanted="a backbone for texts",
             remedy="omit --tokens",
         )
-    return _CREATE_BY_MODALITY[modality](bundle, plan, room)
 
 
 def item_of(bundle: Bundle, plan: Plan) -> tuple[str, Any] | None:
@@ -69,9 +77,7 @@ def picture(plan: Plan) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (*plan.image_size, 3), np.uint8)
 
 
-def _tokens(bundle: Bundle, plan: Plan, room: int) -> Arrays:
-    preprocessing = bundle.manifest.preprocessing
-    assert isinstance(preprocessing, TextPreprocessing | LanguagePreprocessing)  # noqa: S101 - chosen by it
+def _tokens(vocab_size: int, plan: Plan, room: int) -> Arrays:
     if (plan.tokens or 1) > room:
         raise InputError(
             found=f"requests of {plan.tokens or 1} tokens",
@@ -79,13 +85,10 @@ def _tokens(bundle: Bundle, plan: Plan, room: int) -> Arrays:
             remedy="use fewer tokens or shorter prompts",
         )
     shape = (plan.batch, plan.tokens or min(DEFAULT_TOKENS, room))
-    vocabulary = preprocessing.vocab_size
-    return {"input_ids": np.random.default_rng(0).integers(vocabulary // 10, vocabulary, shape)}
+    return {"input_ids": np.random.default_rng(0).integers(vocab_size // 10, vocab_size, shape)}
 
 
-def _pixels(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
-    preprocessing = bundle.manifest.preprocessing
-    assert isinstance(preprocessing, ImagePreprocessing)  # noqa: S101 - chosen by it
+def _pixels(preprocessing: ImagePreprocessing, plan: Plan) -> Arrays:
     if preprocessing.settings is None:
         size = (preprocessing.height or UNKNOWN_SIZE, preprocessing.width or UNKNOWN_SIZE)
         shape = (plan.batch, preprocessing.channels, *size)
@@ -96,9 +99,7 @@ def _pixels(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
     return {"pixel_values": np.repeat(pixels[None], plan.batch, axis=0)}
 
 
-def _arrays(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
-    preprocessing = bundle.manifest.preprocessing
-    assert isinstance(preprocessing, ArrayPreprocessing)  # noqa: S101 - chosen by it
+def _arrays(bundle: Bundle, preprocessing: ArrayPreprocessing, plan: Plan) -> Arrays:
     if REFERENCE_NAME in bundle.manifest.files:  # its lengths and values are known to be valid
         known = reference_request(bundle, next(iter(bundle.manifest.graphs)))
         return {name: np.repeat(array[:1], plan.batch, axis=0) for name, array in known.items()}
@@ -106,14 +107,3 @@ def _arrays(bundle: Bundle, plan: Plan, _room: int) -> Arrays:
         name: np.zeros([plan.batch, *(length or UNKNOWN_LENGTH for length in wanted.shape[1:])], wanted.dtype)
         for name, wanted in preprocessing.inputs.items()
     }
-
-
-_TOKEN_MODALITIES = frozenset({"text", "language"})
-
-_CREATE_BY_MODALITY: dict[str, Callable[[Bundle, Plan, int], Arrays]] = {
-    "text": _tokens,
-    "language": _tokens,
-    "image": _pixels,
-    "arrays": _arrays,
-}
-"""How to create a request, by modality."""

@@ -91,7 +91,6 @@ def command(
     asked = {name: value for name, value in settings.items() if value not in (None, ())}
     if as_json:
         answer = runtime.generate(request, task, **asked)
-        assert isinstance(answer, Generation)  # noqa: S101 - one request, one answer
         click.echo(json.dumps(_shown(answer), ensure_ascii=False))
         return
     with closing(runtime.generate(request, task, stream=True, **asked)) as pieces:

@@ -179,8 +179,8 @@ def _show_embedding(answer: Answer) -> str:
 
 
 def _generations(runtime: Runtime, items: Sequence[Any], task: TaskName) -> list[Answer]:
-    rows = runtime.generate(list(items), task)
-    assert isinstance(rows, list)  # noqa: S101 - of a list
+    texts: list[str] = list(items)
+    rows = runtime.generate(texts, task)
     return [{"text": row.text, "finish_reason": row.finish_reason} for row in rows]
 
 

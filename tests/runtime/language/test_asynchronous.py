@@ -26,7 +26,7 @@ def test_a_text_and_its_pieces_are_those_without_await(tasks: Runtime, task: str
 def test_more_streams_than_threads_take_turns(tasks: Runtime) -> None:
     tasks.async_workers = 2
     names = [None, "soft", "prefix"] * 3
-    alone = {name: tasks.generate(TEXT, name, max_new_tokens=12).text for name in set(names)}  # type: ignore[union-attr]
+    alone = {name: tasks.generate(TEXT, name, max_new_tokens=12).text for name in set(names)}
     going: set[int] = set()
     most = 0
 
