@@ -29,7 +29,7 @@ from benchmarks.lib.publish import Measured, options, publish
 from benchmarks.peers.environments import RecipeError, install, interpreter_of, surroundings
 from benchmarks.peers.models import RECIPES, make
 from benchmarks.peers.places import LOGS, NETWORK
-from benchmarks.peers.watched import Watched, watch
+from benchmarks.peers.process_monitor import Watched, watch
 from edge_prompt_runtime import Runtime
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from examples.real_data import minilm

@@ -29,7 +29,7 @@ from transformers import AutoModel
 
 from benchmarks.lib.bundles import minilm_bundle
 from benchmarks.lib.publish import Measured, options, publish
-from benchmarks.lib.resident import ALL_BYTES, Resident, resident_of
+from benchmarks.lib.resident_memory import ALL_BYTES, Resident, resident_of
 from edge_prompt import Head, read_bundle, write_prompt
 from edge_prompt_runtime.bench.results import Chart, Ratio, Series
 from edge_prompt_runtime.engines.base import ENGINES

@@ -32,7 +32,7 @@ from transformers import AutoModel
 
 from benchmarks.lib.bundles import minilm_bundle
 from benchmarks.lib.publish import Measured, options, publish
-from benchmarks.lib.resident import ALL_BYTES, TOKENS, resident_of
+from benchmarks.lib.resident_memory import ALL_BYTES, TOKENS, resident_of
 from benchmarks.lib.switching import Named, after_request, samples_us
 from edge_prompt import read_bundle, write_prompt
 from edge_prompt_runtime import Runtime

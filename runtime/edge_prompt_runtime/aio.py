@@ -10,7 +10,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from edge_prompt.base.errors import ClosedError
-from edge_prompt_runtime.closing import Closing
+from edge_prompt_runtime.closable import Closable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +40,7 @@ def asynchronous(
     return awaited
 
 
-class Asynchronous(Closing):
+class Asynchronous(Closable):
     """The methods of `Runtime` as coroutines, with the prefix `a`: they give the same answers without blocking.
 
     The calls run in a pool of threads, which starts with the first call. If a task is cancelled while it awaits a call,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from edge_prompt.base.errors import InputError
 from edge_prompt_runtime.aio import Asynchronous, asynchronous
 from edge_prompt_runtime.metrics.call import Call
-from edge_prompt_runtime.tasks.methods import TaskMethods
+from edge_prompt_runtime.tasks.task_methods import TaskMethods
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

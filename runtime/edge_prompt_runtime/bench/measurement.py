@@ -14,12 +14,12 @@ import numpy as np
 from edge_prompt.base.errors import EdgePromptError
 from edge_prompt.formats.bundle import read_bundle
 from edge_prompt_runtime.bench.answers import Generated, answer_to, generation_of
-from edge_prompt_runtime.bench.fresh import ProcessEndedError, Start, start
 from edge_prompt_runtime.bench.inputs import item_of
 from edge_prompt_runtime.bench.machine import machine, versions
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.results import Chart, Ratio, Results, Series
 from edge_prompt_runtime.bench.setting import NO_PROMPT, ReportProgress, Setting, agreement, open_setting, settings_of
+from edge_prompt_runtime.bench.startup import ProcessEndedError, Start, start
 from edge_prompt_runtime.bench.swaps import cold_swap, numpy_load, warm_swap
 from edge_prompt_runtime.bench.timing import (
     in_turn,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_prompt.base.errors import InputError, RequestTimeoutError
-from edge_prompt_runtime.closing import Closing
+from edge_prompt_runtime.closable import Closable
 from edge_prompt_runtime.runtime import Runtime
 from edge_prompt_runtime.serving.queue import QueuedRequest, RequestQueue, closed
 from edge_prompt_runtime.serving.sizes import groups_by_size, longest_row, size_of
@@ -24,7 +24,7 @@ CALLS = ("classify", "embed", "label_tokens", "detect", "segment", "generate")
 LONGEST_DELAY_MS = 60_000
 
 
-class Batcher(Closing):
+class Batcher(Closable):
     """Answers single requests with a runtime, and runs concurrent requests as one batch. It is thread-safe.
 
     Each request gets the same answer as it would alone. If a request fails, only that request gets the error: the

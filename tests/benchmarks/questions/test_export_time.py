@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peers.environments import PEERS
-from benchmarks.peers.watched import Watched
+from benchmarks.peers.process_monitor import Watched
 from benchmarks.questions.export_time import (
     EXPORTERS,
     answer_of,

@@ -9,11 +9,11 @@ import pytest
 from edge_prompt.base.errors import EdgePromptError, InputError, MissingExtraError
 from edge_prompt_export import export_backbone
 from edge_prompt_runtime.bench import measurement as measuring
-from edge_prompt_runtime.bench.fresh import ProcessEndedError, start
 from edge_prompt_runtime.bench.measurement import measure
 from edge_prompt_runtime.bench.plan import Plan
 from edge_prompt_runtime.bench.prompts import BenchPrompt
 from edge_prompt_runtime.bench.results import Results, read_results, write_results
+from edge_prompt_runtime.bench.startup import ProcessEndedError, start
 from edge_prompt_runtime.engines.base import ENGINES
 from tests.conftest import BuildOnce, MakePrompt
 from tests.export.modules import PromptedLinear

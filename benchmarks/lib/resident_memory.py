@@ -1,6 +1,6 @@
 """The memory of a fresh process: each command loads something, sends requests, and prints resident and peak memory.
 
-    python -m benchmarks.lib.resident prompts --bundle … --folder … --engine onnxruntime --count 1000
+    python -m benchmarks.lib.resident_memory prompts --bundle … --folder … --engine onnxruntime --count 1000
 
 Only what the command needs is imported, since imports would be counted.
 """
@@ -36,7 +36,7 @@ def resident_of(command: str, *arguments: object) -> Resident:
     Raises:
         SystemExit: The command failed; the message contains its output.
     """
-    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.lib.resident", command, *map(str, arguments)]
+    program = [sys.executable, "-W", "ignore", "-m", "benchmarks.lib.resident_memory", command, *map(str, arguments)]
     ended = subprocess.run(program, check=False, capture_output=True, text=True)
     if ended.returncode:
         raise SystemExit(f"{command} failed: {ended.stderr[-2000:]}")

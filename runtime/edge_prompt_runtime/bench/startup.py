@@ -14,7 +14,7 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 CODE = (
-    "import time; begun = time.perf_counter_ns(); from edge_prompt_runtime.bench.fresh import measure; measure(begun)"
+    "import time; begun = time.perf_counter_ns(); from edge_prompt_runtime.bench.startup import measure; measure(begun)"
 )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.environments import RecipeError
-from benchmarks.peers.watched import resident_bytes, tree, watch
+from benchmarks.peers.process_monitor import resident_bytes, tree, watch
 
 HUNGRY = "import time; held = bytearray(80_000_000); held[::4096] = bytes(len(held[::4096])); time.sleep(0.3)"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HUNGRY!r}], check=True)"

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Closing(ABC):
+class Closable(ABC):
     """A context manager that closes itself when its `with` block ends."""
 
     @abstractmethod
