@@ -22,7 +22,7 @@ demo-vision: $(STAMP)  ## Do the same with an image network, and draw its answer
 demo-lm: $(STAMP)  ## Do the same with a language model that generates its answers
 	@$(BIN)/python examples/demo_lm.py $(DEMO_OPTIONS)
 
-test: $(STAMP)  ## Run every test, including those on real weights, and check the coverage of branches
+test: $(STAMP)  ## Run every test, real weights included, with branch coverage
 	$(BIN)/$(PYTEST) --cov --cov-report=term
 
 test-lowest:  ## Run the tests on the lowest supported dependency versions

@@ -74,7 +74,7 @@ def test_a_graph_in_int8_may_be_three_times_as_far_as_when_it_was_quantised(bund
         if is_allowed:
             assert check_reference(bundle, engine) == pytest.approx(measured, abs=1e-5)
         else:
-            with pytest.raises(ParityError, match=f"on {engine}, soft: .*; expected at most {bound:.2g};"):
+            with pytest.raises(ParityError, match=f"on {engine}, soft: .*; expected at most {bound:.2g}"):
                 check_reference(bundle, engine)
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.manifest import Graph
@@ -126,8 +128,8 @@ class Answers:
         """Return the features `[batch, feature_size]`, L2-normalised if the backbone's configuration says so."""
         features: Float32 = batch_outputs(self._network, request, ("features",))["features"]
         if self._normalises:
-            for row, vector in enumerate(features):  # not over the batch: with cold caches, that takes twice as long
-                features[row] /= max(math.sqrt(vector.dot(vector)), LEAST_LENGTH)
+            for vector in features:  # not over the batch: with cold caches, that takes twice as long
+                np.divide(vector, max(math.sqrt(vector.dot(vector)), LEAST_LENGTH), vector)
         return features
 
     def infer(self, request: Request) -> Outputs:

@@ -85,8 +85,13 @@ class GraphNetwork:
         prompts = prompt_inputs(tasks)
         feeds = {**arrays, **prompts}
         if self._masked:
-            masks = [_prompt_mask(prompts[name], tasks, name) for name in MASKED_PROMPTS if name in prompts]
-            feeds[MASK] = np.concatenate([*masks, feeds[MASK]], 1)
+            masks = [
+                _prompt_mask(prompts[name], tasks, name)
+                for name in MASKED_PROMPTS
+                if name in prompts and prompts[name].shape[LENGTH_AXES[name]]
+            ]
+            if masks:
+                feeds[MASK] = np.concatenate([*masks, feeds[MASK]], 1)
         return {name: feeds[name] for name in self._input_names}
 
     def prepare(self, task: Task, path: Path) -> None:

@@ -103,7 +103,14 @@ class TextRequests:
 
     def _padded(self, encodings: Sequence[Encoding]) -> TokenArrays:
         """The token arrays, padded to the longest row."""
-        shape = (len(encodings), max(map(len, encodings)))
+        lengths = {len(encoding) for encoding in encodings}
+        shape = (len(encodings), max(lengths))
+        if len(lengths) == 1:  # nothing to pad, as for a single text
+            return {
+                "input_ids": np.array([encoding.ids for encoding in encodings], np.int64),
+                "attention_mask": np.ones(shape, np.int64),
+                "token_type_ids": np.array([encoding.type_ids for encoding in encodings], np.int64),
+            }
         input_ids = np.full(shape, self._preprocessing.pad_token_id, np.int64)
         attention_mask, token_type_ids = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         for row, encoding in enumerate(encodings):
