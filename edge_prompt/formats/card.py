@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from edge_prompt.base.errors import CardError
 from edge_prompt.formats.head import ACTIVATIONS
 from edge_prompt.formats.kinds import KIND_AXES
+from edge_prompt.formats.problem_type import ProblemType
 from edge_prompt.storage.files import read_hashed_json, write_json
 from edge_prompt.untrusted.json_fields import NEWER, Fields
 from edge_prompt.untrusted.records import (
@@ -58,6 +59,8 @@ class Card:
         labels: The class names, in the order of the rows of the head or of the model's own head; may be empty.
         template: The text around the text of a request, with the placeholder `{text}`.
         head: The head of the task, if it has one.
+        problem_type: What the logits of the head mean, one of `edge_prompt.formats.problem_type.PROBLEM_TYPES`; None
+            leaves it to their number.
         max_tokens: The maximum number of tokens per text during tuning, including special tokens. Longer texts are
             truncated. None uses the maximum of the backbone.
         provenance: The origin and the quality of the prompt; free-form, for people.
@@ -72,6 +75,7 @@ class Card:
     head: HeadFile | None = None
     max_tokens: Count | None = None
     provenance: Annotated[Mapping[str, Any], OMITTABLE] = field(default_factory=dict)
+    problem_type: ProblemType | None = None
 
 
 def card_path(prompt_path: Path) -> Path:
@@ -116,4 +120,6 @@ def card_fields(card: Card) -> dict[str, Any]:
     value = {"format_version": CARD_FORMAT_VERSION, **asdict(card)}
     if card.head is not None and card.head.activation is None:
         del value["head"]["activation"]
+    if card.problem_type is None:
+        del value["problem_type"]
     return value

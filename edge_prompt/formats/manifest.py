@@ -24,6 +24,7 @@ from edge_prompt.formats.preprocessing import (
     preprocessing_as_json,
     read_preprocessing,
 )
+from edge_prompt.formats.problem_type import ProblemType
 from edge_prompt.storage.files import read_hashed_json, write_json
 from edge_prompt.untrusted.json_fields import Fields
 from edge_prompt.untrusted.records import (
@@ -55,6 +56,8 @@ class Backbone:
         feature_size: The size of the features that heads read.
         fingerprint: See `edge_prompt.formats.fingerprint`.
         labels: The class names of the network's own head; empty if it has none.
+        problem_type: What the logits of that head mean, one of `edge_prompt.formats.problem_type.PROBLEM_TYPES`; None
+            leaves it to their number.
     """
 
     source: str
@@ -66,6 +69,7 @@ class Backbone:
     feature_size: Positive
     fingerprint: Sha256
     labels: DistinctStrings
+    problem_type: ProblemType | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest into the folder of a bundle, atomically."""
     value = asdict(manifest)
     value["cache"] = value.pop("kv_cache", ())
+    if manifest.backbone.problem_type is None:
+        del value["backbone"]["problem_type"]
     value["graphs"] = list(value["graphs"].values())
     value["fold_graphs"] = list(value["fold_graphs"].values())
     value["preprocessing"] = preprocessing_as_json(manifest.preprocessing)

@@ -90,6 +90,7 @@ def write_prompt(
     template: str = TEMPLATE_FIELD,
     max_tokens: int | None = None,
     provenance: Mapping[str, Any] | None = None,
+    problem_type: str | None = None,
 ) -> Card:
     """Write a prompt, its head if it has one, and its card, which contains the digests of both.
 
@@ -112,7 +113,7 @@ def write_prompt(
         require_head(head, labels, path)
     require_writable(path, array)
     head_path = _head_path(path)
-    card = Card(kind, array.shape, "", fingerprint, labels, template, None, max_tokens, provenance or {})
+    card = Card(kind, array.shape, "", fingerprint, labels, template, None, max_tokens, provenance or {}, problem_type)
 
     def described(digests: Digests) -> Card:
         if head is None:

@@ -247,6 +247,7 @@ def _manifest(backbone: LoadedBackbone, graphs: Mapping[str, Graph], others: Seq
             feature_size=module.feature_size,
             fingerprint=backbone.fingerprint,
             labels=backbone.labels,
+            problem_type=backbone.problem_type,
         ),
         graphs=graphs,
         kinds=module.kinds,

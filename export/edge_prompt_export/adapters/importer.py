@@ -33,6 +33,7 @@ def import_adapter(
     labels: Sequence[str] = (),
     template: str = TEMPLATE_FIELD,
     max_tokens: int | None = None,
+    problem_type: str | None = None,
     base_renamed: bool = False,
     revision: str | None = None,
     cache_dir: str | None = None,
@@ -50,6 +51,8 @@ def import_adapter(
         template: The template that texts were put into during training; it contains `{text}` once.
         max_tokens: Maximum number of tokens per text during training; longer texts are truncated. None uses the
             backbone's maximum.
+        problem_type: What the logits of the adapter's classifier mean: `regression`, `single_label_classification` or
+            `multi_label_classification`, as in the configuration it was trained with; None leaves it to their number.
         base_renamed: Whether the adapter's base model and the bundle's backbone are the same network under two names
             or revisions. Sizes are checked in any case.
         revision: The adapter's branch, tag or commit on the hub.
@@ -94,6 +97,7 @@ def import_adapter(
             labels=names,
             template=template,
             max_tokens=max_tokens,
+            problem_type=problem_type,
             provenance=_provenance(found, _name_of(adapter), task if several else None),
         )
         written.append(target)

@@ -16,8 +16,12 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from edge_prompt.base.errors import BackboneError, EdgePromptError, UnsupportedArchitectureError
 from edge_prompt.formats.fingerprint import Weight, fingerprint_of
 from edge_prompt.formats.preprocessing import Preprocessing
+from edge_prompt.formats.problem_type import PROBLEM_TYPES
 from edge_prompt_export.backbone.conditioned_module import ConditionedModule, Tensors
 from edge_prompt_export.base.library_output import suppress_library_output
+
+CLASSIFIER_TASKS = frozenset({"text-classification", "image-classification"})
+"""The tasks whose head gives one logit per class, which `problem_type` explains."""
 
 LABELLED_TASKS = frozenset(
     {
@@ -101,6 +105,24 @@ class LoadedBackbone(ABC):
         if self.module.task not in LABELLED_TASKS or self.config is None:
             return ()
         return tuple(str(self.config.id2label[index]) for index in sorted(self.config.id2label))
+
+    @property
+    def problem_type(self) -> str | None:
+        """What the logits of the network's own classifier mean; None leaves it to their number.
+
+        Raises:
+            BackboneError: The configuration names a problem type that does not exist.
+        """
+        if self.module.task not in CLASSIFIER_TASKS or self.config is None:
+            return None
+        found: str | None = getattr(self.config, "problem_type", None)
+        if found not in (None, *PROBLEM_TYPES):
+            raise BackboneError(
+                found=f"{self.source} has the problem_type {found!r}",
+                wanted=f"one of {', '.join(PROBLEM_TYPES)}, or none",
+                remedy="correct config.json",
+            )
+        return found
 
     @abstractmethod
     def parity_requests(self) -> list[Tensors]:

@@ -10,6 +10,7 @@ import click
 
 from edge_prompt.base.progress import log_to_stderr
 from edge_prompt.formats.card import TEMPLATE_FIELD
+from edge_prompt.formats.problem_type import PROBLEM_TYPES
 from edge_prompt_export.adapters.base import RENAMED_OPTION
 from edge_prompt_export.adapters.importer import import_adapter
 
@@ -30,6 +31,11 @@ _PATH = click.Path(path_type=Path)
     "labels",
     multiple=True,
     help="Class name; repeat the option once per class, in the head's order.  [default: the backbone's class names]",
+)
+@click.option(
+    "--problem-type",
+    type=click.Choice(PROBLEM_TYPES),
+    help="Meaning of the classifier's logits.  [default: one logit is a sigmoid, several are a softmax]",
 )
 @click.option(
     "--template",

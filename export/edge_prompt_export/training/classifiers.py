@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_prompt.base.errors import TrainingDataError
+from edge_prompt.formats.problem_type import MULTI_LABEL, REGRESSION
 from edge_prompt.formats.prompt import Head
 from edge_prompt_export.backbone.backbone import LoadedBackbone
 from edge_prompt_export.training.examples import Examples
@@ -52,6 +53,14 @@ def head_of(linear: nn.Linear) -> Head:
 
 def _own_labels(backbone: LoadedBackbone, labels: tuple[str, ...]) -> list[int]:
     """The rows of the network's own head for `labels`, which must be exactly the classes of that head."""
+    if backbone.problem_type in (REGRESSION, MULTI_LABEL) or len(backbone.labels) == 1:
+        raise TrainingDataError(
+            found=f"one label per example for a backbone whose own head is of the problem type {backbone.problem_type}"
+            if backbone.problem_type
+            else "one label per example for a backbone whose own head has a single logit",
+            wanted="a head with one class per label",
+            remedy="tune with --head linear",
+        )
     unknown = [label for label in labels if label not in backbone.labels]
     if unknown or len(labels) != len(backbone.labels):
         raise TrainingDataError(

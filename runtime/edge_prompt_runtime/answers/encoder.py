@@ -95,7 +95,9 @@ class Answers:
         found = batch_outputs(self._network, request, _outputs_for(tasks))
         return [
             classification_of(
-                found["logits"][row] if task.head is None else task.head.logits(found["features"][row]), task.labels
+                found["logits"][row] if task.head is None else task.head.logits(found["features"][row]),
+                task.labels,
+                task.problem_type,
             )
             for row, task in enumerate(tasks)
         ]

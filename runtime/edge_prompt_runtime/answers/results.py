@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_prompt.formats.problem_type import MULTI_LABEL, REGRESSION
+
 
 @dataclass(frozen=True)
 class Classification:
@@ -15,8 +17,9 @@ class Classification:
 
     Attributes:
         label: The class with the highest score.
-        score: Its probability.
-        scores: The probability of every class by label, in the order of the labels.
+        score: Its probability; for a regression, the number itself.
+        scores: The probability of every class by label, in the order of the labels. They add up to 1 unless the
+            classifier has several labels per text or image, or a single one.
     """
 
     label: str
@@ -49,9 +52,33 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(exponentials / exponentials.sum(-1, keepdims=True), dtype=np.float32)
 
 
-def classification_of(logits: NDArray[np.float32], labels: tuple[str, ...]) -> Classification:
-    """Return the classification that `logits [num_labels]` give."""
-    scores = softmax(logits)
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return one probability per logit, without overflow."""
+    shares = np.exp(-np.abs(logits))
+    return np.asarray(np.where(logits >= 0, 1, shares) / (1 + shares), dtype=np.float32)
+
+
+def scores_of(logits: NDArray[np.float32], problem_type: str | None) -> NDArray[np.float32]:
+    """Return the scores of a classifier: probabilities, or the logits themselves for a regression."""
+    if problem_type == REGRESSION:
+        return logits
+    if problem_type == MULTI_LABEL or len(logits) == 1:
+        return sigmoid(logits)
+    return softmax(logits)
+
+
+def classification_of(
+    logits: NDArray[np.float32], labels: tuple[str, ...], problem_type: str | None = None
+) -> Classification:
+    """Return the classification that `logits [num_labels]` give, as transformers' pipelines do.
+
+    Args:
+        logits: The output of the head.
+        labels: The class names.
+        problem_type: What the logits mean, one of `edge_prompt.formats.problem_type.PROBLEM_TYPES`; None leaves it to
+            their number.
+    """
+    scores = scores_of(logits, problem_type)
     best = int(scores.argmax())
     return Classification(labels[best], float(scores[best]), dict(zip(labels, scores.tolist(), strict=True)))
 

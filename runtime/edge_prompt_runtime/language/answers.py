@@ -11,6 +11,7 @@ import numpy as np
 from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.manifest import Graph
+from edge_prompt.formats.problem_type import SINGLE_LABEL
 from edge_prompt_runtime.answers.encoder import Answers
 from edge_prompt_runtime.answers.results import Classification, classification_of
 from edge_prompt_runtime.engines.base import Int64
@@ -89,7 +90,7 @@ class LanguageAnswers(Answers):
                     remedy="shorten the row, or use a shorter prompt",
                 )
             scores = label_scores(self._model, tokens, label_tokens, task)
-            answers.append(classification_of(scores.astype(np.float32), names_by_task[task]))
+            answers.append(classification_of(scores.astype(np.float32), names_by_task[task], SINGLE_LABEL))
         return answers
 
     def _label_tokens(self, labels: tuple[str, ...], task: Task) -> list[Int64]:

@@ -48,6 +48,7 @@ class Task:
         template: Text that is put around the text of a request.
         max_tokens: Number of text tokens that fit next to the prompt; 0 if the backbone takes no text.
         sha256: SHA-256 of the prompt file as it was read; empty for the base model.
+        problem_type: What the logits that classify mean; see `edge_prompt.formats.problem_type.PROBLEM_TYPES`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Task:
     template: str
     max_tokens: int
     sha256: str = ""
+    problem_type: str | None = None
 
     def filled(self, text: str) -> str:
         """Insert `text` into the template."""
@@ -93,7 +95,8 @@ def base_task(manifest: Manifest) -> Task:
             prompts[name] = _of_one_row(empty, name)
     text = manifest.preprocessing
     max_tokens = text.max_tokens if isinstance(text, _OF_TEXTS) else 0
-    return Task("", "", prompts, None, manifest.backbone.labels, TEMPLATE_FIELD, max_tokens)
+    backbone = manifest.backbone
+    return Task("", "", prompts, None, backbone.labels, TEMPLATE_FIELD, max_tokens, problem_type=backbone.problem_type)
 
 
 def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Task, fold: Fold) -> Task:
@@ -136,6 +139,7 @@ def load_task(name: str, path: Path, kind: str | None, bundle: Bundle, base: Tas
         if isinstance(text, _OF_TEXTS)
         else 0,
         sha256=prompt.sha256[path.name],
+        problem_type=_problem_type(prompt, manifest),
     )
 
 
@@ -178,6 +182,13 @@ def _labels(prompt: Prompt, manifest: Manifest, path: Path) -> tuple[str, ...]:
             remedy="use a prompt that was tuned on this backbone",
         )
     return own or tuple(f"LABEL_{index}" for index in range(classes))
+
+
+def _problem_type(prompt: Prompt, manifest: Manifest) -> str | None:
+    """What the logits mean: those of the task's own head by its card, those of the network's head by the manifest."""
+    if prompt.head is None:
+        return manifest.backbone.problem_type
+    return None if prompt.card is None else prompt.card.problem_type
 
 
 def _max_tokens(prompt: Prompt, room: int) -> int:
