@@ -95,7 +95,9 @@ def test_images_get_the_scores_of_the_pipeline(case: str, build_once: BuildOnce,
     classify = pipeline("image-classification", model=network, image_processor=processor)
     wanted = {one["label"]: one["score"] for one in classify(Image.fromarray(PIXELS), top_k=None)}
     for engine in ENGINES:
-        assert Runtime(bundle, engine, threads=1).classify(PIXELS).scores == pytest.approx(wanted, abs=1e-4)
+        assert Runtime(bundle, engine, threads=1).classify(Image.fromarray(PIXELS)).scores == pytest.approx(
+            wanted, abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,13 @@ CHAT_TEMPLATE = (
 )
 GENERATION_CONFIG = {"eos_token_id": 0, "do_sample": False}
 
+LEFTOVER = {
+    "truncation": {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
+    "padding": {"strategy": {"Fixed": 8}, "direction": "Left", "pad_to_multiple_of": None}
+    | {"pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"},
+}
+"""What `tokenizer.json` stores of the call that it was last used in."""
+
 
 def write_tiny_language(folder: Path, model_type: str = "llama", **config: Any) -> None:
     """Write a random network with grouped-query attention, or of another type, and its tokenizer."""

@@ -100,6 +100,8 @@ def encode_completions(
         )
     room = backbone.preprocessing.max_positions - (settings.virtual_tokens or 0)
     backend: Any = tokenizer.backend_tokenizer
+    backend.no_truncation()  # its file stores the truncation and the padding that it was last used with
+    backend.no_padding()
 
     def plain(text: str) -> list[int]:
         ids: list[int] = backend.encode(text, add_special_tokens=False).ids

@@ -95,7 +95,6 @@ class TextRequests:
         tokenizer = self._tokenizers.get(task.max_tokens)
         if tokenizer is None:
             tokenizer = read_tokenizer(tokenizer_path(self._bundle))
-            tokenizer.no_padding()
             tokenizer.enable_truncation(task.max_tokens)
             self._tokenizers[task.max_tokens] = tokenizer
         filled = text if task.template == TEMPLATE_FIELD else task.template.replace(TEMPLATE_FIELD, text)

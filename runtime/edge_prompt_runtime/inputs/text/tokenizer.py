@@ -30,7 +30,9 @@ def tokenizer_path(bundle: Bundle) -> Path:
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
-    """Read the tokenizer at `path`.
+    """Read the tokenizer at `path`, without the truncation and the padding that it was last used with.
+
+    The file stores both, but they belong to a call, as in transformers.
 
     Raises:
         ManifestError: The file cannot be read.
@@ -38,13 +40,16 @@ def read_tokenizer(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer  # noqa: PLC0415 - only requests with texts need it
 
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception
         raise ManifestError(
             found=f"{path} cannot be read ({error})",
             wanted="a tokenizer file of the tokenizers library",
             remedy="export the backbone again",
         ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def tokens_with_bos(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from edge_prompt_export.modalities.registry import load_backbone
 from edge_prompt_export.training.data import Example
 from edge_prompt_export.training.settings import TuneSettings
 from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
-from tests.tiny.language import POSITIONS, write_tiny_language
+from tests.tiny.language import LEFTOVER, POSITIONS, write_tiny_language
 
 PLAIN = TuneSettings(kind="soft", virtual_tokens=4)
 END = 0
@@ -45,6 +47,22 @@ def test_a_pair_is_its_prompt_in_the_template_and_its_completion_to_the_end(
     (row,) = encode_completions(loaded_language, [Pair("the oil", "price rose")], (), settings).rows
     said = tokens(tokenizer, "price rose")
     assert row == TokenizedCompletion([*tokens(tokenizer, "<|user|>the oil!"), *said, END], len(said) + 1)
+
+
+def test_truncation_and_padding_stored_with_a_tokenizer_do_not_count(tiny_language: Path, tmp_path: Path) -> None:
+    examples = [Pair("the oil price rose after the cut", "rose again")]
+    plain = load_backbone(str(tiny_language))
+    checkpoint = Path(shutil.copytree(tiny_language, tmp_path / "network"))
+    path = checkpoint / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | LEFTOVER), encoding="utf-8")
+    used = load_backbone(str(checkpoint))
+    assert isinstance(plain, LanguageBackbone)
+    assert isinstance(used, LanguageBackbone)
+    assert encode_completions(used, examples, (), PLAIN).rows == encode_completions(plain, examples, (), PLAIN).rows
+    labels, named = ("the price", "the cut in the oil price"), [Example("the oil", "the price")]
+    assert encode_completions(used, named, labels, PLAIN).label_tokens == (
+        encode_completions(plain, named, labels, PLAIN).label_tokens
+    )
 
 
 def test_the_text_of_a_label_is_the_completion(loaded_language: LanguageBackbone, tokenizer: ChatTokenizer) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ import pytest
 
 from edge_prompt import read_bundle
 from edge_prompt.base.errors import ChatTemplateError, InputError
-from edge_prompt.formats.bundle import Bundle
+from edge_prompt.formats.bundle import TOKENIZER_NAME, Bundle
+from edge_prompt.storage.files import sha256_of
 from edge_prompt_runtime.inputs.chat import ChatTemplate
 from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
 from edge_prompt_runtime.inputs.requests import open_requests
 from edge_prompt_runtime.tasks.task import base_task
+from tests.tiny.language import LEFTOVER
 
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the oil price"}]
 
@@ -38,6 +42,24 @@ def test_a_chat_is_what_its_text_is_without_a_token_added(bundle: Bundle) -> Non
     wanted = tokenizer.tokenizer.encode(text, add_special_tokens=False).ids
     np.testing.assert_array_equal(tokenizer.tokens_of_chat(CHAT), wanted)
     assert tokenizer.tokens_of_chat(CHAT).dtype == np.int64
+
+
+def with_leftover(bundle: Bundle, folder: Path) -> Bundle:
+    copy = Path(shutil.copytree(bundle.folder, folder))
+    path = copy / TOKENIZER_NAME
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | LEFTOVER), encoding="utf-8")
+    files = {**bundle.manifest.files, TOKENIZER_NAME: sha256_of(path)}
+    return replace(bundle, folder=copy, manifest=replace(bundle.manifest, files=files))
+
+
+@pytest.mark.parametrize("inputs", ["the oil price rose", CHAT, ["the", "the oil price rose after the cut"]])
+def test_truncation_and_padding_stored_with_a_tokenizer_do_not_count(
+    bundle: Bundle, tmp_path: Path, inputs: Any
+) -> None:
+    base = base_task(bundle.manifest)
+    found = open_requests(with_leftover(bundle, tmp_path / "bundle")).read(inputs, base)
+    for name, array in open_requests(bundle).read(inputs, base).arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array)
 
 
 @pytest.mark.parametrize(
