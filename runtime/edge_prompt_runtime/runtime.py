@@ -156,6 +156,7 @@ class Runtime(TaskMethods, Asynchronous):
             return answers[0] if request.single else answers
 
     aclassify = asynchronous(classify)
+    """Call `classify` without blocking the event loop."""
 
     @overload
     def label_tokens(self, inputs: str, task: TaskName = None) -> list[TokenLabel]: ...  # type: ignore[overload-overlap]
@@ -190,6 +191,7 @@ class Runtime(TaskMethods, Asynchronous):
             return answers[0] if request.single else answers
 
     alabel_tokens = asynchronous(label_tokens)
+    """Call `label_tokens` without blocking the event loop."""
 
     @overload
     def detect(self, inputs: Single, task: TaskName = None, threshold: float = 0.5) -> list[Detection]: ...
@@ -225,6 +227,7 @@ class Runtime(TaskMethods, Asynchronous):
             return answers[0] if request.single else answers
 
     adetect = asynchronous(detect)
+    """Call `detect` without blocking the event loop."""
 
     @overload
     def segment(self, inputs: Single, task: TaskName = None) -> Segmentation: ...
@@ -255,6 +258,7 @@ class Runtime(TaskMethods, Asynchronous):
             return answers[0] if request.single else answers
 
     asegment = asynchronous(segment)
+    """Call `segment` without blocking the event loop."""
 
     def embed(self, inputs: Any, task: TaskName | Sequence[TaskName] = None) -> Float32:
         """Return the feature vector of each text or image, L2-normalised if the backbone's configuration says so.
@@ -279,6 +283,7 @@ class Runtime(TaskMethods, Asynchronous):
             return features[0] if request.single else features
 
     aembed = asynchronous(embed)
+    """Call `embed` without blocking the event loop."""
 
     def infer(self, feeds: Mapping[str, NDArray[Any]], task: TaskName | Sequence[TaskName] = None) -> Outputs:
         """Run the graph on arrays: the prompt is added, and no other pre- or postprocessing is done.
@@ -304,6 +309,7 @@ class Runtime(TaskMethods, Asynchronous):
             return self._answers.infer(request)
 
     ainfer = asynchronous(infer)
+    """Call `infer` without blocking the event loop."""
 
     @overload
     def generate(
