@@ -151,7 +151,7 @@ def prompt_inputs(tasks: Sequence[Task]) -> Mapping[str, Float32]:
     In a batch of several tasks, prompts are padded with zeros to the longest, and the padding is masked.
     """
     first = tasks[0]
-    if all(task is first for task in tasks):
+    if len(tasks) == 1 or all(task is first for task in tasks):
         return first.prompts
     return {name: _stacked([task.prompts[name] for task in tasks], name) for name in first.prompts}
 
