@@ -93,7 +93,9 @@ def test_images_get_the_scores_of_the_pipeline(case: str, build_once: BuildOnce,
     network = ViTForImageClassification.from_pretrained(checkpoint).eval()
     processor = ViTImageProcessorPil.from_pretrained(checkpoint)
     classify = pipeline("image-classification", model=network, image_processor=processor)
-    wanted = {one["label"]: one["score"] for one in classify(Image.fromarray(PIXELS), top_k=None)}
+    # before transformers 5.23, this pipeline did not look for a regression
+    options = {"function_to_apply": "none"} if CASES[case][1] == "regression" else {}
+    wanted = {one["label"]: one["score"] for one in classify(Image.fromarray(PIXELS), top_k=None, **options)}
     for engine in ENGINES:
         assert Runtime(bundle, engine, threads=1).classify(Image.fromarray(PIXELS)).scores == pytest.approx(
             wanted, abs=1e-4
