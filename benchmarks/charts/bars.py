@@ -50,12 +50,12 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
         top: Height of the title in points.
     """
     unit = series[0].unit
-    beside = width >= TELEPHONE
+    names_left = width >= TELEPHONE
     values = [with_unit(one.median.value, unit) for one in series]
     right = max(points_wide(value, SIZE) for value in values) + 14
-    room = width * MOST_NAMES if beside else width - 8
+    room = width * MOST_NAMES if names_left else width - 8
     names = [wrapped(one.name, room, SIZE) for one in series]
-    left = max(points_wide(line, SIZE) for name in names for line in name) + 18 if beside else 8
+    left = max(points_wide(line, SIZE) for name in names for line in name) + 18 if names_left else 8
     span = span_of(chart, series)
     inner = width - left - right
     limits = [
@@ -67,7 +67,7 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
         )
         for name, value in chart.limits.items()
     ]
-    rows, tall = _rows(names, beside=beside, above=sum(LINE * len(says) + 4 for says, _ in limits))
+    rows, tall = _rows(names, names_left=names_left, above=sum(LINE * len(says) + 4 for says, _ in limits))
     bottom = 22 if says_unit(unit) else 38
     height = top + tall + bottom
     figure.set_size_inches(width / 72, height / 72)
@@ -75,7 +75,7 @@ def draw_bars(figure: Figure, chart: Chart, series: Sequence[Series], width: flo
     axes.set_ylim(tall, 0)
     _scale(axes, span, unit)
     for row, one, value, look in zip(rows, series, values, _looks(series), strict=True):
-        _name(axes, row, beside=beside)
+        _name(axes, row, names_left=names_left)
         axes.annotate(value, (1, row.bar), (right - 4, 0), **_AT_AXES, ha="right", va="center", size=SIZE)
         _draw(axes, row.bar, one, look, span)
     down = 0.0
@@ -97,12 +97,12 @@ _HALO: Any = {"facecolor": PAPER, "alpha": 0.85, "linewidth": 0, "pad": 0.5}
 _AT_AXES: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "annotation_clip": False}
 
 
-def _rows(names: list[list[str]], *, beside: bool, above: float) -> tuple[list[Row], float]:
+def _rows(names: list[list[str]], *, names_left: bool, above: float) -> tuple[list[Row], float]:
     """Return the rows, and their total height including what stands `above` them."""
     rows, at = [], above + GAP / 2
     for name in names:
         text = LINE * len(name)
-        if beside:
+        if names_left:
             tall = max(text, BAR)
             rows.append(Row(name, at + tall / 2, at + tall / 2))
         else:
@@ -128,8 +128,8 @@ def _scale(axes: Axes, span: Span, unit: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: with_unit(value, unit)))
 
 
-def _name(axes: Axes, row: Row, *, beside: bool) -> None:
-    if beside:
+def _name(axes: Axes, row: Row, *, names_left: bool) -> None:
+    if names_left:
         axes.annotate(
             "\n".join(row.name),
             (0, row.text),

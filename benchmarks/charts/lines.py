@@ -36,7 +36,7 @@ TICK_GAP = 8.0
 """Space between two tick labels, in points."""
 
 LEFT, BOTTOM, RIGHT = 62.0, 42.0, 12.0
-"""Margins beside and below the axes, in points."""
+"""Margins to the left of the axes and below them, in points."""
 
 
 class Entry(NamedTuple):

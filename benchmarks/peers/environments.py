@@ -50,7 +50,7 @@ def is_installed(peer: str) -> bool:
 
 
 def install(peer: str) -> None:
-    """Create the environment anew, unless it is complete.
+    """Create the environment again unless it is complete.
 
     Dependencies are not resolved: only what the file names is installed.
 

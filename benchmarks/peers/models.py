@@ -99,7 +99,7 @@ def is_made(folder: Path, recipe: Recipe) -> bool:
 
 
 def make(folder: Path, recipe: Recipe) -> None:
-    """Make the folder anew, unless it is complete; it appears only once it is.
+    """Create the folder again unless it is complete. It appears only when everything in it is written.
 
     Raises:
         RecipeError: The recipe's program failed, or its source is missing.

@@ -52,7 +52,7 @@ class Library(NamedTuple):
         worker: Its name in the worker.
         folder: The network that it opens: a folder of `MODELS`, `bundle` or `network`; empty if it is only imported.
         only: The distributions that it consists of; empty means the whole environment.
-        besides: Distributions of the environment that it does not need.
+        unneeded: Distributions of the environment that it does not need.
         ours: Whether the wheel of this project belongs to it.
     """
 
@@ -60,7 +60,7 @@ class Library(NamedTuple):
     worker: str
     folder: str = "bundle"
     only: tuple[str, ...] = ()
-    besides: tuple[str, ...] = ()
+    unneeded: tuple[str, ...] = ()
     ours: bool = False
 
 
@@ -68,10 +68,12 @@ LIBRARIES: dict[str, Library] = {
     "onnxruntime alone": Library("edge_prompt_onnxruntime", "onnxruntime", only=ENGINES["onnxruntime"]),
     "edge-prompt, no engine yet": Library("edge_prompt_onnxruntime", "edge_prompt", "", ours=True),
     "edge-prompt on onnxruntime": Library("edge_prompt_onnxruntime", "edge_prompt_onnxruntime", ours=True),
-    "optimum-onnx": Library("optimum_onnx", "optimum_onnx", "minilm-optimum-onnx", besides=("accelerate", "psutil")),
+    "optimum-onnx": Library("optimum_onnx", "optimum_onnx", "minilm-optimum-onnx", unneeded=("accelerate", "psutil")),
     "openvino alone": Library("edge_prompt_openvino", "openvino", only=ENGINES["openvino"]),
     "edge-prompt on openvino": Library("edge_prompt_openvino", "edge_prompt_openvino", ours=True),
-    "optimum-intel": Library("openvino_genai", "optimum_intel", "minilm-optimum-openvino", besides=("openvino-genai",)),
+    "optimum-intel": Library(
+        "openvino_genai", "optimum_intel", "minilm-optimum-openvino", unneeded=("openvino-genai",)
+    ),
     "PEFT": Library("peft", "peft", "network"),
 }
 
@@ -98,7 +100,7 @@ def distributions(python: Path) -> dict[str, int]:
 def size_bytes(library: Library, wheel: Path) -> int:
     """Return the bytes that are installed for a library, without pip."""
     there = distributions(interpreter_of(library.peer))
-    left = {"pip", "setuptools", *library.besides}
+    left = {"pip", "setuptools", *library.unneeded}
     wanted = [name for name in there if (name in library.only if library.only else name not in left)]
     return sum(there[name] for name in wanted) + (folder_bytes(wheel) if library.ours else 0)
 

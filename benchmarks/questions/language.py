@@ -82,14 +82,14 @@ def our_variants(runtime: Runtime, tokens: list[int], lengths: Sequence[int]) ->
         f"{engine}: first token, compiled prompt of {length}": first_token(runtime, tokens, f"long{length}")
         for length in lengths
     }
-    anew = {
+    recomputed = {
         f"{engine}: first token, prompt of {length} recomputed": recomputed_token(runtime, tokens, f"long{length}")
         for length in lengths
     }
     return {
         f"{engine}: first token, no prompt": first_token(runtime, tokens, None),
         **compiled,
-        **anew,
+        **recomputed,
         f"{engine}: task switch": lambda: switch(next(names)),
     }
 

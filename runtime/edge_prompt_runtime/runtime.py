@@ -371,7 +371,7 @@ class Runtime(TaskMethods, Asynchronous):
             cancel: A `threading.Event`. Once any thread sets it, every row ends with `cancelled`.
             **settings: Fields of `edge_prompt_runtime.generation.settings.GenerationSettings`: `max_new_tokens`,
                 `temperature` (0 is greedy), `top_k`, `top_p`, `min_p`, `repetition_penalty`, `seed`, `stop`,
-                `stop_token_ids`, `top_logprobs`. They override the model's own `generation_config.json`.
+                `stop_token_ids`, `ignore_eos`, `top_logprobs`. They override the model's own `generation_config.json`.
 
         Returns:
             The generation of one request, otherwise a list; with `stream`, an iterator of pieces.

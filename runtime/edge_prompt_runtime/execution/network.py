@@ -72,15 +72,15 @@ class GraphNetwork:
     def groups(self, request: Request, outputs: Sequence[str]) -> list[tuple[Sequence[int], Outputs]]:
         """Run all rows at once, unless the graph takes no mask and the rows differ in size or length of prompt."""
         if self._masked:
-            feeds = self.switch(arrays_of(request, range(len(request.tasks))), request.tasks)
+            feeds = self.feeds(arrays_of(request, range(len(request.tasks))), request.tasks)
             return [(range(len(request.tasks)), self.engine.run(feeds, outputs))]
         found: list[tuple[Sequence[int], Outputs]] = []
         for rows in group_rows(request):
-            feeds = self.switch(arrays_of(request, rows), [request.tasks[row] for row in rows])
+            feeds = self.feeds(arrays_of(request, rows), [request.tasks[row] for row in rows])
             found.append((rows, self.engine.run(feeds, outputs)))
         return found
 
-    def switch(self, arrays: Arrays, tasks: Sequence[Task]) -> Arrays:
+    def feeds(self, arrays: Arrays, tasks: Sequence[Task]) -> Arrays:
         """Return the inputs of the graph for rows that run together: their arrays and the prompts of their tasks."""
         prompts = prompt_inputs(tasks)
         feeds = {**arrays, **prompts}
@@ -93,6 +93,10 @@ class GraphNetwork:
             if masks:
                 feeds[MASK] = np.concatenate([*masks, feeds[MASK]], 1)
         return {name: feeds[name] for name in self._input_names}
+
+    def switch(self, arrays: Arrays, tasks: Sequence[Task]) -> Arrays:
+        """Return the inputs of the graph; see `Network.switch`."""
+        return self.feeds(arrays, tasks)
 
     def prepare(self, task: Task, path: Path) -> None:
         """Do nothing: a prompt is used as it is."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edge_prompt.base.errors import InputError
@@ -78,6 +79,26 @@ def one_per_row(tasks: Tasks, rows: int) -> Sequence[Task]:
             remedy="pass one task for all rows, or as many tasks as rows",
         )
     return tasks
+
+
+def require_room(tokens: Mapping[str, NDArray[np.int64]], tasks: Sequence[Task]) -> None:
+    """Check that the tokens of each row fit next to the prompt of its task.
+
+    Args:
+        tokens: Token arrays by name, of which `attention_mask [batch, sequence]` is read.
+        tasks: The task of each row.
+
+    Raises:
+        InputError: A row has too many tokens.
+    """
+    for row, task in enumerate(tasks):
+        length = int(tokens["attention_mask"][row].sum())
+        if length > task.max_tokens:
+            raise InputError(
+                found=f"row {row} has {length} tokens for {task.described}",
+                wanted=f"at most {task.max_tokens}",
+                remedy="shorten the row, or use a shorter prompt",
+            )
 
 
 def open_requests(bundle: Bundle) -> Requests:

@@ -17,7 +17,7 @@ from edge_prompt.storage.files import FileStat, stat_inside, stat_of
 FileStamp = tuple[FileStat | None, ...]
 """Identifies the current files of a prompt, so that replaced files are noticed; None for a file that is missing."""
 
-_BESIDE = (CARD_SUFFIX, HEAD_SUFFIX)
+_COMPANION_SUFFIXES = (CARD_SUFFIX, HEAD_SUFFIX)
 """Suffixes of a prompt's other files, except its signature."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,121}")
@@ -54,7 +54,7 @@ class PromptFolders:
                     found=f"{folder}: no such folder", wanted="a folder of prompts", remedy="check the path"
                 )
         self.folders = tuple(folders)
-        self._beside = (*_BESIDE, SIGNATURE_SUFFIX) if signed else _BESIDE
+        self._companions = (*_COMPANION_SUFFIXES, SIGNATURE_SUFFIX) if signed else _COMPANION_SUFFIXES
 
     def find(self, name: str) -> FoundPrompt | None:
         """Return the prompt called `name`; None if there is none, or if the name is not a valid file name.
@@ -69,7 +69,7 @@ class PromptFolders:
             state = stat_inside(path)
             if state is not None:
                 stem = os.fspath(path).removesuffix(PROMPT_SUFFIX)
-                return FoundPrompt(path, (state, *[stat_of(stem + suffix) for suffix in self._beside]))
+                return FoundPrompt(path, (state, *[stat_of(stem + suffix) for suffix in self._companions]))
         return None
 
     def names(self) -> list[str]:

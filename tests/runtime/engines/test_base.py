@@ -32,7 +32,7 @@ def feeds(bundle: Bundle, *ids: int, rows: int = 1) -> dict[str, NDArray[Any]]:
     never_run: Any = None
     network = GraphNetwork(never_run, bundle.graph("onnxruntime").inputs, masked=True)
     request = open_requests(bundle).read({"input_ids": np.array([[2, *ids, 3]] * rows)}, base_task(bundle.manifest))
-    return dict(network.switch(arrays_of(request, range(rows)), request.tasks))
+    return dict(network.feeds(arrays_of(request, range(rows)), request.tasks))
 
 
 def with_graph(bundle: Bundle, engine: str, content: bytes) -> Bundle:

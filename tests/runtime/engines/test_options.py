@@ -47,7 +47,7 @@ outside = tasks()
 engine = open_graph(bundle, bundle.graph(name), EngineOptions(threads, cores=cores and tuple(cores)))
 request = open_requests(bundle).read({"input_ids": np.full((64, 40), 7)}, base_task(bundle.manifest))
 network = GraphNetwork(engine, bundle.graph(name).inputs, masked=True)
-feeds = network.switch(arrays_of(request, range(64)), request.tasks)
+feeds = network.feeds(arrays_of(request, range(64)), request.tasks)
 stop, ready = Event(), []
 
 def ask():

@@ -54,7 +54,7 @@ def image_task(name: str, *, soft: int = 0, prefix: int = 0, pixel: bool = False
 
 
 def masked(tasks: list[Task], inputs: tuple[str, ...] = INPUTS) -> dict[str, NDArray[Any]]:
-    return dict(GraphNetwork(NEVER_RUN, inputs, masked=True).switch(TOKENS, tasks))
+    return dict(GraphNetwork(NEVER_RUN, inputs, masked=True).feeds(TOKENS, tasks))
 
 
 @pytest.mark.parametrize("name", ["base", "soft_4", "prefix_3"])
@@ -68,7 +68,7 @@ def test_a_swap_copies_nothing(tasks: dict[str, Task], name: str) -> None:
 def test_a_swap_copies_nothing_where_nothing_is_masked() -> None:
     task, images = image_task("a", soft=2, prefix=3, pixel=True), np.zeros((2, 3, 4, 5), np.float32)
     network = GraphNetwork(NEVER_RUN, ("pixel_values", *task.prompts), masked=False)
-    feeds = network.switch({"pixel_values": images}, [task] * 2)
+    feeds = network.feeds({"pixel_values": images}, [task] * 2)
     assert feeds["pixel_values"] is images
     for name, array in task.prompts.items():
         assert feeds[name] is array

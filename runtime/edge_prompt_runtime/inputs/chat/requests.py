@@ -12,7 +12,7 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.preprocessing import LanguagePreprocessing
 from edge_prompt_runtime.inputs.chat.tokenizer import ChatTokenizer
-from edge_prompt_runtime.inputs.requests import Request, Tasks, one_per_row
+from edge_prompt_runtime.inputs.requests import Request, Tasks, one_per_row, require_room
 from edge_prompt_runtime.tasks.task import Task
 
 Int64 = NDArray[np.int64]
@@ -45,7 +45,7 @@ class LanguageRequests:
             items, single = _items(inputs)
             tasks = one_per_row(tasks, len(items))
             tokens = self._padded([self._tokens(row, item, tasks[row]) for row, item in enumerate(items)])
-        _require_room(tokens, tasks)
+        require_room(tokens, tasks)
         return Request(tokens, tasks, single)
 
     def _padded(self, rows: Sequence[Int64]) -> dict[str, Int64]:
@@ -125,18 +125,6 @@ def _items(inputs: Any) -> tuple[Sequence[Any], bool]:
         wanted="a text, token ids, the messages of a chat, or several of these",
         remedy="pass one of these",
     )
-
-
-def _require_room(tokens: Mapping[str, Int64], tasks: Sequence[Task]) -> None:
-    """Check that the tokens of each row fit next to the prompt of its task."""
-    for row, task in enumerate(tasks):
-        length = int(tokens["attention_mask"][row].sum())
-        if length > task.max_tokens:
-            raise InputError(
-                found=f"row {row} has {length} tokens for {task.described}",
-                wanted=f"at most {task.max_tokens}",
-                remedy="shorten the row, or use a shorter prompt",
-            )
 
 
 def _is_chat(item: Any) -> bool:

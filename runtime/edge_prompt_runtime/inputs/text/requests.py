@@ -12,7 +12,7 @@ from edge_prompt.base.errors import InputError
 from edge_prompt.formats.bundle import Bundle
 from edge_prompt.formats.card import TEMPLATE_FIELD
 from edge_prompt.formats.preprocessing import TextPreprocessing
-from edge_prompt_runtime.inputs.requests import Offsets, Request, Tasks, one_per_row
+from edge_prompt_runtime.inputs.requests import Offsets, Request, Tasks, one_per_row, require_room
 from edge_prompt_runtime.inputs.text.token_arrays import TokenArrays, checked_token_arrays
 from edge_prompt_runtime.inputs.text.tokenizer import read_tokenizer, tokenizer_path
 from edge_prompt_runtime.tasks.task import Task
@@ -61,7 +61,7 @@ class TextRequests:
         if isinstance(inputs, Mapping):
             tokens = checked_token_arrays(inputs, self._preprocessing)
             row_tasks = one_per_row(tasks, len(tokens["input_ids"]))
-            _require_room(tokens, row_tasks)
+            require_room(tokens, row_tasks)
             return Request(tokens, row_tasks)
         if isinstance(inputs, Sequence) and not isinstance(inputs, bytes | bytearray):
             texts = [inputs] if isinstance(inputs, str) else inputs
@@ -144,15 +144,3 @@ def _offsets_in_text(encoding: Encoding, task: Task) -> Offsets:
     """The start and end of each token in the caller's text, without what the task's template puts before it."""
     shift = task.template.index(TEMPLATE_FIELD)
     return tuple((start - shift, end - shift) for start, end in encoding.offsets)
-
-
-def _require_room(tokens: TokenArrays, tasks: Sequence[Task]) -> None:
-    """Check that the tokens of each row fit next to the prompt of its task."""
-    for row, task in enumerate(tasks):
-        length = int(tokens["attention_mask"][row].sum())
-        if length > task.max_tokens:
-            raise InputError(
-                found=f"row {row} has {length} tokens for {task.described}",
-                wanted=f"at most {task.max_tokens}",
-                remedy="truncate the row, or use a shorter prompt",
-            )
