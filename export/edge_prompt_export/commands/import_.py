@@ -35,7 +35,9 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--problem-type",
     type=click.Choice(PROBLEM_TYPES),
-    help="Meaning of the classifier's logits.  [default: one logit is a sigmoid, several are a softmax]",
+    metavar="TYPE",  # the values do not fit next to the option in 80 columns
+    help=f"Meaning of the classifier's logits: {', '.join(PROBLEM_TYPES)}.  [default: one logit is a sigmoid, several "
+    "are a softmax]",
 )
 @click.option(
     "--template",
